@@ -22,8 +22,8 @@ from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.decode import Decoding, forecast
 from lvjobs.forecasting.models import load_base
 from lvjobs.forecasting.systems import draw_systems, sample_times, solve
-from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.training import TrainingConfig
+from lvjobs.forecasting.tokens import Characters
+from lvjobs.study.params import TrainingConfig
 
 HISTORY, HORIZON = 80, 20
 

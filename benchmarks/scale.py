@@ -37,8 +37,8 @@ from lvjobs.forecasting.hub import TINY_DIRECTORY
 from lvjobs.lab import Lab, LabConfig
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import RunLayout, StudyLayout
+from lvjobs.study.params import TRAIN_TASK
 from lvjobs.study.run import RunConfig, RunFile
-from lvjobs.study.training import TRAIN_TASK
 
 _OPEN = 100
 _FILES = 1_000_000

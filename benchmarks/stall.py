@@ -36,8 +36,8 @@ from peers.tuning import Tuned, random_weights
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.records.journal import parse_entries
 from lvjobs.study.layout import RunLayout
+from lvjobs.study.params import TRAIN_TASK, TrainingConfig
 from lvjobs.study.run import RunConfig, RunFile
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 OURS, HF = "lvjobs", "HF Trainer + PEFT"
 KEPT = 2

@@ -33,8 +33,8 @@ from peers.tuning import random_weights
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.hub import TINY_DIRECTORY
 from lvjobs.study.layout import RunLayout
+from lvjobs.study.params import TRAIN_TASK, TrainingConfig
 from lvjobs.study.run import RunConfig, RunFile
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 _PEER = Path(__file__).parent / "peers" / "resume_hf.py"
 _INTERVAL = 250
@@ -135,7 +135,7 @@ def peer(python: Path, params: dict[str, Any], root: Path, steps: int) -> Resumi
 def chunks_of(params: dict[str, Any]) -> np.ndarray[Any, Any]:
     """The windows that a run of lvjobs trains on: (ids, attention, labels), chunks, tokens."""
     from lvjobs.forecasting.models import load_base
-    from lvjobs.forecasting.tokenizer import Characters
+    from lvjobs.forecasting.tokens import Characters
     from lvjobs.forecasting.windows import codec_of, training_windows
 
     config = TrainingConfig(**params)

@@ -42,8 +42,8 @@ from lvjobs.forecasting.hub import TINY_DIRECTORY
 from lvjobs.forecasting.train import Trainer
 from lvjobs.lab import Lab, LabConfig
 from lvjobs.records.journal import parse_entries
+from lvjobs.study.params import TRAIN_TASK
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK
 
 _TRAIN = {"model": "tiny", "context_length": 64, "batch_size": 1, "learning_rate": 1e-3, "validation_limit": 2}
 _STUDY = """\

@@ -37,8 +37,8 @@ from lvjobs.flops.workload import Workload
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.forecasting.hub import TINY_DIRECTORY
 from lvjobs.forecasting.train import Trainer
+from lvjobs.study.params import NUMERIC_HEAD, TRAIN_TASK, TrainingConfig
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import NUMERIC_HEAD, TRAIN_TASK, TrainingConfig
 
 Repetition = Callable[[], float]
 """Trains some steps; real tokens a second."""

@@ -23,7 +23,7 @@ from lvjobs.api.study import Study
 from lvjobs.api.view import StudyView
 from lvjobs.cli import cli
 from lvjobs.cli.sweep import stage
-from lvjobs.study.identity import model_of
+from lvjobs.study.run import model_of
 from lvjobs.study.template import sections, toml_value
 
 DOCS = Path(__file__).parent.parent / "docs"

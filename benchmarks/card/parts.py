@@ -21,8 +21,8 @@ from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.decode import Decoding, forecast
 from lvjobs.forecasting.hub import TINY_DIRECTORY
 from lvjobs.forecasting.models import load_base
-from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.training import TrainingConfig
+from lvjobs.forecasting.tokens import Characters
+from lvjobs.study.params import TrainingConfig
 
 Found = Iterator[tuple[str, Any]]
 """("row", ...) and ("note", ...)."""

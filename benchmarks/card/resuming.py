@@ -15,8 +15,8 @@ from typing import Any
 from card.asking import PartFailed
 
 from lvjobs.study.layout import RunLayout
+from lvjobs.study.params import TRAIN_TASK, TrainingConfig
 from lvjobs.study.run import RunConfig, RunFile
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 _POLL = 0.005
 

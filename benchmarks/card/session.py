@@ -14,7 +14,7 @@ from card.resuming import resume
 from card.words import words_of
 
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 RESERVE = 10.0

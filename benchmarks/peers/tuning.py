@@ -16,9 +16,9 @@ from lvjobs.forecasting import models
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.hub import TINY_DIRECTORY
 from lvjobs.forecasting.splits import training_split
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import Characters
 from lvjobs.forecasting.windows import IGNORED, codec_of
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 GPU = torch.cuda.is_available()
 

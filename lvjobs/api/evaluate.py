@@ -15,11 +15,9 @@ from lvjobs.files import expand_home
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation, training_of
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.config import StudyContext
-from lvjobs.study.evaluation import PromptName
-from lvjobs.study.names import find_name
-from lvjobs.study.run import RunConfig
+from lvjobs.study.params import PromptName, TrainingConfig
+from lvjobs.study.run import RunConfig, find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
-from lvjobs.study.training import TrainingConfig
 
 if TYPE_CHECKING:
     from lvjobs.report.evaluated import Evaluated

@@ -11,7 +11,7 @@ from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation, same_forecast
 from lvjobs.study.config import StudyContext
-from lvjobs.study.evaluation import PromptName
+from lvjobs.study.params import PromptName
 
 if TYPE_CHECKING:
     from lvjobs.report.evaluated import Evaluated

@@ -12,8 +12,7 @@ from lvjobs.cluster.backends import located_profile
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.flops.architecture import hub_id_of
-from lvjobs.study.config import StudyContext, load_study, read_toml, validated
-from lvjobs.study.current import declared_settings
+from lvjobs.study.config import StudyContext, declared_settings, load_study, read_toml, validated
 from lvjobs.study.run import CARRIED, RunConfig
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.tables import Resources
@@ -36,7 +35,7 @@ class Overrides:
 
 
 def carried_settings(study: StudyContext, given: Overrides) -> dict[str, Any]:
-    """Return the caller's overrides of settings that may change in an existing run (`study.current`), validated.
+    """Return the caller's overrides of settings that may change in an existing run (`study.config`), validated.
 
     Raises:
         UsageError: A value is not allowed, or a key decides what a run trains and cannot change.

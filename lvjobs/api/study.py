@@ -15,7 +15,7 @@ from lvjobs.study.tables import Budget
 
 if TYPE_CHECKING:
     from lvjobs.api.submit import Agree
-    from lvjobs.study.evaluation import PromptName
+    from lvjobs.study.params import PromptName
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from lvjobs.cli.settings import overrides, profile_option, resource_options
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.config import StudyConfig, StudyContext, load_study
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 if TYPE_CHECKING:
     from lvjobs.doctor.interface import Asked, Diagnosis

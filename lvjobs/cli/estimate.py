@@ -10,7 +10,7 @@ from lvjobs.cli.common import json_option, print_json, study_option, tell_proble
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study
-from lvjobs.study.numbers import as_float
+from lvjobs.study.fields import as_float
 
 
 @click.command()

@@ -14,7 +14,7 @@ from lvjobs.cli.settings import overrides, profile_option, resource_options, tra
 from lvjobs.cli.subjects import sampling_options, subject_options, trial_of
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study
-from lvjobs.study.evaluation import PromptName
+from lvjobs.study.params import PromptName
 
 if TYPE_CHECKING:
     from lvjobs.report.table import Table

@@ -9,8 +9,8 @@ import click
 from lvjobs.cli.common import json_option, print_json
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS, caveats, chosen
-from lvjobs.study.numbers import as_float, as_int
-from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
+from lvjobs.study.fields import as_float, as_int
+from lvjobs.study.params import NUMERIC_HEAD, TrainingConfig
 
 _ABSURD = 1e15
 

@@ -12,7 +12,7 @@ from lvjobs.cli.entering import SubmitOptions, enter_runs
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.cli.subjects import sampling_options, subject_options, trial_of
 from lvjobs.study.config import load_study
-from lvjobs.study.evaluation import PromptName
+from lvjobs.study.params import PromptName
 
 
 @click.command()

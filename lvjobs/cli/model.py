@@ -28,7 +28,7 @@ def pull(hub_id: str, decimals: int, as_json: bool) -> None:
 
     Needs a network: type it on a login node. What is there already is not fetched again.
     """
-    from lvjobs.forecasting.pull import pull as fetch
+    from lvjobs.forecasting.hub import pull as fetch
 
     _print_model(fetch(hub_id), decimals, as_json)
 

@@ -9,7 +9,7 @@ import click
 from lvjobs.api.evaluate import make_trial
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest
-from lvjobs.study.numbers import as_int
+from lvjobs.study.fields import as_int
 
 F = TypeVar("F", bound=Callable[..., Any])
 

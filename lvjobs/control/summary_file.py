@@ -17,7 +17,7 @@ _CLOSED = "closed.json"
 
 @dataclass(frozen=True)
 class ClosedRows:
-    """The rows of closed runs, and the mark of their set (`lvjobs.ledger.closed`)."""
+    """The rows of closed runs, and the mark of their set (`lvjobs.ledger.rows`)."""
 
     mark: tuple[int, str] = (0, "")
     rows: Sequence[Mapping[str, Any]] = ()

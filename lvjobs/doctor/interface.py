@@ -22,8 +22,8 @@ from lvjobs.control.recovery.findings import Finding
 from lvjobs.control.submission.send import new_token
 from lvjobs.control.submission.slots import choices
 from lvjobs.study.config import StudyContext
+from lvjobs.study.params import TrainingConfig
 from lvjobs.study.tables import Resources
-from lvjobs.study.training import TrainingConfig
 
 LAB = "lab"
 """The profile of a private cluster, whose GPUs are simulated and whose nodes are this machine."""

@@ -21,7 +21,7 @@ from lvjobs.flops.architecture import architecture_of, hub_id_of
 from lvjobs.forecasting.hub import TINY, find_model
 from lvjobs.ledger.storage import IN_A_CONTAINER, IN_MEMORY, NETWORK, Storage, concerns, describe, storage_of
 from lvjobs.study.config import StudyContext
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 _FEW_BYTES = 5 << 30
 _FEW_FILES = 20_000

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from lvjobs.errors import UsageError
-from lvjobs.flops import exact, measured, official, published_formula
+from lvjobs.flops import exact, measured, official, published
 from lvjobs.flops.workload import Counts, Workload
 from lvjobs.study.words import FORMER_CONVENTIONS, BudgetConvention
 
@@ -27,7 +27,7 @@ PUBLISHED = "published-formula"
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
     {
         PUBLISHED: Convention(
-            published_formula.count,
+            published.count,
             "the published study's formula: lm_head on the last token, no backward pass for LoRA",
         ),
         "official": Convention(official.count, "backward = 2 x forward; the budget's default convention"),

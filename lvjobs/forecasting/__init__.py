@@ -2,18 +2,18 @@
 
 Data: `data` reads and checks a study's HDF5 file, and `systems` solves the equations that make one. `splits` divides
 its systems into training, validation and scoring. `codec` writes series as text and reads them back, `grammar` has the
-texts that are possible, and `tokenizer` maps characters to token ids. `windows` cuts token windows, `prompts` puts
-instructions around them, and `order` shuffles them.
+texts that are possible, and `tokens` maps characters to token ids and puts instructions around them. `windows` cuts
+token windows and shuffles them.
 
-Training: `train` is the task. `models` loads base models and adapters, `head` restricts a model's output to digits,
-`compiling` compiles its layers, and `stopping` ends a run early. `hub` finds and checks models on this machine, `pull`
-downloads them, and `convert` reads GGUF files. The bundled model `tiny` is made by scripts/pretrain_tiny.py.
+Training: `train` is the task. `models` loads base models and adapters, and compiles their layers. `head` restricts a
+model's output to digits, and `stopping` ends a run early. `hub` finds and checks models on this machine and pulls them,
+and `convert` reads GGUF files. The bundled model `tiny` is made by scripts/pretrain_tiny.py.
 
 Forecasts: `evaluate` is the task that forecasts held-out series. `decode` writes forecasts, with `sampling` for drawn
 ones and `cache` for its keys and values. `likelihood` computes how likely a truth is. `metrics` defines every score,
 `baselines` has forecasts without a language model, and `examine` scores both. `results` and `series_forecast` read a
 finished evaluation back.
 
-For the commands, without torch: `tasks` describes the two tasks, `evaluations` declares evaluations as runs, `cost`
-counts their FLOPs, and `instruction_tokens` counts an instruction's tokens in a process of its own.
+For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
+evaluations as runs, and `instruction_tokens` counts an instruction's tokens in a process of its own.
 """

@@ -20,9 +20,8 @@ from lvjobs.forecasting.cache import new_cache
 from lvjobs.forecasting.codec import ALPHABET, STEP_SEPARATOR, Codec, Floats, Scale
 from lvjobs.forecasting.grammar import START, Grammar, grammars
 from lvjobs.forecasting.head import has_numeric_head, numeric_head
-from lvjobs.forecasting.prompts import RAW, Ids, Prompt
 from lvjobs.forecasting.sampling import Sampling
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import RAW, Characters, Ids, Prompt
 
 Places = NDArray[np.int64]
 """Characters by their place in ALPHABET; -1 is none."""

@@ -17,12 +17,11 @@ from lvjobs.forecasting.decode import Decoding, sample
 from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts, write_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.models import attach_adapter, load_base
-from lvjobs.forecasting.prompts import prompts_of
 from lvjobs.forecasting.sampling import Sampling
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import Characters, prompts_of
 from lvjobs.forecasting.windows import codec_of, shared_scale
-from lvjobs.study.evaluation import EvaluationConfig
-from lvjobs.study.identity import read_params
+from lvjobs.study.params import EvaluationConfig
+from lvjobs.study.run import read_params
 from lvjobs.worker import Run
 
 RESULT = "result"

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvjobs.errors import UsageError
-from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig, PromptName, SplitName
-from lvjobs.study.identity import read_params
-from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, PromptName, SplitName, TrainingConfig
+from lvjobs.study.run import RunConfig, read_params
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from lvjobs.forecasting.data import Dataset
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.splits import Split, make_split
 from lvjobs.forecasting.windows import codec_of, shared_scale
-from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.params import EvaluationConfig
 
 SCHEMA = 1
 

@@ -38,7 +38,7 @@ def instruction_tokens(model: str, decimals: int, horizon: int) -> int:
         return _QWEN_BUT_HORIZON + len(str(horizon))
     from lvjobs.forecasting.codec import Codec
     from lvjobs.forecasting.models import load_tokenizer
-    from lvjobs.forecasting.prompts import instruct
+    from lvjobs.forecasting.tokens import instruct
 
     return instruct(load_tokenizer(model), model, Codec(decimals=decimals), VARIABLES, horizon).around
 

@@ -10,8 +10,7 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import STEP_SEPARATOR, Codec, Floats, Scale
 from lvjobs.forecasting.decode import scale_of
 from lvjobs.forecasting.head import numeric_head
-from lvjobs.forecasting.prompts import RAW, Ids, Prompt
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import RAW, Characters, Ids, Prompt
 
 
 def negative_log_likelihood(

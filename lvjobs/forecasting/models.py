@@ -1,11 +1,14 @@
 """Base models and their adapters: loaded offline, frozen, adapted by LoRA (Hu et al., 2021, arXiv:2106.09685).
 
-Nothing here uses the network: a job's node may have none.
+Nothing here uses the network: a job's node may have none. Layers may be compiled by torch.compile: the same weights
+under the same names, by other kernels.
 """
 
+import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,9 +16,10 @@ import torch
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.flops.families import DEFAULT_FAMILY, FAMILIES, LoraTargets
+from lvjobs.flops.architecture import DEFAULT_FAMILY, FAMILIES, LoraTargets
 from lvjobs.forecasting.hub import NO_HUB_ID, TINY, TINY_DIRECTORY, is_hub_id
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
+from lvjobs.worker import shielded
 
 _ANEW = "restore it from a copy, or name another"
 
@@ -226,3 +230,35 @@ def load_adapter(model: Any, directory: Path) -> None:
     for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items():
         if not torch.equal(weights.cpu(), saved[name].to(weights.dtype)):
             raise AdapterMismatch(f"{directory}: {name} was not taken up by the model; {_ANEW}")
+
+
+def compile_layers(model: Any) -> None:
+    """Have the model's layers compiled when they are first called, in place: trained weights keep their names.
+
+    Layers are compiled one by one: all are alike, so one is compiled for all. Each is compiled for one shape at a time:
+    torch would otherwise compile for any shape once it has met a second one, and a run that resumes meets them in
+    another order.
+    """
+    kinds = getattr(model, "_no_split_modules", None) or ()
+    for layer in [part for part in model.modules() if type(part).__name__ in kinds] or [model]:
+        layer.compile(dynamic=False)
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Shield compilers in here: they are processes, and a signal that asks this run to stop must not kill them.
+
+    Raises:
+        LvjobsError: this machine cannot compile.
+    """
+    try:
+        with shielded():
+            yield
+    except Exception as error:  # dynamo and inductor have no base class of their own, only modules
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = next(line for line in [*str(error).splitlines(), type(error).__name__] if line.strip())
+        raise LvjobsError(
+            f"compile = true, and this machine cannot compile the model ({reason.strip()}): load a compiler, such as "
+            f"gcc among [resources] modules, or set compile = false"
+        ) from error

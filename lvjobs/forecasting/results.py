@@ -14,9 +14,8 @@ from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset, load_dataset, sha256
 from lvjobs.forecasting.examine import read_forecasts, split_of
 from lvjobs.forecasting.series_forecast import SeriesForecast
-from lvjobs.study.evaluation import EvaluationConfig
-from lvjobs.study.identity import read_params
-from lvjobs.study.run import RunConfig
+from lvjobs.study.params import EvaluationConfig
+from lvjobs.study.run import RunConfig, read_params
 
 FORECASTS, SCORES = "result/forecasts.h5", "result/scores.json"
 _CODEC = ("decimals", "scale_target", "scale_alpha", "scale_beta", "scaling")

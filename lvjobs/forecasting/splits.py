@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.codec import Floats
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 SplitName = Literal["last200", "random"]
 HISTORY, HORIZON = 80, 20

@@ -13,26 +13,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.compiling import compile_layers, compiling
 from lvjobs.forecasting.data import load_declared
 from lvjobs.forecasting.head import take_numeric_head
-from lvjobs.forecasting.models import add_adapter, load_adapter, load_base, save_adapter
-from lvjobs.forecasting.order import WindowOrder
-from lvjobs.forecasting.prompts import prompts_of
+from lvjobs.forecasting.models import add_adapter, compile_layers, compiling, load_adapter, load_base, save_adapter
 from lvjobs.forecasting.splits import Split, training_split
 from lvjobs.forecasting.stopping import EarlyStopping
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import Characters, prompts_of
 from lvjobs.forecasting.windows import (
     IGNORED,
+    WindowOrder,
     Windows,
     codec_of,
     numeric_labels,
     training_windows,
     validation_windows,
 )
-from lvjobs.study.identity import read_params
-from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
+from lvjobs.study.run import RunConfig, read_params
 from lvjobs.worker import Alone, Resumed, Run, State, Team
 
 SPLIT = "split.json"

@@ -14,7 +14,7 @@ from lvjobs.study.words import Breakdown, Cause, HeldFor, LeaveCause, MemberStat
 class RunRecord:
     """One run. `profile` and `resources` are what its next submission requests.
 
-    `typed` is what the user typed over study.toml when it was last submitted or resumed (`lvjobs.study.current`).
+    `typed` is what the user typed over study.toml when it was last submitted or resumed (`lvjobs.study.config`).
     `declared` holds the values of `config` that the run was declared with and that were changed since: the fingerprint
     is computed from these.
 

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.closed import Closing
 from lvjobs.ledger.records import (
     AttemptRecord,
     Charge,
@@ -19,14 +18,14 @@ from lvjobs.ledger.records import (
     SubmissionRecord,
     WorkCounts,
 )
-from lvjobs.ledger.rows import values_of
+from lvjobs.ledger.rows import Rows, values_of
 from lvjobs.study.words import Cause, LeaveCause, MemberState, StageState
 
 _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
 """The columns that backup records keep of an attempt that has a journal."""
 
 
-class Transaction(Closing):
+class Transaction(Rows):
     """The queries and changes inside one transaction. Records go in and come out as frozen dataclasses."""
 
     def setting(self, key: str) -> str | None:

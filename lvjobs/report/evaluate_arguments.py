@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lvjobs.report.evaluated import OF_THE_BASE, Evaluated
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 _SERIES = ("data", "history_steps", "horizon_steps")
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.run_files import Done
-from lvjobs.study.evaluation import EvaluationConfig
-from lvjobs.study.identity import read_params
 from lvjobs.study.layout import RunLayout, StudyLayout
-from lvjobs.study.run import RunConfig
+from lvjobs.study.params import EvaluationConfig
+from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.registry import task_of
 
 OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")

@@ -10,7 +10,7 @@ from lvjobs import remedies
 from lvjobs.forecasting.results import Result
 from lvjobs.report.evaluated import Evaluated, largest_group
 from lvjobs.report.losses import Losses
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 Arrays = Mapping[str, NDArray[Any]]
 _MODELS = 4

@@ -1,4 +1,9 @@
-"""study.toml: the user's declaration of a study. Every key has a default; an unknown key is an error that names it."""
+"""study.toml: the user's declaration of a study. Every key has a default; an unknown key is an error that names it.
+
+The settings for how a run is carried out may change while the run stays the same run: the profile, the resources, and
+two keys of [train]. The newest value applies: a typed value until study.toml is changed, and study.toml's value until
+something is typed.
+"""
 
 import difflib
 import sys
@@ -21,16 +26,15 @@ from pydantic import (
 from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
-from lvjobs.study.identity import model_of
+from lvjobs.study.fields import Int, Mark, marked
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.marks import Mark, marked
-from lvjobs.study.numbers import Int
+from lvjobs.study.params import OBJECTIVE
 from lvjobs.study.presets import PUBLISHED
+from lvjobs.study.run import CARRIED, model_of
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
 from lvjobs.study.stages import LOSSES, Stage, in_order
 from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
-from lvjobs.study.training import OBJECTIVE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -222,3 +226,37 @@ def _suggestion(table: type[BaseModel], key: str) -> str:
     known = [field.alias or name for name, field in table.model_fields.items()]
     near = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+
+
+def declared_settings(config: StudyConfig, profile: str, stage: str) -> dict[str, Any]:
+    """Return what study.toml declares about how runs of this stage are carried out.
+
+    Args:
+        config: The study.toml.
+        profile: Its profile; a file's path is absolute.
+        stage: A stage's name, or a name that no stage has for a run that is submitted by itself.
+
+    Returns:
+        The keys of `Resources` and `CARRIED`, and `profile`.
+    """
+    own = next((each.set for each in config.stage if each.name == stage), {})
+    train = {key: own.get(key, getattr(config.train, key)) for key in CARRIED}
+    return {**config.resources.model_dump(), "profile": profile, **train}
+
+
+def typed_over(declared: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return each key whose requested value differs from study.toml's, with both values: [requested, declared]."""
+    known = {key: value for key, value in requested.items() if key in declared}
+    return {key: [value, declared[key]] for key, value in known.items() if value != declared[key]}
+
+
+def current_settings(declared: Mapping[str, Any], typed: Mapping[str, list[Any]]) -> dict[str, Any]:
+    """Return the settings as they are now.
+
+    Args:
+        declared: The values in study.toml now.
+        typed: The result of `typed_over` when the user last submitted the run. A value applies as long as study.toml
+            has the value that it had then.
+    """
+    kept = {key: value for key, (value, then) in typed.items() if key in declared and declared[key] == then}
+    return {**declared, **kept}

@@ -17,11 +17,10 @@ from typing import Any
 from pydantic import BaseModel, Field, create_model
 
 from lvjobs.errors import UsageError
-from lvjobs.study.lists import List
-from lvjobs.study.numbers import Float, Int
+from lvjobs.study.fields import Float, Int, List
+from lvjobs.study.params import TRAIN_TASK, TrainingConfig
 from lvjobs.study.run import TASK, RunConfig
 from lvjobs.study.tables import SettingsTable
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 
 class RunSettings(SettingsTable):

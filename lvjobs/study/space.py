@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
-from lvjobs.study.numbers import Float, Int
+from lvjobs.study.fields import Float, Int
 from lvjobs.study.tables import SettingsTable
 
 _STARTUP, _PARALLEL = 10, 4

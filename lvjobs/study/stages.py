@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from lvjobs.study.evaluation import PromptName
-from lvjobs.study.numbers import Int
+from lvjobs.study.fields import Int
+from lvjobs.study.params import PromptName
 from lvjobs.study.run import NAME
 from lvjobs.study.space import Search, Values, read_search, read_space
 from lvjobs.study.tables import SettingsTable

@@ -6,9 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from lvjobs.study.lists import Texts
-from lvjobs.study.marks import Mark
-from lvjobs.study.numbers import Float, Int
+from lvjobs.study.fields import Float, Int, Mark, Texts
 from lvjobs.study.words import FORMER_CONVENTIONS, BudgetConvention
 
 

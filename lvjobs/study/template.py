@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lvjobs.study.config import StudyConfig
-from lvjobs.study.identity import model_of
 from lvjobs.study.presets import STUDIES
+from lvjobs.study.run import model_of
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings
 from lvjobs.study.space import Range, Search
 from lvjobs.study.stages import Prune, Stage

@@ -1,18 +1,84 @@
-"""The request for a stage. The ledger keeps it, so a reconcile pass needs neither study.toml nor the data. Frozen."""
+"""The request for a stage, and the settings of its runs, by study.toml and by an earlier stage's winner. Pure.
+
+The ledger keeps the request, so a reconcile pass needs neither study.toml nor the data. The cells of a stage with a
+space are the points that a sampler proposed, or the corners of the space where no points are given.
+"""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lvjobs.errors import UsageError
+from lvjobs.study.config import validated
 from lvjobs.study.run import CARRIED, RunConfig, canonical_json
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.space import Range, Values, corners
-from lvjobs.study.stages import Stage
+from lvjobs.study.stages import Stage, taken
 from lvjobs.study.tables import Resources
-from lvjobs.sweep.grid import Points, cells
 from lvjobs.sweep.pruning import check_rungs
+
+Points = Sequence[Mapping[str, Any]]
+"""Points of a space: a value for each of its keys."""
+
+
+def combinations(stage: Stage, points: Points | None = None) -> list[Mapping[str, Any]]:
+    """Return what each cell changes, in the grid's order (the last key varies fastest), once per seed.
+
+    `points` replace the grid; None: the grid, or the corners of the stage's space.
+
+    Raises:
+        UsageError: a key of the grid has no value.
+    """
+    common: dict[str, Any] = dict(stage.set)
+    if stage.steps is not None:
+        common["steps"] = stage.steps
+    if points is None:
+        points = corners(stage.space) if stage.space else _grid(stage)
+    seeds = [{}] if stage.seeds is None else [{"seed": seed} for seed in stage.seeds]
+    return [{**common, **point, **seed} for point in points for seed in seeds]
+
+
+def _grid(stage: Stage) -> Points:
+    if empty := next((key for key, values in stage.grid.items() if not values), None):
+        raise UsageError(f"study.toml: stage {stage.name} has no runs: its grid has no value for {empty}; give it one")
+    return [dict(zip(stage.grid, values, strict=True)) for values in product(*stage.grid.values())]
+
+
+def cells(
+    stage: Stage,
+    stages: Collection[Stage],
+    train: Mapping[str, Any],
+    typed: Mapping[str, Any],
+    winner: RunConfig | None = None,
+    points: Points | None = None,
+) -> list[RunSettings]:
+    """Return the settings of each run of a stage that trains.
+
+    Later settings replace earlier ones: [train], then those taken over from `winner` (of the stage that it is `from`),
+    then the stage's own, then `typed`.
+
+    Raises:
+        UsageError: a key or value that [train] does not know; the message names the stage.
+    """
+    over = {}
+    if stage.origin is not None and winner is not None:
+        known = settings_of(winner)
+        over = {key: known[key] for key in taken(stage, stages) if key in known}
+    model = settings_model(train)
+    return [
+        validated(model, {**train, **over, **cell, **typed}, f"stage {stage.name}")
+        for cell in combinations(stage, points)
+    ]
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Return the values of [train] that declare this run."""
+    values = config.model_dump(mode="json", exclude={"task"})
+    params: Mapping[str, Any] = values.pop("params")
+    return {**params, **values}
 
 
 class Request(BaseModel):
@@ -20,7 +86,7 @@ class Request(BaseModel):
 
     `located` maps, for `data` and `model`, the written value to one that is valid from any directory; `sha256` is by
     data file. `systems` are the held-out systems that evaluations forecast. `file` is what study.toml declared about
-    how runs are carried out (`study.current`); it is empty in requests of earlier releases.
+    how runs are carried out (`study.config`); it is empty in requests of earlier releases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,10 +111,10 @@ class Request(BaseModel):
         winner: RunConfig | None = None,
         points: Points | None = None,
     ) -> list[RunSettings]:
-        """Return the settings of a stage's runs, with data and model located. See `grid.cells`.
+        """Return the settings of a stage's runs, with data and model located. See `cells`.
 
         Raises:
-            UsageError: see `grid.cells`.
+            UsageError: see `cells`.
         """
         return [self._finished(each) for each in cells(stage, stages, self.train, self.typed, winner, points)]
 
@@ -62,7 +128,7 @@ class Request(BaseModel):
         """Return the configurations of a stage's runs, each once even if the grid has it twice (1e-4 and 0.0001).
 
         Raises:
-            UsageError: see `grid.cells` and `pruning.check_rungs`.
+            UsageError: see `cells` and `pruning.check_rungs`.
         """
         made = [each.run_config() for each in self.settings(stage, stages, winner, points)]
         check_rungs(stage, made)

@@ -1,8 +1,7 @@
 """Tasks: the work that runs do, and everything that lvjobs has to know about it.
 
 `protocol` has the methods that lvjobs calls on a task, and `registry` finds the `Task` of a run's configuration: no
-other module checks which task a run has. It has the task that is a user's own function, also one that calls
-`lvjobs.fit` for a Hugging Face Trainer. The bundled training and evaluation are in `lvjobs.forecasting.tasks`.
-`code_copies` keeps copies of the submitted code. `ask_process` runs, in a separate process, what needs a module that no
-command may load.
+other module checks which task a run has. `function` is a user's own function, also one that calls `lvjobs.fit` for a
+Hugging Face Trainer. The bundled training and evaluation are in `lvjobs.forecasting.tasks`. `code_copies` keeps copies
+of the submitted code. `ask_process` runs, in a separate process, what needs a module that no command may load.
 """

@@ -2,7 +2,7 @@
 
 A task's settings are `params` here: JSON values, as run.json and the ledger have them. Methods that a reconcile pass
 calls for every open run read single keys of `params` and validate nothing. The settings model of a task that has one is
-in `lvjobs.study.identity.PARAMS`, since fingerprints depend on it.
+in `lvjobs.study.run.PARAMS`, since fingerprints depend on it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from lvjobs.errors import UsageError
-from lvjobs.study.evaluation import PromptName
+from lvjobs.study.params import PromptName
 from lvjobs.study.run import NAME, RunConfig
 
 Params: TypeAlias = Mapping[str, Any]

@@ -17,9 +17,9 @@ from lvjobs.forecasting.examine import read_forecasts
 from lvjobs.forecasting.hub import TINY_DIRECTORY, find_model
 from lvjobs.forecasting.instruction_tokens import instruction_tokens
 from lvjobs.forecasting.models import attach_adapter, load_base
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import Characters
 from lvjobs.forecasting.windows import codec_of
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "lotka_volterra_data.h5"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -12,8 +12,8 @@ from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.decode import Decoding, forecast
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.models import load_base
-from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.training import TrainingConfig
+from lvjobs.forecasting.tokens import Characters
+from lvjobs.study.params import TrainingConfig
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "lotka_volterra_data.h5"
 SYSTEMS = 50

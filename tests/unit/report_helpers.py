@@ -11,10 +11,9 @@ from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
 from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.ledger.records import RunRecord
-from lvjobs.study.evaluation import EvaluationConfig
 from lvjobs.study.layout import StudyLayout
+from lvjobs.study.params import TRAIN_TASK, EvaluationConfig, TrainingConfig
 from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 
 HISTORY, HORIZON = 60, 5
 SYSTEMS = [16, 19, 17]

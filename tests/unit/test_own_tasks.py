@@ -20,7 +20,7 @@ from lvjobs.flops.conventions import BINDING
 from lvjobs.study.config import load_study
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings, TrainSettings
-from lvjobs.tasks import ask_process, registry
+from lvjobs.tasks import ask_process, function, registry
 from lvjobs.tasks.registry import rates_of
 from lvjobs.worker.task import ATTRIBUTE, TaskDeclaration, task
 
@@ -92,7 +92,7 @@ def place(tmp_path, monkeypatch, forked):
     forked.answers(monkeypatch)
     (tmp_path / "own_tasks_here.py").write_text(MODULE)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(registry, "_known", {})
+    monkeypatch.setattr(function, "_known", {})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -136,8 +136,8 @@ def test_one_that_cannot_be_asked_says_why_and_what_to_do(place, name, said):
 
 def test_many_are_asked_at_once_and_each_once(place, monkeypatch):
     asked = []
-    ask = registry._ask
-    monkeypatch.setattr(registry, "_ask", lambda configs: asked.append(len(configs)) or ask(configs))
+    ask = function._ask
+    monkeypatch.setattr(function, "_ask", lambda configs: asked.append(len(configs)) or ask(configs))
     cells = [config("declared", width) for width in (1, 2, 3)]
     registry.learn([*cells, *cells])
     assert [rates_of(cell)["official"]["training"] for cell in cells] == [7, 14, 21]
@@ -153,8 +153,8 @@ def test_a_cost_that_is_a_function_of_the_configuration_is_asked_for_each_run(pl
 
 def test_a_step_is_counted_once_for_runs_that_differ_in_seed_or_length(place, monkeypatch):
     asked = []
-    ask = registry._ask
-    monkeypatch.setattr(registry, "_ask", lambda configs: asked.append(configs) or ask(configs))
+    ask = function._ask
+    monkeypatch.setattr(function, "_ask", lambda configs: asked.append(configs) or ask(configs))
     rates = [rates_of(config("counted", steps=steps, seed=steps)) for steps in (5, 40)]
     assert rates[0] == rates[1]
     assert len(asked) == 1

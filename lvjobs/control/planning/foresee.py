@@ -31,8 +31,7 @@ from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.study.tables import Resources
 from lvjobs.study.words import RunState
-from lvjobs.sweep.grid import Points, settings_of
-from lvjobs.sweep.request import Request
+from lvjobs.sweep.request import Points, Request, settings_of
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
 

@@ -40,8 +40,7 @@ from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import StudyContext
-from lvjobs.study.current import typed_over
+from lvjobs.study.config import StudyContext, typed_over
 from lvjobs.study.words import MemberState, RunState, SubmitOutcome
 
 _VERBS: Mapping[type[JobAction], str] = {

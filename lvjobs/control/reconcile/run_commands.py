@@ -12,7 +12,7 @@ from lvjobs.control.submission.declare import changes_of, differences, renewed
 from lvjobs.control.submission.run_directories import prepare, write_again
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.names import find_name
+from lvjobs.study.run import find_name
 from lvjobs.study.words import Cause, HeldFor, MemberState, RunState
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
@@ -82,7 +82,7 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], w
     Args:
         session: The study.
         wanted: Names or ids of runs.
-        typed: Settings of `lvjobs.study.current` that the user typed; they override study.toml.
+        typed: Settings of `lvjobs.study.config` that the user typed; they override study.toml.
         where: `StudyContext.where`, for commands at the prompt. A pass gives none, because the ledger keeps its errors.
 
     Returns:

@@ -10,7 +10,7 @@ from lvjobs.control.stages.outcomes import measured
 from lvjobs.control.stages.search import trials_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord
-from lvjobs.sweep.grid import settings_of
+from lvjobs.sweep.request import settings_of
 from lvjobs.sweep.selection import Candidate, rank
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from lvjobs.study.run import RunConfig
 from lvjobs.study.space import corners, ends
 from lvjobs.study.stages import Stage
-from lvjobs.sweep.grid import Points
-from lvjobs.sweep.request import Request
+from lvjobs.sweep.request import Points, Request
 from lvjobs.tasks.registry import task_of
 
 Price = Callable[[RunConfig], int]

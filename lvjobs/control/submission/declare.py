@@ -15,9 +15,8 @@ from lvjobs.control.backends import check_sbatch_options, gpus_by_default, renew
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import StudyContext
-from lvjobs.study.current import current, declared_settings, typed_over
-from lvjobs.study.marks import Mark, marked
+from lvjobs.study.config import StudyContext, current_settings, declared_settings, typed_over
+from lvjobs.study.fields import Mark, marked
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Resources
 from lvjobs.tasks.registry import learn, rates_of, task_of
@@ -43,7 +42,7 @@ class RunRequest:
     `after` has the ids of the runs that these come after, in the same order. `evaluations`, in the same order too, has
     configurations and names of runs of the stage `evaluate` that come after these. `sweep`: the runs are the stage's
     cells, and an existing run of the same configuration, of any name and stage, is used instead of a new one. `file`:
-    the settings of `study.current` that study.toml had when the runs were requested; None: those that it has now.
+    the settings of `study.config` that study.toml had when the runs were requested; None: those that it has now.
     `is_named`: the user chose the names; otherwise an existing run of the same configuration is used, of any name.
     """
 
@@ -212,7 +211,7 @@ def check_profile_resources(profile: str, resources: Resources) -> None:
 
 
 def file_of(study: StudyContext, stage: str) -> dict[str, Any]:
-    """Return the settings that study.toml now has for how runs of this stage are carried out (`study.current`)."""
+    """Return the settings that study.toml now has for how runs of this stage are carried out (`study.config`)."""
     return declared_settings(study.config, located_profile(study.config.profile, study.root), stage)
 
 
@@ -224,7 +223,7 @@ def renewed(
     Args:
         run: A run without a live job.
         study: Its study, with the current study.toml.
-        typed: Settings of `lvjobs.study.current` that the user types now; they override all others.
+        typed: Settings of `lvjobs.study.config` that the user types now; they override all others.
         where: `StudyContext.where` for commands at the prompt, see `lvjobs.control.reconcile.run_commands.take_up`.
 
     Raises:
@@ -232,7 +231,7 @@ def renewed(
     """
     file = file_of(study, run.stage)
     kept = {**run.typed, **typed_over(file, typed or {})}
-    settings = {**current(file, kept), **(typed or {})}
+    settings = {**current_settings(file, kept), **(typed or {})}
     resources = Resources.model_validate({key: settings[key] for key in Resources.model_fields})
     profile = str(settings["profile"])
     check_profile_resources(profile, resources)

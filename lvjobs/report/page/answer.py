@@ -10,7 +10,7 @@ from lvjobs.report.evaluate_arguments import base_of
 from lvjobs.report.evaluated import Evaluated, largest_group
 from lvjobs.report.material import Point, point
 from lvjobs.report.numbers import short
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 FORECASTS = (
     "Does fine-tuning improve forecasts over the base model as it is (zero-shot), and over baselines that need no "

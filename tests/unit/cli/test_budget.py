@@ -22,7 +22,7 @@ steps = 10
 @pytest.fixture(scope="module")
 def forked():
     """Processes with transformers in them: `budget` asks one how long the instruction of a later stage is."""
-    with Forked("transformers", "lvjobs.forecasting.models", "lvjobs.forecasting.prompts") as forked:
+    with Forked("transformers", "lvjobs.forecasting.models", "lvjobs.forecasting.tokens") as forked:
         yield forked
 
 

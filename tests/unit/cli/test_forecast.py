@@ -9,7 +9,7 @@ from report_helpers import read_forecast
 
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.models import add_adapter, load_base, save_adapter
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 pytestmark = pytest.mark.heavy
 

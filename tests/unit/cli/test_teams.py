@@ -77,7 +77,7 @@ def test_a_profile_may_ask_for_several_by_default(submit, tmp_path):
 
 def test_an_evaluation_asks_for_the_one_gpu_that_it_uses():
     from lvjobs.control.submission.declare import _team
-    from lvjobs.study.evaluation import EVALUATE_TASK
+    from lvjobs.study.params import EVALUATE_TASK
     from lvjobs.study.run import RunConfig
     from lvjobs.study.tables import Resources
 

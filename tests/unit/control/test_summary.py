@@ -9,7 +9,7 @@ from lvjobs.control.budget.accounts import Terms, keep_books
 from lvjobs.control.reconcile.journal_fold import fold
 from lvjobs.control.summary import run_row
 from lvjobs.records.journal import Entry
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.study.params import TRAIN_TASK, TrainingConfig
 
 BOOKS = keep_books(Terms(10**6), [a_run()], [], {})
 

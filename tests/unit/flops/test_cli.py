@@ -16,7 +16,7 @@ from lvjobs.flops.published import published
 from lvjobs.flops.tables import print_counts, print_published
 from lvjobs.flops.workload import PARTS, Workload
 from lvjobs.forecasting.codec import ALPHABET
-from lvjobs.study.training import NUMERIC_HEAD
+from lvjobs.study.params import NUMERIC_HEAD
 
 HEAVY = {"torch", "transformers", "peft", "bitsandbytes"}
 

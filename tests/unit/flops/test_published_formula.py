@@ -2,20 +2,19 @@
 
 import pytest
 
-from lvjobs.flops import published_formula
 from lvjobs.flops.architecture import architecture_of
-from lvjobs.flops.published import published
+from lvjobs.flops.published import count, published
 from lvjobs.flops.workload import Workload
 
 QWEN = architecture_of("qwen2.5-0.5b")
 
 
 def step(length, rank):
-    return published_formula.count(Workload(QWEN, 4, length, rank)).step
+    return count(Workload(QWEN, 4, length, rank)).step
 
 
 def test_table_1_to_the_last_digit():
-    counts = published_formula.count(Workload(QWEN, 4, 512, 4))
+    counts = count(Workload(QWEN, 4, 512, 4))
     assert counts.embedding == 1_835_008
     assert counts.attention_per_layer == 11_444_391_936
     assert counts.mlp_per_layer == 53_670_576_128
@@ -25,7 +24,7 @@ def test_table_1_to_the_last_digit():
     assert counts.lora_forward == 0
     assert counts.forward == 1_564_297_280_490
     assert counts.step == 1_592_231_160_498
-    assert published_formula.count(Workload(QWEN, 4, 512)).step == 4_692_891_841_470
+    assert count(Workload(QWEN, 4, 512)).step == 4_692_891_841_470
 
 
 def test_its_totals():
@@ -45,7 +44,7 @@ def test_its_totals():
 
 @pytest.mark.parametrize(("targets", "rank"), [("qv", 4), ("all-linear", 8)])
 def test_a_lora_step_is_floored_once(targets, rank):
-    counts = published_formula.count(Workload(QWEN, 4, 512, rank, targets))
+    counts = count(Workload(QWEN, 4, 512, rank, targets))
     d, f = 896, 4864
     frozen = 2 * d * d if targets == "qv" else 4 * d * d + 3 * d * f
     lora = rank * (4 * d if targets == "qv" else 8 * d + 3 * (d + f))
@@ -74,17 +73,17 @@ def test_the_published_tables_are_reproduced_or_say_why():
 
 
 def test_a_numeric_head_is_as_narrow_here():
-    full, narrow = (published_formula.count(Workload(QWEN, 4, 512, 4, numeric_head=head)) for head in (None, 14))
+    full, narrow = (count(Workload(QWEN, 4, 512, 4, numeric_head=head)) for head in (None, 14))
     assert full.final - narrow.final == 4 * (151_936 - 14) * (2 * 896 - 1)
 
 
 def test_inference_has_no_step_beyond_the_forward_pass():
-    counts = published_formula.count(Workload(QWEN, 4, 512, 4, inference=True))
+    counts = count(Workload(QWEN, 4, 512, 4, inference=True))
     assert (counts.backward, counts.step) == (0, counts.forward)
     assert counts.forward == 1_564_297_280_490
 
 
 def test_of_a_forecast_only_the_last_token_meets_the_head():
     """A prompt of 64 and one new token is one forward pass: the first new token comes out of it."""
-    one = published_formula.count(Workload(QWEN, 1, 64, prompt_tokens=64, new_tokens=1))
+    one = count(Workload(QWEN, 1, 64, prompt_tokens=64, new_tokens=1))
     assert one.generation == one.forward

@@ -11,7 +11,7 @@ from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.models import AdapterMismatch, attach_adapter, load_base
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 # plain peft's own
 pytestmark = [
@@ -110,7 +110,7 @@ def test_4_bit_layers_keep_a_kernel_that_has_a_gradient():
 _ADAPT = """
 import sys
 from lvjobs.forecasting.models import add_adapter, load_base
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 def adapted(quantization):
     model, _ = load_base(TrainingConfig(data="unused", quantization=quantization))

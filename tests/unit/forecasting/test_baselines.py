@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.baselines import BASELINES, forecast, forecast_split, ode
 from lvjobs.forecasting.baselines.analogue import analogue_training
-from lvjobs.forecasting.baselines.simple import period
+from lvjobs.forecasting.baselines.statistical import period
 from lvjobs.forecasting.splits import make_split
 from lvjobs.forecasting.systems import draw_systems, sample_times, solve
 

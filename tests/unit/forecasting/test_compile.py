@@ -12,8 +12,8 @@ import torch
 from forecasting_helpers import adapter_bytes, one_thread, run_through, small
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.compiling import compiling
 from lvjobs.forecasting.data import make_dataset
+from lvjobs.forecasting.models import compiling
 from lvjobs.worker import signals
 
 pytestmark = pytest.mark.heavy
@@ -48,7 +48,7 @@ def test_a_compiled_run_resumes_bit_for_bit_and_saves_what_any_run_saves(tmp_pat
 def test_a_machine_that_cannot_compile_says_so(tmp_path):
     code = """
 import torch
-from lvjobs.forecasting.compiling import compile_layers, compiling
+from lvjobs.forecasting.models import compile_layers, compiling
 
 class Model(torch.nn.Module):
     def __init__(self):

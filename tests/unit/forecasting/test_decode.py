@@ -17,11 +17,10 @@ from lvjobs.forecasting.decode import Decoding, _Reader, forecast, sample
 from lvjobs.forecasting.grammar import START, Grammar, grammars
 from lvjobs.forecasting.head import has_numeric_head, numeric_head
 from lvjobs.forecasting.likelihood import negative_log_likelihood
-from lvjobs.forecasting.prompts import Prompt
 from lvjobs.forecasting.sampling import Sampling
 from lvjobs.forecasting.systems import draw_systems, sample_times, solve
-from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.training import TrainingConfig
+from lvjobs.forecasting.tokens import Characters, Prompt
+from lvjobs.study.params import TrainingConfig
 
 __all__ = ["one_thread"]  # a fixture
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]

@@ -17,10 +17,9 @@ from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.models import AdapterMismatch, add_adapter, load_base, save_adapter
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import Characters
 from lvjobs.forecasting.windows import codec_of
-from lvjobs.study.evaluation import EvaluationConfig
-from lvjobs.study.training import NUMERIC_HEAD, TrainingConfig
+from lvjobs.study.params import NUMERIC_HEAD, EvaluationConfig, TrainingConfig
 from lvjobs.tasks.registry import rates_of
 
 __all__ = ["one_thread"]

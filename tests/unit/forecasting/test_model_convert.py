@@ -12,7 +12,7 @@ from lvjobs.forecasting import convert as conversion
 from lvjobs.forecasting.codec import ALPHABET
 from lvjobs.forecasting.hub import find_model
 from lvjobs.forecasting.models import load_base
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 pytestmark = pytest.mark.heavy
 

@@ -8,8 +8,8 @@ import pytest
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import Codec
-from lvjobs.forecasting.prompts import RAW, SYSTEM, instruct, instruction, prompts_of
-from lvjobs.study.training import TrainingConfig
+from lvjobs.forecasting.tokens import RAW, SYSTEM, instruct, instruction, prompts_of
+from lvjobs.study.params import TrainingConfig
 
 pytestmark = pytest.mark.heavy
 

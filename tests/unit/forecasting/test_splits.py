@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.splits import Split, make_split, training_split
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 pytestmark = pytest.mark.heavy
 

@@ -14,8 +14,8 @@ from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.decode import forecast
 from lvjobs.forecasting.systems import draw_systems, sample_times, solve
-from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.training import TrainingConfig
+from lvjobs.forecasting.tokens import Characters
+from lvjobs.study.params import TrainingConfig
 
 __all__ = ["one_thread"]  # a fixture
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]

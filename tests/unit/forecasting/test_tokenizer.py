@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import ALPHABET, Codec
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import Characters
 
 pytestmark = pytest.mark.heavy
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.heavy
 @pytest.fixture(scope="module")
 def tokenizer():
     from lvjobs.forecasting.models import load_base
-    from lvjobs.study.training import TrainingConfig
+    from lvjobs.study.params import TrainingConfig
 
     return load_base(TrainingConfig(data="unused"))[1]
 

@@ -17,8 +17,8 @@ from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import make_dataset, sha256
 from lvjobs.forecasting.models import AdapterMismatch, load_adapter
 from lvjobs.forecasting.splits import Split, training_split
-from lvjobs.forecasting.tokenizer import Characters
-from lvjobs.study.training import TrainingConfig
+from lvjobs.forecasting.tokens import Characters
+from lvjobs.study.params import TrainingConfig
 
 __all__ = ["one_thread"]  # a fixture
 

@@ -12,12 +12,11 @@ from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import ALPHABET, Codec
 from lvjobs.forecasting.data import Dataset
-from lvjobs.forecasting.order import WindowOrder
-from lvjobs.forecasting.prompts import RAW, Prompt
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tokens import RAW, Characters, Prompt
 from lvjobs.forecasting.train import loss_of
 from lvjobs.forecasting.windows import (
     IGNORED,
+    WindowOrder,
     codec_of,
     cut,
     numeric_labels,
@@ -27,7 +26,7 @@ from lvjobs.forecasting.windows import (
     training_windows,
     validation_windows,
 )
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 
 pytestmark = pytest.mark.heavy
 

@@ -13,7 +13,7 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
 from lvjobs.forecasting.hub import find_model
-from lvjobs.study.evaluation import EvaluationConfig
+from lvjobs.study.params import EvaluationConfig
 from lvjobs.study.run import RunFile
 
 TOML = """\

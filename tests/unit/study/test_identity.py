@@ -8,11 +8,9 @@ import pytest
 from control_scenes import Scene, make_haste
 
 from lvjobs.control.submission.run_directories import prepare
-from lvjobs.study import identity
-from lvjobs.study.evaluation import EVALUATE_TASK, EvaluationConfig
-from lvjobs.study.identity import read_params, said, silence
-from lvjobs.study.run import RunConfig
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
+from lvjobs.study import run
+from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
+from lvjobs.study.run import RunConfig, read_params, said, silence
 
 MEANT = {
     RunConfig: {
@@ -91,9 +89,9 @@ def test_what_a_run_means_by_silence_never_changes(model):
     changed = sorted(key for key in now.keys() | frozen.keys() if now.get(key) != frozen.get(key))
     assert not changed, (
         f"{model.__name__}: {', '.join(changed)}: a run that does not say such a key would now mean something else by "
-        "that, and keep its fingerprint. Of a new default, keep the old one in MEANT of lvjobs/study/identity.py: the "
+        "that, and keep its fingerprint. Of a new default, keep the old one in MEANT of lvjobs/study/run.py: the "
         "new one is then said, and has a fingerprint of its own. A new key belongs into the table of this test, with "
-        "what runs did before there was the key; where its default is something else, say that in identity.MEANT, too. "
+        "what runs did before there was the key; where its default is something else, say that in study.run.MEANT, too. "
         "A key that is gone belongs into neither: only runs that said it lose their fingerprint."
     )
 
@@ -111,7 +109,7 @@ def test_it_is_the_hash_of_what_is_said():
 
 @pytest.mark.parametrize("config", [a_training(), an_evaluation()], ids=["training", "evaluation"])
 def test_a_default_said_or_not_is_the_same_run(config):
-    model = identity.PARAMS[config.task]
+    model = run.PARAMS[config.task]
     short = config.model_copy(update={"params": said(model, config.params)})
     assert len(short.params) < len(config.params)
     assert short.fingerprint == config.fingerprint
@@ -166,9 +164,8 @@ class NewerEvaluation(EvaluationConfig):
 
 @pytest.fixture
 def upgraded(monkeypatch):
-    monkeypatch.setattr(identity, "PARAMS", {TRAIN_TASK: Newer, EVALUATE_TASK: NewerEvaluation})
-    monkeypatch.setattr("lvjobs.study.run.PARAMS", identity.PARAMS)
-    monkeypatch.setattr(identity, "MEANT", {Newer: {"validation_systems": 0, "lora_rank": 4}})
+    monkeypatch.setattr(run, "PARAMS", {TRAIN_TASK: Newer, EVALUATE_TASK: NewerEvaluation})
+    monkeypatch.setattr(run, "MEANT", {Newer: {"validation_systems": 0, "lora_rank": 4}})
 
 
 def typed_again(**changed):

@@ -7,7 +7,7 @@ import pytest
 from lvjobs.control.submission.declare import check_profile_resources
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study, validated
-from lvjobs.study.marks import Mark, StudyPath, marked
+from lvjobs.study.fields import Mark, StudyPath, marked
 from lvjobs.study.tables import Notify, Resources, SettingsTable
 
 

@@ -11,7 +11,7 @@ from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import RunConfig
 from lvjobs.study.space import corners, in_words
 from lvjobs.study.stages import Stage, carried, in_order, taken
-from lvjobs.sweep.grid import cells, combinations, settings_of
+from lvjobs.sweep.request import cells, combinations, settings_of
 
 TRAIN = {"data": "/d.h5"}
 

@@ -8,12 +8,11 @@ import pytest
 from lvjobs.errors import UsageError
 from lvjobs.forecasting import hub
 from lvjobs.records.curves import LOSSES
-from lvjobs.study.evaluation import EVALUATE_TASK
-from lvjobs.study.identity import PARAMS
-from lvjobs.study.run import RunConfig
+from lvjobs.study.params import EVALUATE_TASK, LOSS_NAMES, TRAIN_TASK
+from lvjobs.study.run import PARAMS, RunConfig
 from lvjobs.study.settings import TrainSettings
-from lvjobs.study.training import LOSS_NAMES, TRAIN_TASK
-from lvjobs.tasks.registry import BUNDLED, FunctionTask, check_needs, task_of
+from lvjobs.tasks.function import FunctionTask
+from lvjobs.tasks.registry import BUNDLED, check_needs, task_of
 
 TRAINING = TrainSettings(steps=10).run_config()
 OWN = RunConfig(task="my.module:train", steps=1)

@@ -11,15 +11,14 @@ from forked import Forked
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
-from lvjobs.forecasting.cost import workload_of
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
 from lvjobs.forecasting.models import TINY_DIRECTORY, load_tokenizer
-from lvjobs.forecasting.prompts import prompts_of
-from lvjobs.forecasting.tokenizer import Characters
+from lvjobs.forecasting.tasks import workload_of
+from lvjobs.forecasting.tokens import Characters, prompts_of
 from lvjobs.forecasting.windows import codec_of, validation_windows
 from lvjobs.study.config import TrainSettings
-from lvjobs.study.training import TrainingConfig
+from lvjobs.study.params import TrainingConfig
 from lvjobs.tasks.registry import rates_of
 
 TEMPLATE = (
@@ -32,7 +31,7 @@ QWEN = "Qwen/Qwen2.5-0.5B-Instruct"
 @pytest.fixture(scope="module")
 def forked():
     """Processes with transformers in them."""
-    with Forked("transformers", "lvjobs.forecasting.models", "lvjobs.forecasting.prompts") as forked:
+    with Forked("transformers", "lvjobs.forecasting.models", "lvjobs.forecasting.tokens") as forked:
         yield forked
 
 

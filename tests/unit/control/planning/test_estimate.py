@@ -14,8 +14,8 @@ from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
 from lvjobs.forecasting.tasks import adapter_parameters
 from lvjobs.ledger.records import WorkCounts
 from lvjobs.study.config import TrainSettings, load_study
+from lvjobs.study.params import TrainingConfig
 from lvjobs.study.tables import Resources
-from lvjobs.study.training import TrainingConfig
 from lvjobs.study.words import RunState
 from lvjobs.tasks.registry import rates_of
 

@@ -13,11 +13,10 @@ from lvjobs.control.recovery.check import check as check_ledger
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest, declare, file_of
 from lvjobs.errors import UsageError
-from lvjobs.study.evaluation import EVALUATE_TASK
+from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, TrainingConfig
 from lvjobs.study.run import RunConfig, RunFile, with_values
 from lvjobs.study.settings import OwnSettings
 from lvjobs.study.tables import Resources
-from lvjobs.study.training import TRAIN_TASK, TrainingConfig
 from lvjobs.study.words import Cause
 from lvjobs.sweep.request import Request
 from lvjobs.worker.runner import read_run
