@@ -73,24 +73,18 @@ def _write(study: StudyContext, limit: int, typed: str) -> None:
     import tomlkit
 
     path = study.layout.config
+    value: Any = limit
+    with suppress(tomlkit.exceptions.ParseError):
+        item = tomlkit.value(typed)
+        if isinstance(item, (int, float)) and int(item) == limit:  # `1e17` is easier to read than its 18 digits
+            value = item
     try:
         document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
         table = document.setdefault("budget", tomlkit.table())
-        table["limit"] = _toml_number(typed, limit)
+        table["limit"] = value
         write_atomic(path, tomlkit.dumps(document))
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written ({error.strerror}); the limit is as it was: see that the file may be written, "
             "and type it again"
         ) from error
-
-
-def _toml_number(typed: str, limit: int) -> Any:
-    """Return the typed text as TOML has it, if it is the limit: `1e17` is easier to read than its 18 digits."""
-    import tomlkit
-
-    with suppress(tomlkit.exceptions.ParseError):
-        item = tomlkit.value(typed)
-        if isinstance(item, (int, float)) and int(item) == limit:
-            return item
-    return limit
