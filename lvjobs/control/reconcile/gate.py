@@ -12,7 +12,7 @@ from lvjobs import remedies
 from lvjobs.control.budget.accounts import Account, Books
 from lvjobs.control.budget.cost import allowance, replay_of_an_interval, work_ahead
 from lvjobs.control.reconcile.actions import Action, GiveBack, Reserve, Revoke, SetRun, Submit
-from lvjobs.control.reconcile.outcome import give_up
+from lvjobs.control.reconcile.attempts import give_up
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.ledger.records import RunRecord, WorkCounts
 from lvjobs.study.words import HeldFor, RunState
