@@ -56,16 +56,14 @@ def change_limit(study: StudyContext, ledger: Ledger, limit: int, typed: str, re
     Raises:
         UsageError: the limit is raised without a reason, or study.toml cannot be written. The limit is unchanged.
     """
-    with ledger.transaction() as transaction:
-        known = transaction.setting(_KEY)
+    known = ledger.call(Transaction.setting, _KEY)
     if known is not None and limit > int(known) and not reason:
         raise UsageError(
             f"{limit:.4g} FLOPs is more than the limit of {int(known):.4g}, which stays: say why it may be raised, for "
             'the record, with --because "..."'
         )
     _write(study, limit, typed)
-    with ledger.transaction() as transaction:
-        note_limit(transaction, limit, now, reason or "by a command, and no reason given")
+    ledger.call(note_limit, limit, now, reason or "by a command, and no reason given")
 
 
 def _write(study: StudyContext, limit: int, typed: str) -> None:

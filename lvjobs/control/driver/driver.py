@@ -68,8 +68,7 @@ def waits_for_flops(transaction: Transaction) -> bool:
 
 def is_wanted(session: Session) -> bool:
     """Return whether the user wants a driver: neither study.toml nor `lvjobs driver stop` turned it off."""
-    with session.ledger.transaction() as transaction:
-        return session.study.config.driver.job and not standing(transaction).stopped
+    return session.study.config.driver.job and not session.ledger.call(standing).stopped
 
 
 @dataclass(frozen=True)
@@ -182,8 +181,7 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
     except ClusterError:
         return None, []  # no room, or no answer: the next pass tries again
     text = f"driver: submitted as job {job_id}; it goes on with the study while nobody is there"
-    with session.ledger.transaction() as transaction:
-        transaction.add_event(Event(session.clock(), "driver", text))
+    session.ledger.call(Transaction.add_event, Event(session.clock(), "driver", text))
     return job_id, [text]
 
 
@@ -229,5 +227,4 @@ def resources(study: StudyContext, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def set_stopped(session: Session, *, stopped: bool) -> None:
     """Record whether the user stopped the driver, and forget any earlier refusal by the site."""
-    with session.ledger.transaction() as transaction:
-        set_standing(transaction, Standing(stopped=stopped))
+    session.ledger.call(set_standing, Standing(stopped=stopped))

@@ -14,7 +14,7 @@ from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.templates import located_profile
 from lvjobs.control.backends import check_sbatch_options, gpus_by_default, renew_profile
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import RunRecord
+from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.current import current, declared_settings, typed_over
@@ -27,14 +27,6 @@ EVALUATE = "evaluate"
 """The stage of evaluations."""
 
 _RENEWED = ("profile", "profile_copy", "resources", "typed", "config", "declared")
-
-
-@dataclass(frozen=True)
-class SweepOf:
-    """A stage as it was requested: the `definition` and `request` that the ledger keeps."""
-
-    definition: Mapping[str, Any]
-    request: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +47,7 @@ class RunRequest:
     resources: Resources
     after: Sequence[str] = ()
     evaluations: Sequence[tuple[RunConfig, str]] = ()
-    sweep: SweepOf | None = None
+    sweep: StageRecord | None = None
     file: Mapping[str, Any] | None = None
     is_named: bool = True
     profile_copy: str = ""
