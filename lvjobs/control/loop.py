@@ -73,8 +73,7 @@ class Loop(Session):
         did += put_back(self.ledger, self.study)
         did += update_waiting_jobs(self, observed.views, now)
         did += advance(self)
-        with self.ledger.transaction() as transaction:
-            self.awaits_flops = bool(known.members) and waits_for_flops(transaction)
+        self.awaits_flops = bool(known.members) and self.ledger.call(waits_for_flops)
         if self.arrival.left:
             end_former_driver(self, self.arrival.left)
         did += keep_driver(self, observed.drivers, awaits_flops=self.awaits_flops)

@@ -8,11 +8,10 @@ from typing import Any
 from lvjobs.cluster.protocol import Job
 from lvjobs.control.backends import gpus_by_default, used_profile
 from lvjobs.control.budget.accounts import Books, statement
-from lvjobs.control.budget.archive import closed_tally
+from lvjobs.control.budget.archive import Tally, closed_tally, tally_of, total
 from lvjobs.control.budget.efficiency import Efficiency, Share
 from lvjobs.control.budget.intervals import advise
 from lvjobs.control.budget.pace import Stopwatch
-from lvjobs.control.budget.tally import Tally, tally_of, total
 from lvjobs.control.stages.search import trials_of
 from lvjobs.control.submission.avoided_nodes import avoided_rows
 from lvjobs.ledger.reading import by_run

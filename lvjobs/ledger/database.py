@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, select, text, update
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -28,6 +28,9 @@ HEAD = "0009"
 """The newest migration. It is compared without loading alembic, which only an old or new file needs."""
 
 _BUSY_SECONDS = 30.0
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class LedgerError(LvjobsError):
@@ -75,6 +78,16 @@ class Ledger:
             ) from error
         if self._keep and records:
             self._keep(records)
+
+    def call(
+        self,
+        function: Callable[Concatenate[Transaction, _Arguments], _Result],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Result:
+        """Return what a method of `Transaction`, or a function of one, returns in a transaction of its own."""
+        with self.transaction() as transaction:
+            return function(transaction, *args, **kwargs)
 
     def _check_epoch(self, connection: Connection) -> None:
         epoch = int(connection.execute(select(tables.settings.c.value).where(_is_epoch())).scalar_one())

@@ -287,7 +287,7 @@ class StageRecord:
 class Closed:
     """The result of a run that is over: no other row of it is read until something of it changes.
 
-    `row` is its row of the summary, `tally` its contribution to sums (`lvjobs.control.budget.tally`); both are JSON.
+    `row` is its row of the summary, `tally` its contribution to sums (`lvjobs.control.budget.archive`); both are JSON.
     """
 
     run_id: str

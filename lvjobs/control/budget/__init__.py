@@ -2,6 +2,6 @@
 
 `cost` counts the work of a run; the run's task prices one unit of it (`lvjobs.tasks`). `charges` counts what attempts
 executed, `accounts` keeps the books and makes the statement that `lvjobs budget` shows, `limit` records the limit and
-its changes. `archive` keeps the sums of ended runs, added up by `tally`. `efficiency` measures how well machines were
-used, `pace` how long runs take, `intervals` how often to checkpoint. FLOPs are integers, times seconds unless named.
+its changes. `archive` adds up ended runs and keeps their sums. `efficiency` measures how well machines were used,
+`pace` how long runs take, `intervals` how often to checkpoint. FLOPs are integers, times seconds unless named.
 """

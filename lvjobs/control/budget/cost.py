@@ -1,9 +1,11 @@
 """The work of a run: training steps, validation windows and generated series, which its rates price. Pure."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lvjobs.ledger.records import RunRecord, WorkCounts
+from lvjobs.ledger.reading import by_run
+from lvjobs.ledger.records import AttemptRecord, RunRecord, WorkCounts
 from lvjobs.tasks.registry import task_of
 
 
@@ -32,6 +34,12 @@ def allowance(run: RunRecord, executed: WorkCounts, step: int) -> WorkCounts:
     It is the work `executed`, the work after `step`, and one checkpoint interval of replay.
     """
     return executed + work_ahead(run.config, step) + replay_of_an_interval(run.config, step)
+
+
+def newest_checkpoints(attempts: Iterable[AttemptRecord]) -> Mapping[str, int]:
+    """Return the step of each run's newest checkpoint, by run id; 0 for a run without attempts."""
+    found = {run_id: max(each.checkpoint_step for each in own) for run_id, own in by_run(attempts).items()}
+    return defaultdict(int, found)
 
 
 def _validations(config: Mapping[str, Any], after: int, until: int) -> int:

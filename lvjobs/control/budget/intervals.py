@@ -86,20 +86,16 @@ def measure(runs: Iterable[RunRecord], attempts: Mapping[str, Sequence[AttemptRe
     for run in runs:
         group = run.stage, run.profile, min(run.checkpoint_every, run.steps)
         for attempt in attempts.get(run.id, ()):
-            groups[group] = groups.get(group, Measured()) + _of(run, attempt)
+            groups[group] = groups.get(group, Measured()) + Measured(
+                attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds,
+                lost_steps(run, attempt),
+                attempt.executed,
+                attempt.train_seconds,
+                attempt.checkpoints,
+                attempt.checkpoint_seconds,
+                run.steps,
+            )
     return groups
-
-
-def _of(run: RunRecord, attempt: AttemptRecord) -> Measured:
-    return Measured(
-        attempt.train_seconds + attempt.validation_seconds + attempt.checkpoint_seconds,
-        lost_steps(run, attempt),
-        attempt.executed,
-        attempt.train_seconds,
-        attempt.checkpoints,
-        attempt.checkpoint_seconds,
-        run.steps,
-    )
 
 
 def lost_steps(run: RunRecord, attempt: AttemptRecord) -> bool:

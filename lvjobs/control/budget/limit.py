@@ -56,16 +56,14 @@ def change_limit(study: StudyContext, ledger: Ledger, limit: int, typed: str, re
     Raises:
         UsageError: the limit is raised without a reason, or study.toml cannot be written. The limit is unchanged.
     """
-    with ledger.transaction() as transaction:
-        known = transaction.setting(_KEY)
+    known = ledger.call(Transaction.setting, _KEY)
     if known is not None and limit > int(known) and not reason:
         raise UsageError(
             f"{limit:.4g} FLOPs is more than the limit of {int(known):.4g}, which stays: say why it may be raised, for "
             'the record, with --because "..."'
         )
     _write(study, limit, typed)
-    with ledger.transaction() as transaction:
-        note_limit(transaction, limit, now, reason or "by a command, and no reason given")
+    ledger.call(note_limit, limit, now, reason or "by a command, and no reason given")
 
 
 def _write(study: StudyContext, limit: int, typed: str) -> None:
@@ -73,24 +71,18 @@ def _write(study: StudyContext, limit: int, typed: str) -> None:
     import tomlkit
 
     path = study.layout.config
+    value: Any = limit
+    with suppress(tomlkit.exceptions.ParseError):
+        item = tomlkit.value(typed)
+        if isinstance(item, (int, float)) and int(item) == limit:  # `1e17` is easier to read than its 18 digits
+            value = item
     try:
         document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
         table = document.setdefault("budget", tomlkit.table())
-        table["limit"] = _toml_number(typed, limit)
+        table["limit"] = value
         write_atomic(path, tomlkit.dumps(document))
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written ({error.strerror}); the limit is as it was: see that the file may be written, "
             "and type it again"
         ) from error
-
-
-def _toml_number(typed: str, limit: int) -> Any:
-    """Return the typed text as TOML has it, if it is the limit: `1e17` is easier to read than its 18 digits."""
-    import tomlkit
-
-    with suppress(tomlkit.exceptions.ParseError):
-        item = tomlkit.value(typed)
-        if isinstance(item, (int, float)) and int(item) == limit:
-            return item
-    return limit

@@ -68,8 +68,7 @@ def waits_for_flops(transaction: Transaction) -> bool:
 
 def is_wanted(session: Session) -> bool:
     """Return whether the user wants a driver: neither study.toml nor `lvjobs driver stop` turned it off."""
-    with session.ledger.transaction() as transaction:
-        return session.study.config.driver.job and not standing(transaction).stopped
+    return session.study.config.driver.job and not session.ledger.call(standing).stopped
 
 
 @dataclass(frozen=True)
@@ -129,13 +128,9 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
             return []
     todo = change(seen or (), wanted=wanted)
     lines = []
-    if todo.cancel:
-        cluster = session.cluster(driver_profile(study))
+    with suppress(ClusterError):  # a job that is not cancelled ends by itself when it finds nothing to do
         for job_id in todo.cancel:
-            try:
-                cluster.cancel(job_id)
-            except ClusterError:  # noqa: PERF203 - only a few, each a process of its own
-                break  # the job ends by itself when it finds nothing to do
+            session.cluster(driver_profile(study)).cancel(job_id)
     for each in [request] * todo.submit if request is not None else []:
         made, words = _submit(session, each)
         lines += words
@@ -150,13 +145,15 @@ def find_jobs(session: Session, root: Path | None = None) -> Sequence[Job] | Non
     return session.cluster(driver_profile(session.study)).observe((), session.clock(), (token,)).queue
 
 
-def end_driver(session: Session) -> None:
-    """Cancel the driver's jobs, running ones too: they only wait, for the next pass or for this session's lease.
+def end_driver(session: Session, root: Path | None = None) -> None:
+    """Cancel the jobs of the driver of `root` (None: the study), running ones too.
+
+    They only wait, for the next pass or for this session's lease.
 
     Raises:
         ClusterError: the scheduler did not answer.
     """
-    for job in find_jobs(session) or ():
+    for job in find_jobs(session, root) or ():
         if not job.is_ended:
             session.cluster(driver_profile(session.study)).cancel(job.id)
 
@@ -165,10 +162,8 @@ def end_former_driver(session: Session, root: str) -> None:
     """Cancel the drivers of a directory that the study was moved from: they look for the study there."""
     if StudyLayout(Path(root)).database.exists():
         return  # another study is there now, and the drivers belong to it
-    for job in find_jobs(session, Path(root)) or ():
-        if not job.is_ended:
-            with suppress(ClusterError):  # its script ends the job if it finds no study
-                session.cluster(driver_profile(session.study)).cancel(job.id)
+    with suppress(ClusterError):  # a job that is not cancelled ends by itself: its script finds no study
+        end_driver(session, Path(root))
 
 
 def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str]]:
@@ -186,8 +181,7 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
     except ClusterError:
         return None, []  # no room, or no answer: the next pass tries again
     text = f"driver: submitted as job {job_id}; it goes on with the study while nobody is there"
-    with session.ledger.transaction() as transaction:
-        transaction.add_event(Event(session.clock(), "driver", text))
+    session.ledger.call(Transaction.add_event, Event(session.clock(), "driver", text))
     return job_id, [text]
 
 
@@ -233,5 +227,4 @@ def resources(study: StudyContext, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def set_stopped(session: Session, *, stopped: bool) -> None:
     """Record whether the user stopped the driver, and forget any earlier refusal by the site."""
-    with session.ledger.transaction() as transaction:
-        set_standing(transaction, Standing(stopped=stopped))
+    session.ledger.call(set_standing, Standing(stopped=stopped))

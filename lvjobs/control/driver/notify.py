@@ -68,7 +68,7 @@ def due(
     """
     held = [run.name for run in runs if run.state is RunState.HELD]
     held += [f"stage {stage.name}" for stage in stages if stage.state is StageState.HELD]
-    is_open = any(_is_open(run) for run in runs)
+    is_open = any(not run.state.is_at_rest for run in runs)
     is_open |= any(stage.state in (StageState.ASKED, StageState.RUNNING) for stage in stages)
     ended = bool(runs) and not is_open and not held
     new = [name for name in held if name not in before.held]
@@ -82,11 +82,7 @@ def due(
     return None, after
 
 
-_BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
-
-
-def _is_open(run: RunRecord) -> bool:
-    return not run.state.is_at_rest
+BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
 
 def count_as_sent(transaction: Transaction) -> None:
@@ -134,8 +130,8 @@ def notify(session: Session) -> Notified:
     with session.ledger.transaction() as transaction:
         before = transaction.row("notices", NoticeRecord) or NoticeRecord()
         runs, stages = transaction.unclosed(), transaction.stages()
-        if not any(_is_open(run) for run in runs):
-            busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in _BUSY for stage in stages)
+        if all(run.state.is_at_rest for run in runs):
+            busy = any(run.state is RunState.HELD for run in runs) or any(stage.state in BUSY for stage in stages)
             if before.ended and not busy:
                 return Notified()
             runs = transaction.runs()  # the study may have ended: the notice covers all runs

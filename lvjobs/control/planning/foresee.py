@@ -8,7 +8,7 @@ from typing import Any
 
 from lvjobs.cluster.backends import backend_of
 from lvjobs.control.budget.accounts import Books, Terms, keep_books
-from lvjobs.control.budget.cost import allowance, work_ahead
+from lvjobs.control.budget.cost import allowance, newest_checkpoints, work_ahead
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
@@ -161,9 +161,7 @@ def _count(
     evaluated = {name for stage in study.config.stage for name in stage.evaluate}
     evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # a single run: as if it is evaluated
     first: dict[str, str] = {}
-    newest: dict[str, int] = defaultdict(int)
-    for attempt in seen.attempts:
-        newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
+    newest = newest_checkpoints(seen.attempts)
     # Evaluations that exist are runs with their own reservations. They are not counted again.
     declared: dict[str, int] = defaultdict(int)
     for run in seen.runs:

@@ -261,8 +261,7 @@ def _submit(
     wanted = {action.run_id for action in actions if isinstance(action, Submit)}
     if not wanted:
         return []
-    with queue.ledger.transaction() as transaction:
-        runs = [run for run in transaction.runs(only_open=True) if run.id in wanted]
+    runs = [run for run in queue.ledger.call(Transaction.runs, only_open=True) if run.id in wanted]
     groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
     for run in runs:
         groups[same_job(run)].append(run)

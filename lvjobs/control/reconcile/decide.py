@@ -18,10 +18,9 @@ from lvjobs.control.reconcile.actions import (
     Settle,
     Submit,
 )
-from lvjobs.control.reconcile.attempts import Attempts
+from lvjobs.control.reconcile.attempts import Attempts, Conclusions, give_up
 from lvjobs.control.reconcile.classify import Failure, classify, classify_unclaimed
 from lvjobs.control.reconcile.hang import silence_of
-from lvjobs.control.reconcile.outcome import Conclusions, give_up
 from lvjobs.control.reconcile.policy import waits_until
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import AttemptRecord

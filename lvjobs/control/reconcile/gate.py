@@ -6,13 +6,13 @@ continue.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lvjobs import remedies
 from lvjobs.control.budget.accounts import Account, Books
 from lvjobs.control.budget.cost import allowance, replay_of_an_interval, work_ahead
 from lvjobs.control.reconcile.actions import Action, GiveBack, Reserve, Revoke, SetRun, Submit
-from lvjobs.control.reconcile.outcome import give_up
+from lvjobs.control.reconcile.attempts import give_up
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.ledger.records import RunRecord, WorkCounts
 from lvjobs.study.words import HeldFor, RunState
@@ -24,13 +24,6 @@ class Case:
 
     view: RunView
     actions: list[Action]
-    checkpoint: int = field(init=False)
-    state: RunState = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Set the step from which the run would resume, and its state once the actions are carried out."""
-        self.checkpoint = newest_checkpoint(self.view)
-        self.state = self.standing.state
 
     @property
     def run(self) -> RunRecord:
@@ -42,6 +35,16 @@ class Case:
         """Return the last change of the run's state, or how the ledger has it: why it waits, and its last cause."""
         changes = [action for action in self.actions if isinstance(action, SetRun)]
         return changes[-1] if changes else SetRun(self.run.id, self.run.state, self.run.reason, self.run.cause)
+
+    @property
+    def state(self) -> RunState:
+        """Return the run's state once the actions are carried out."""
+        return self.standing.state
+
+    @property
+    def checkpoint(self) -> int:
+        """Return the step from which the run's next attempt would begin; 0 without a checkpoint."""
+        return max((attempt.checkpoint_step for attempt in self.view.attempts), default=0)
 
     @property
     def is_submitted(self) -> bool:
@@ -69,11 +72,6 @@ class Case:
     def allowance(self, account: Account) -> WorkCounts:
         """Return all work, counted from step 0, that the run may execute if it is submitted now."""
         return allowance(self.run, account.executed, self.checkpoint)
-
-
-def newest_checkpoint(view: RunView) -> int:
-    """Return the step that the run's next attempt would begin from; 0 without a checkpoint."""
-    return max((attempt.checkpoint_step for attempt in view.attempts), default=0)
 
 
 def gate(cases: Sequence[Case], books: Books, *, renew: bool) -> list[Action]:
@@ -200,7 +198,6 @@ class _Gate:
         case.actions.append(
             SetRun(case.run.id, RunState.HELD, reason, case.standing.cause, note=note, held_for=held_for)
         )
-        case.state = RunState.HELD
         if not is_training:  # a job that trains may spend until it is gone: `act` ends the reservation then
             self._give_back(case)
 

@@ -199,7 +199,11 @@ def read_attempts(
 
 def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
     """Return the claims of the generations that are not `known`, in order."""
-    paths = [path for path in _listdir(files.generations) if path.name.isdigit() and int(path.name) not in known]
+    try:
+        names = [path.name for path in files.generations.iterdir()]
+    except FileNotFoundError:
+        return []
+    paths = [files.generations / name for name in names if name.isdigit() and int(name) not in known]
     claims = [Claim.from_json(path.read_text(encoding="utf-8")) for path in paths]
     return sorted(claims, key=lambda claim: claim.generation)
 
@@ -222,10 +226,3 @@ def read_from(path: Path, offset: int = 0) -> bytes:
             return stream.read()
     except FileNotFoundError:
         return b""
-
-
-def _listdir(directory: Path) -> list[Path]:
-    try:
-        return list(directory.iterdir())
-    except FileNotFoundError:
-        return []

@@ -91,8 +91,7 @@ def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], w
     Raises:
         UsageError: A run does not exist, or the settings do not fit it. No run was changed.
     """
-    with session.ledger.transaction() as transaction:
-        runs = find_runs(transaction, wanted, session.study.where)
+    runs = session.ledger.call(find_runs, wanted, session.study.where)
     resting = (RunState.HELD, RunState.PAUSED)
     now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
     there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}

@@ -61,8 +61,7 @@ def update_waiting_jobs(session: Session, views: Sequence[RunView], now: float) 
         else:
             known |= dict.fromkeys(keys, avoided)
             did.append(f"job {', '.join(jobs)} avoids {', '.join(avoided) or 'no failed node any more'}")
-    with session.ledger.transaction() as transaction:
-        write_avoidance(transaction, replace(avoidance, told={key: nodes for key, nodes in known.items() if nodes}))
+    session.ledger.call(write_avoidance, replace(avoidance, told={key: nodes for key, nodes in known.items() if nodes}))
     return did
 
 

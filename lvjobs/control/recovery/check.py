@@ -23,7 +23,6 @@ from lvjobs.ledger.database import HEAD, open_ledger
 from lvjobs.ledger.lease import claim_path
 from lvjobs.ledger.storage import Storage, concerns, storage_of
 from lvjobs.study.config import StudyContext
-from lvjobs.study.layout import StudyLayout
 
 
 @dataclass(frozen=True)
@@ -101,10 +100,7 @@ def around(study: StudyContext, storage: Storage) -> Iterator[Finding]:
     """Yield findings on the study's file system, and on its access permissions."""
     for concern in concerns(storage, on_slurm=is_elsewhere(study.config.profile), where=study.where):
         yield Finding("error" if concern.serious else "note", "storage", concern.what, concern.remedy)
-    yield from _open_to_others(study.layout)
-
-
-def _open_to_others(layout: StudyLayout) -> Iterator[Finding]:
+    layout = study.layout
     for path in (layout.root, layout.config, layout.database, layout.checkpoints, layout.logs, layout.internal):
         try:
             mode = path.stat().st_mode

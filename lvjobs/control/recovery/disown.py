@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lvjobs import remedies
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.driver.driver import Standing, set_standing
-from lvjobs.control.driver.notify import count_as_sent
+from lvjobs.control.driver.notify import BUSY, count_as_sent
 from lvjobs.control.reconcile.classify import Failure, classify
 from lvjobs.control.reconcile.observe import read_attempts, read_done
 from lvjobs.control.stages.requests import UNDECIDED
@@ -20,8 +20,6 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.words import Cause, HeldFor, MemberState, RunState, StageState
-
-_BUSY = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
 
 
 class Stake(NamedTuple):
@@ -40,7 +38,7 @@ def stake_of(transaction: Transaction) -> Stake:
     """Count what the study would follow or start by itself."""
     jobs = {member.token for member in transaction.members()}
     runs = [run for run in transaction.unclosed() if _starts_by_itself(run)]
-    stages = [stage for stage in transaction.stages() if stage.state in _BUSY]
+    stages = [stage for stage in transaction.stages() if stage.state in BUSY]
     return Stake(len(jobs), len(runs), len(stages))
 
 
@@ -62,7 +60,7 @@ def disown(transaction: Transaction, study: StudyContext, original: str, now: fl
         if run.id in followed or not run.state.is_final:
             _disown_run(transaction, run, study.layout.run(run.name), original, now)
     for stage in transaction.stages():
-        if stage.state in _BUSY:
+        if stage.state in BUSY:
             transaction.update_stage(stage.name, state=StageState.DECLARED, **UNDECIDED)
             transaction.add_event(Event(now, "stage", f"{stage.name}: stopped in this copy of {original}"))
     set_standing(transaction, Standing(stopped=True))

@@ -7,7 +7,6 @@ with which they were submitted. If the scheduler does not know a job, that pass 
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -98,8 +97,7 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
 
 def _remove(path: Path) -> None:
     for each in (path, path.with_name(path.name + "-journal")):
-        with suppress(FileNotFoundError):
-            each.unlink()
+        each.unlink(missing_ok=True)
 
 
 def _recover_all(study: StudyContext, now: float) -> tuple[list[Recovered], list[str]]:

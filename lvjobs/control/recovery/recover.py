@@ -10,7 +10,7 @@ from lvjobs import remedies
 from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.sent import SentJob
 from lvjobs.control.reconcile.journal_fold import begin, fold
-from lvjobs.control.reconcile.observe import read_claims, read_done
+from lvjobs.control.reconcile.observe import read_claims, read_done, read_from
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.backup_record import BackupRecord, parse_backup
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
@@ -51,7 +51,7 @@ def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code
         found = RunFile.read(files.config)
         claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
         done = read_done(files)
-        journals = {number: _journal(files, number) for number in claims}
+        journals = {number: read_from(files.journal(number)) for number in claims}
         kept = _kept_record(files, found)
         memo, lost = (kept, []) if kept is not None else _guess(files, found, config, claims, sent, code)
     except (OSError, ValueError, TypeError) as error:
@@ -74,13 +74,6 @@ def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code
     if done is None and run.state is RunState.COMPLETED:
         lost.append("its done marker: a job of it would train again")
     return Recovered(replace(memo, run=run, attempts=attempts), lost=lost)
-
-
-def _journal(files: RunLayout, generation: int) -> bytes:
-    try:
-        return files.journal(generation).read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def _as_journaled(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> AttemptRecord:

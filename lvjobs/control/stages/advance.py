@@ -11,7 +11,7 @@ from lvjobs.control.stages.pruning import prune
 from lvjobs.control.stages.requests import stage_request
 from lvjobs.control.stages.search import next_trials
 from lvjobs.control.stages.submit_runs import OverBudget, enter
-from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, default_name
+from lvjobs.control.submission.declare import KnownRuns, RunRequest, default_name
 from lvjobs.control.submission.send import Shortfall
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, RunRecord, StageRecord
@@ -127,7 +127,7 @@ def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -
     request = Request.model_validate(record.request)
     configs = request.configs(stage, seen.stages, seen.ground_of(stage))
     named = [(config, default_name(config, stage.name, stage.varied), "") for config in configs]
-    return _enter(session, record, stage_request(SweepOf(record.definition, record.request), named))
+    return _enter(session, record, stage_request(record, named))
 
 
 def _search(session: Session, stage: Stage) -> list[str]:
@@ -211,7 +211,7 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     known = KnownRuns(runs)
     new = [each for each in _evaluations_of(stage, request, seen, session) if known.find(each[0]) is None]
     if new:
-        return _enter(session, record, stage_request(SweepOf(record.definition, record.request), new))
+        return _enter(session, record, stage_request(record, new))
     left = [run for run in runs if not run.state.is_final and run.held_for is not HeldFor.PRUNED]
     if stage.on_hold == "skip":
         held = {  # until the user resumes them

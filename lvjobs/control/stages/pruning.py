@@ -42,16 +42,14 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     seen = {run.id: curve_of(run, stage.select, session.study.layout) for run in compared}
     reports = [*known, *new_reports(seen, steps, known, rule)]
     if len(reports) > len(known):  # recorded before anything follows from the reports
-        with session.ledger.transaction() as transaction:
-            _write(transaction, stage.name, reports, before)
+        session.ledger.call(_write, stage.name, reports, before)
     found = pruned([report for report in reports if report.run_id in steps], steps, rule, stage.select.mode)
     told: list[str] = []
     fresh = [run for run in compared if run.id in found and run.id not in before]
     for run in fresh:
         if not run.state.is_final:
-            with session.ledger.transaction() as transaction:
-                followers = [other.name for other in transaction.runs(only_open=True) if other.after == run.id]
-            names = [run.name, *followers]
+            others = session.ledger.call(Transaction.runs, only_open=True)
+            names = [run.name, *(other.name for other in others if other.after == run.id)]
             told += pause(session, names, _why(stage, rule, run, found[run.id], names), held_for=HeldFor.PRUNED)
     before = [*before, *(run.id for run in fresh)]
     back = [run for run in compared if run.id in before and run.id not in found and standing_of(run) == "pruned"]

@@ -1,13 +1,12 @@
 """The user's commands for stages: request them and their runs, choose a winner, retry or skip held runs, stop them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from lvjobs import remedies
 from lvjobs.control.reconcile.run_commands import find_runs, pause, take_up
 from lvjobs.control.session import Session
-from lvjobs.control.submission.declare import RunRequest, SweepOf
+from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, StageRecord
 from lvjobs.ledger.transaction import Transaction
@@ -39,7 +38,8 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
                 told.append(f"{stage.name}: {record.state.value} already")
                 continue
             check_later(stage, records.values())
-            transaction.update_stage(stage.name, **asdict(asked), state=StageState.ASKED, **UNDECIDED)
+            changes = {**UNDECIDED, "definition": asked.definition, "request": asked.request}
+            transaction.update_stage(stage.name, state=StageState.ASKED, **changes)
             transaction.add_event(Event(session.clock(), "stage", f"{stage.name}: asked for"))
             again.append(stage.name)
     return told + [line for name in again for line in revive(session, name, session.study.where)]
@@ -49,27 +49,28 @@ UNDECIDED: Mapping[str, Any] = {"reason": "", "winner": "", "because": "", "by_h
 """The ledger's values for a stage without a known winner."""
 
 
-def asked_for(stage: Stage, request: Request) -> SweepOf:
-    """Return what the ledger keeps of a requested stage."""
-    return SweepOf(stage.model_dump(mode="json", by_alias=True), request.model_dump(mode="json"))
+def asked_for(stage: Stage, request: Request) -> StageRecord:
+    """Return the record of a stage that is requested now. Its place among the stages is not set."""
+    definition = stage.model_dump(mode="json", by_alias=True)
+    return StageRecord(stage.name, 0, definition, request=request.model_dump(mode="json"))
 
 
-def stage_request(sweep: SweepOf, runs: Iterable[tuple[RunConfig, str, str]]) -> RunRequest:
+def stage_request(sweep: StageRecord, runs: Iterable[tuple[RunConfig, str, str]]) -> RunRequest:
     """Return the request for runs of a stage: configurations, names, and the ids of the runs that they come after."""
-    stage, request = Stage.model_validate(sweep.definition), Request.model_validate(sweep.request)
+    stage, request = sweep.stage, Request.model_validate(sweep.request)
     configs, names, after = zip(*runs, strict=True)
     file = request.file_of(stage)
     return RunRequest(configs, names, stage.name, request.profile, request.resources, after, sweep=sweep, file=file)
 
 
-def is_same(record: StageRecord, asked: SweepOf) -> bool:
+def is_same(record: StageRecord, asked: StageRecord) -> bool:
     """Return whether a stage was requested before with the same runs and the same comparison.
 
     Settings that a user may change while runs train, and settings of where they train, are not compared.
     """
     if not record.request:
         return False
-    before, now = record.stage, Stage.model_validate(asked.definition)
+    before, now = record.stage, asked.stage
     old, new = (Request.model_validate(each) for each in (record.request, asked.request))
     patience = {"on_hold": now.on_hold, "quorum": now.quorum}
     before, now = (each.model_copy(update={"set": without_carried(each.set)}) for each in (before, now))

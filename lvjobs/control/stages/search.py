@@ -12,7 +12,7 @@ from typing import Any
 from lvjobs.control.session import Session
 from lvjobs.control.stages.outcomes import curve_of, measured, standing_of
 from lvjobs.control.stages.requests import stage_request
-from lvjobs.control.submission.declare import KnownRuns, RunRequest, SweepOf, declare, default_name
+from lvjobs.control.submission.declare import KnownRuns, RunRequest, declare, default_name
 from lvjobs.control.submission.send import Shortfall, reservations_for
 from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
@@ -62,8 +62,7 @@ def next_trials(
     search = stage.search
     assert search is not None
     identity = request.search_identity(stage, stages, ground)
-    with session.ledger.transaction() as transaction:
-        kept = kept_of(transaction, stage.name)
+    kept = session.ledger.call(kept_of, stage.name)
     history = kept.history if kept.identity == identity else SearchHistory()
     known = KnownRuns(runs)
     verdicts: dict[int, TrialOutcome] = {}
@@ -138,7 +137,7 @@ def _wanted(record: StageRecord, request: Request, trials: Sequence[tuple[int, S
         for config in configs:
             name = default_name(config, f"{record.name}-t{number}", request.space(stage))
             named.setdefault(config.fingerprint, (config, name, ""))
-    return stage_request(SweepOf(record.definition, record.request), named.values())
+    return stage_request(record, named.values())
 
 
 def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | None]:

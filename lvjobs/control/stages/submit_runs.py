@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from lvjobs import remedies
@@ -28,7 +28,6 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
-from lvjobs.study.stages import Stage
 from lvjobs.study.words import RunState, StageState, SubmitOutcome
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
@@ -68,8 +67,7 @@ def script(session: Session, wanted: RunRequest) -> tuple[str, str]:
     """
     check_profile_resources(wanted.profile, wanted.resources)
     cluster = session.cluster(wanted.profile)
-    with session.ledger.transaction() as transaction:
-        declared = declare(transaction, wanted)
+    declared = session.ledger.call(declare, wanted)
     runs = [replace(run, code=run.code or "0" * 16) for run in declared.new or declared.existing]
     first = [run for run in runs if run.stage == wanted.stage]  # an evaluation comes later, in a job of its own
     prepared = prepare_submission(session.study, Queue(session.ledger, session.clock()), cluster, first)
@@ -142,7 +140,7 @@ def _check_stage(transaction: Transaction, wanted: RunRequest) -> StageRecord | 
     if wanted.sweep is None:
         return None
     records = {record.name: record for record in transaction.stages()}
-    stage, former = Stage.model_validate(wanted.sweep.definition), records[wanted.stage]
+    stage, former = wanted.sweep.stage, records[wanted.stage]
     check_earlier(stage, records, set())
     if not is_same(former, wanted.sweep):
         check_later(stage, records.values())
@@ -161,7 +159,8 @@ def _record(session: Session, wanted: RunRequest, declared: Declaration) -> None
         transaction.add_cells(wanted.stage, declared.ids)
         record = next(each for each in transaction.stages() if each.name == wanted.stage)
         if declared.new or record.state is not StageState.COMPLETED or not is_same(record, wanted.sweep):
-            transaction.update_stage(wanted.stage, state=StageState.RUNNING, **UNDECIDED, **asdict(wanted.sweep))
+            changes = {**UNDECIDED, "definition": wanted.sweep.definition, "request": wanted.sweep.request}
+            transaction.update_stage(wanted.stage, state=StageState.RUNNING, **changes)
     revive(session, wanted.stage)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from lvjobs.cluster.backends import backend_of, located_profile
 from lvjobs.control.backends import check_sbatch_options, gpus_by_default, renew_profile
 from lvjobs.errors import UsageError
-from lvjobs.ledger.records import RunRecord
+from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext, current_settings, declared_settings, typed_over
 from lvjobs.study.fields import Mark, marked
@@ -25,14 +25,6 @@ EVALUATE = "evaluate"
 """The stage of evaluations."""
 
 _RENEWED = ("profile", "profile_copy", "resources", "typed", "config", "declared")
-
-
-@dataclass(frozen=True)
-class SweepOf:
-    """A stage as it was requested: the `definition` and `request` that the ledger keeps."""
-
-    definition: Mapping[str, Any]
-    request: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class RunRequest:
     resources: Resources
     after: Sequence[str] = ()
     evaluations: Sequence[tuple[RunConfig, str]] = ()
-    sweep: SweepOf | None = None
+    sweep: StageRecord | None = None
     file: Mapping[str, Any] | None = None
     is_named: bool = True
     profile_copy: str = ""

@@ -19,6 +19,7 @@ from lvjobs.control.submission.slots import FreeSlots, choices, halves, pack_siz
 from lvjobs.control.submission.time_limits import Timing, is_automatic, timing_of
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import RunRecord
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.words import SubmitOutcome
 
@@ -57,8 +58,7 @@ class Queue:
         """Return the site's limits on such jobs, read once an hour; without any limit if the site does not answer."""
         names = ("partition", "account", "qos", "max_queued")  # jobs with the same of these have the same limits
         key = json.dumps([profile, *(request.resources.get(name) for name in names)])
-        with self.ledger.transaction() as transaction:
-            known = transaction.row("site_limits", _Known, key=key)
+        known = self.ledger.call(Transaction.row, "site_limits", _Known, key=key)
         if known is not None and 0 <= self._now - known.time < _FRESH_SECONDS:
             return known.limits
         try:
@@ -185,5 +185,4 @@ def _offers(queue: Queue, cluster: Cluster, profile: str, job: PreparedJob) -> l
 
 def wait(ledger: Ledger, runs: Sequence[RunRecord], reason: str) -> None:
     """Record why runs are not submitted now; a later pass tries again."""
-    with ledger.transaction() as transaction:
-        transaction.update_runs({run.id: {"reason": reason} for run in runs if run.reason != reason})
+    ledger.call(Transaction.update_runs, {run.id: {"reason": reason} for run in runs if run.reason != reason})

@@ -2,7 +2,6 @@
 
 import secrets
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,7 @@ from lvjobs.cluster.protocol import (
 from lvjobs.control.backends import driver_name
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.budget.archive import books_of
-from lvjobs.control.budget.cost import allowance
+from lvjobs.control.budget.cost import allowance, newest_checkpoints
 from lvjobs.control.submission.avoided_nodes import note_placed, place, read_avoidance
 from lvjobs.control.submission.run_directories import allow, write_again
 from lvjobs.control.submission.slots import choices, is_packed, waits
@@ -132,16 +131,13 @@ def reservations_for(
     """
     books = books_of(transaction, terms, naming=runs)
     wanted, extra = {}, 0
-    steps: dict[str, int] = defaultdict(int)
-    for attempt in transaction.attempts([run.id for run in runs]):
-        steps[attempt.run_id] = max(steps[attempt.run_id], attempt.checkpoint_step)
+    steps = newest_checkpoints(transaction.attempts([run.id for run in runs]))
     for run in runs:
         if not run.rates:
             continue
-        step = steps[run.id]
         account = books.accounts.get(run.id)
         executed = account.executed if account else WorkCounts()
-        wanted[run.id] = allowance(run, executed, step)
+        wanted[run.id] = allowance(run, executed, steps[run.id])
         extra += terms.price(run, wanted[run.id].beyond(executed)) - (account.set_aside(terms) if account else 0)
     return wanted, Shortfall(extra, books.free, terms.limit) if wanted and extra > books.free else None
 

@@ -6,7 +6,6 @@ After a job that was too short, twice its limit is requested, so that a run does
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from lvjobs.cluster.backends import backend_of, defaults_of
 from lvjobs.cluster.protocol import Limits
 from lvjobs.control.backends import profile_of
-from lvjobs.control.budget.cost import replay_of_an_interval
+from lvjobs.control.budget.cost import newest_checkpoints, replay_of_an_interval
 from lvjobs.control.budget.intervals import duration
 from lvjobs.control.budget.pace import Pace, Stopwatch, samples_of
 from lvjobs.control.submission.slots import is_packed, pack_size
@@ -178,7 +177,4 @@ def _paces(ledger: Ledger) -> tuple[Stopwatch, Mapping[str, int]]:
     """Return the measured paces, and the step of each run's newest checkpoint."""
     with ledger.transaction() as transaction:
         runs, attempts = transaction.runs(), transaction.attempts()
-    newest: dict[str, int] = defaultdict(int)
-    for attempt in attempts:
-        newest[attempt.run_id] = max(newest[attempt.run_id], attempt.checkpoint_step)
-    return Stopwatch(samples_of(runs, attempts)), newest
+    return Stopwatch(samples_of(runs, attempts)), newest_checkpoints(attempts)

@@ -15,11 +15,10 @@ from sqlalchemy import Engine, event
 from lvjobs.cluster import backends
 from lvjobs.control.budget import archive
 from lvjobs.control.budget.accounts import Terms, keep_books, statement
-from lvjobs.control.budget.archive import ORPHAN_SECONDS, books_of, closed_tally
+from lvjobs.control.budget.archive import ORPHAN_SECONDS, Tally, books_of, closed_tally, parse_tally, tally_of, total
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.budget.pace import samples_of
-from lvjobs.control.budget.tally import Tally, parse_tally, tally_of, total
 from lvjobs.control.inspect.report_data import report_data
 from lvjobs.control.recovery.check import check
 from lvjobs.control.submission.send import reservations_for

@@ -9,9 +9,9 @@ from simulator.engine import Manners
 from stage_scenes import FIRST, LAST, OTHER, REQUEST, SECOND, TABLE, Sweep
 
 from lvjobs.control.stages import pruning, submit_runs
-from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
+from lvjobs.control.stages.requests import asked_for, choose, go_on_without_held, retry_held, stop
 from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.declare import RunRequest, SweepOf, default_name
+from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import WorkCounts
 from lvjobs.study.stages import Prune, Select, Stage
@@ -260,7 +260,7 @@ def test_what_was_decided_stays_where_the_site_refuses_more_of_it(sweep):
     wider = FIRST.model_copy(update={"grid": {"lora_rank": [2, 4, 8, 16]}})
     configs = REQUEST.configs(wider, [wider])
     names = [default_name(config, "first", wider.varied) for config in configs]
-    asked = SweepOf(wider.model_dump(mode="json", by_alias=True), REQUEST.model_dump(mode="json"))
+    asked = asked_for(wider, REQUEST)
     scene.cluster.submit_faults.append("refused")
     with scene.session() as session, pytest.raises(UsageError, match="nothing was submitted"):
         enter(session, RunRequest(configs, names, "first", "lab", REQUEST.resources, sweep=asked))
