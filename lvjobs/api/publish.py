@@ -16,6 +16,7 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home, private, write_atomic
 from lvjobs.forecasting.evaluations import training_of
 from lvjobs.ledger.records import RunRecord
+from lvjobs.report.outputs import FORMATS, as_text, write_events
 from lvjobs.study.config import StudyContext
 from lvjobs.study.settings import TrainSettings
 from lvjobs.tasks.registry import task_of
@@ -23,8 +24,6 @@ from lvjobs.tasks.registry import task_of
 if TYPE_CHECKING:
     from lvjobs.report.evaluated import Evaluated
     from lvjobs.report.material import Material
-
-FORMATS = ("csv", "jsonl", "tensorboard")
 
 
 def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
@@ -130,8 +129,6 @@ def write_tables(
     Raises:
         UsageError: One of the files exists and `force` is not given, or the directory cannot be written.
     """
-    from lvjobs.report.row_formats import as_text
-
     paths = {directory / f"{name}.{form}": as_text(rows, form) for name, rows in found.items() for form in forms}
     there = [path for path in paths if path.exists()]
     if there and not force:
@@ -186,7 +183,6 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
     if (there := next((path for path in kept if path.exists()), None)) and not force:
         raise UsageError(f"{there} exists; name another directory, or write over it with --force")
     from lvjobs.records.measurements import measurements, rows
-    from lvjobs.report.tensorboard import write_events
 
     found = ledger_tables(study)
     metrics: list[dict[str, object]] = []
@@ -199,6 +195,6 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
             metrics += rows(run["name"], measured)
             if "tensorboard" in forms and measured:
                 write_events(directory / "tensorboard" / run["name"], measured)
-    if as_text := set(forms) - {"tensorboard"}:
-        write_tables({**found, "metrics": metrics}, directory / "tables", sorted(as_text), force=True)
+    if texts := set(forms) - {"tensorboard"}:
+        write_tables({**found, "metrics": metrics}, directory / "tables", sorted(texts), force=True)
     return len(metrics)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from lvjobs.api.results import Status
 
@@ -48,6 +49,19 @@ def because_option(name: str, text: str) -> Callable[[F], F]:
 def _legible(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     """Decode as UTF-8 the bytes that the locale could not decode, and replace those that are not UTF-8."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+
+
+def complete_runs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the matching runs of the study, from the last pass's summary: completion does not ask the cluster."""
+    from lvjobs.control.summary_file import read_summary
+    from lvjobs.study.layout import StudyLayout
+
+    root = Path(ctx.params.get("root") or ".")
+    try:
+        runs = (read_summary(StudyLayout(root).summary) or {"runs": []})["runs"]
+    except (OSError, ValueError, KeyError):
+        return []  # no names to complete, and completion cannot show an error
+    return [CompletionItem(run["name"], help=run["state"]) for run in runs if run["name"].startswith(incomplete)]
 
 
 class Remembering(click.Command):

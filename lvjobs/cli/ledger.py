@@ -1,4 +1,4 @@
-"""`lvjobs ledger`."""
+"""`lvjobs ledger`, and `lvjobs study`, which says where the study of a ledger lives."""
 
 import sys
 import time
@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from lvjobs.api.study import Study
-from lvjobs.api.updates import WRITE_WAIT_SECONDS
-from lvjobs.cli.common import json_option, print_json, study_option
+from lvjobs.api.updates import WRITE_WAIT_SECONDS, say_place
+from lvjobs.cli.common import json_option, print_json, study_option, tell
 from lvjobs.errors import UsageError
 
 _FOUND_SOMETHING = 1
@@ -89,7 +89,7 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
     """
     from lvjobs.api.publish import ledger_tables, write_tables
     from lvjobs.report.numbers import counted
-    from lvjobs.report.row_formats import FORMATS, as_text
+    from lvjobs.report.outputs import TEXT_FORMATS, as_text
 
     if directory is None and form == "csv" and table is None:
         raise UsageError("--format csv to the terminal is one table: add --table runs, or name a directory")
@@ -99,5 +99,34 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
         for name, rows in found.items():
             click.echo(as_text(rows, form or "jsonl", table="" if table else name), nl=False)
         return
-    write_tables(found, directory, [form] if form else FORMATS, force=force)
+    write_tables(found, directory, [form] if form else TEXT_FORMATS, force=force)
     click.echo(f"{directory}: {', '.join(counted(len(rows), name) for name, rows in found.items())}")
+
+
+@click.group()
+def study() -> None:
+    """Say whether a study was moved or copied, where lvjobs cannot see it (docs/ledger.md)."""
+
+
+@study.command()
+@study_option
+def moved(root: Path) -> None:
+    """Say that the study was moved here: keep its jobs, and continue it from here."""
+    _answer(root, "moved")
+
+
+@study.command()
+@study_option
+def copied(root: Path) -> None:
+    """Say that this is a copy of a study still in use: leave its jobs alone, and start nothing here by itself."""
+    _answer(root, "copied")
+
+
+def _answer(root: Path, answer: str) -> None:
+    from lvjobs.control.recovery.place import StudyOrigin
+
+    here = Study.open(root)
+    status, is_answered = say_place(here, StudyOrigin(answer))
+    tell(status)
+    if not is_answered:
+        click.echo(f"{here.root}: the study lives here already, and nothing was changed")

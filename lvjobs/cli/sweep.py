@@ -22,9 +22,9 @@ from lvjobs.cli.common import (
     tell,
     tell_problem,
 )
-from lvjobs.cli.entering import SubmitOptions, enter_runs
 from lvjobs.cli.settings import fit_options, overrides, profile_option, resource_options, train_options
-from lvjobs.cli.watch import watch_until
+from lvjobs.cli.submit import SubmitOptions, enter_runs
+from lvjobs.cli.updates import watch_until
 from lvjobs.errors import UsageError
 from lvjobs.study import config
 from lvjobs.study.config import load_study

@@ -1,15 +1,17 @@
-"""`lvjobs status`."""
+"""Commands that answer questions about runs and change none: `status`, `why`, `queue` and `logs`."""
 
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import click
 
 from lvjobs.api.study import Study
-from lvjobs.cli.common import json_option, print_json, study_option, tell_problems
-from lvjobs.cli.completion import complete_runs
+from lvjobs.api.updates import newest_log
+from lvjobs.cli.common import complete_runs, json_option, print_json, study_option, tell, tell_problems
 from lvjobs.errors import UsageError
+from lvjobs.foreign import cleaned
 
 
 @click.command()
@@ -68,3 +70,68 @@ def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:
             if found.is_at_rest() and not found.stale:
                 return
             time.sleep(every)
+
+
+@click.command()
+@click.argument("run", shell_complete=complete_runs)
+@study_option
+@json_option
+def why(root: Path, run: str, as_json: bool) -> None:
+    """Say why RUN stands as it does: what happened, with the evidence; what follows; what you can type.
+
+    Enough of its name will do, such as the four characters at its end. Of a run whose job waits Slurm is asked what
+    would start sooner (as lvjobs queue does); nothing is submitted or changed.
+    """
+    explained = Study.open(root).why(run)
+    if as_json:
+        print_json(explained.to_dict())
+    else:
+        from lvjobs.report.terminal.history_lines import print_why
+
+        tell_problems(explained.status)
+        print_why(explained.to_dict())
+
+
+@click.command()
+@click.argument("run", required=False, shell_complete=complete_runs)
+@study_option
+@json_option
+def queue(root: Path, run: str | None, as_json: bool) -> None:
+    """Show why RUN's job waits (the first that does), when it is expected to start, and what would start sooner.
+
+    Asks Slurm a handful of times when other jobs would start (sbatch --test-only); nothing is submitted or changed.
+    """
+    found = Study.open(root).queue(run)
+    alternatives = [one.to_dict() for one in found.alternatives]
+    if as_json:
+        row = found.runs[0].to_dict() if found.runs else {}
+        keys = ("name", "job_id", "reason", "queue_reason", "start_estimate")
+        print_json({"schema": 1, **{key: row.get(key) for key in keys}, "alternatives": alternatives})
+    else:
+        from lvjobs.report.terminal.queue_lines import print_queue
+
+        tell(found.status)
+        print_queue(found.runs, alternatives)
+
+
+_POLL_SECONDS = 0.5
+
+
+@click.command()
+@click.argument("run", shell_complete=complete_runs)
+@study_option
+@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
+@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+def logs(root: Path, run: str, follow: bool, lines: int) -> None:
+    """Show what RUN's latest job printed."""
+    path = newest_log(Study.open(root), run)
+    click.echo(f"==> {path} <==", err=True)
+    with path.open(errors="replace", encoding="utf-8") as stream:
+        for line in deque(stream, maxlen=lines):
+            click.echo(cleaned(line), nl=False)
+        while follow:
+            line = stream.readline()
+            if line:
+                click.echo(cleaned(line), nl=False)
+            else:
+                time.sleep(_POLL_SECONDS)
