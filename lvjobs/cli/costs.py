@@ -76,7 +76,7 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     study = Study.open(root)
     summary = (status := study.status(reconcile=not no_pass)).summary
     if table and not as_json:
-        from lvjobs.report.budget_table import budget_table
+        from lvjobs.report.study_tables import budget_table
 
         made = budget_table(summary["budget"], status.runs)
         click.echo(f"{made.body('github')}\n\n{made.body('latex_booktabs')}")
@@ -86,8 +86,7 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     if as_json:
         print_json({"schema": summary["schema"], **found.details, "still_fits": list(found.still_fits)})
         return
-    from lvjobs.report.terminal.budget_lines import print_budget, print_still_fits
-    from lvjobs.report.terminal.efficiency_lines import print_efficiency
+    from lvjobs.report.terminal.budget_lines import print_budget, print_efficiency, print_still_fits
 
     print_budget(found.details)
     click.echo()

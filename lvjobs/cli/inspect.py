@@ -35,7 +35,7 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
         if as_json:
             print_json(history.to_dict())
             return
-        from lvjobs.report.terminal.history_lines import print_history
+        from lvjobs.report.terminal.run_lines import print_history
 
         tell_problems(history.status)
         print_history(history.to_dict(), whole=whole or not sys.stdout.isatty())
@@ -86,7 +86,7 @@ def why(root: Path, run: str, as_json: bool) -> None:
     if as_json:
         print_json(explained.to_dict())
     else:
-        from lvjobs.report.terminal.history_lines import print_why
+        from lvjobs.report.terminal.run_lines import print_why
 
         tell_problems(explained.status)
         print_why(explained.to_dict())
@@ -108,7 +108,7 @@ def queue(root: Path, run: str | None, as_json: bool) -> None:
         keys = ("name", "job_id", "reason", "queue_reason", "start_estimate")
         print_json({"schema": 1, **{key: row.get(key) for key in keys}, "alternatives": alternatives})
     else:
-        from lvjobs.report.terminal.queue_lines import print_queue
+        from lvjobs.report.terminal.run_lines import print_queue
 
         tell(found.status)
         print_queue(found.runs, alternatives)

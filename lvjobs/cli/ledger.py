@@ -10,6 +10,9 @@ from lvjobs.api.study import Study
 from lvjobs.api.updates import WRITE_WAIT_SECONDS, say_place
 from lvjobs.cli.common import json_option, print_json, study_option, tell
 from lvjobs.errors import UsageError
+from lvjobs.report.numbers import counted
+from lvjobs.report.outputs import TEXT_FORMATS, as_text
+from lvjobs.report.terminal.plain_lines import check_lines, rebuild_lines
 
 _FOUND_SOMETHING = 1
 
@@ -28,7 +31,6 @@ def check(root: Path, as_json: bool) -> None:
     Exit code 1: something is wrong. Notes are not.
     """
     from lvjobs.control.recovery.check import check as check_study
-    from lvjobs.report.terminal.ledger_lines import check_lines
 
     checked = check_study(Study.open(root), WRITE_WAIT_SECONDS)
     if as_json:
@@ -65,7 +67,6 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
     """
     from lvjobs.control.backends import cluster_for
     from lvjobs.control.recovery.rebuild import rebuild as rebuild_ledger
-    from lvjobs.report.terminal.ledger_lines import rebuild_lines
 
     study = Study.open(root)
     made = rebuild_ledger(study, cluster_for, wait=WRITE_WAIT_SECONDS, aside=aside, now=time.time())
@@ -88,8 +89,6 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
     There it is JSON lines, each with its "table", or with --table and --format csv one table.
     """
     from lvjobs.api.publish import ledger_tables, write_tables
-    from lvjobs.report.numbers import counted
-    from lvjobs.report.outputs import TEXT_FORMATS, as_text
 
     if directory is None and form == "csv" and table is None:
         raise UsageError("--format csv to the terminal is one table: add --table runs, or name a directory")

@@ -31,7 +31,7 @@ from lvjobs.foreign import cleaned, hide, secrets_in
 from lvjobs.records.claim import Claim
 from lvjobs.records.done import Done
 from lvjobs.records.node import NodeReport
-from lvjobs.report.terminal.history_lines import print_why
+from lvjobs.report.terminal.run_lines import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
