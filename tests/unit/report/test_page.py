@@ -16,8 +16,7 @@ from lvjobs.control.inspect.report_data import report_data
 from lvjobs.control.loop import open_session
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.report.evaluated import evaluated
-from lvjobs.report.figures.attempts import gantt
-from lvjobs.report.figures.course import course, crowd, rows
+from lvjobs.report.figures.attempts import course, crowd, gantt, rows
 from lvjobs.report.figures.embedded import as_json
 from lvjobs.report.figures.palette import CAUSES, KINDS
 from lvjobs.report.material import Point
