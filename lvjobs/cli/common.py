@@ -1,7 +1,7 @@
 """Options and output that several commands share."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,10 +98,15 @@ def print_json(value: Mapping[str, Any]) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
+def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print each line; with `err` to stderr."""
+    for line in lines:
+        click.echo(line, err=err)
+
+
 def tell(status: Status) -> None:
     """Print an update's changes and its problems."""
-    for line in status.changes:
-        click.echo(line)
+    print_lines(status.changes)
     tell_problems(status)
 
 

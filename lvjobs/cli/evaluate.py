@@ -23,34 +23,29 @@ if TYPE_CHECKING:
 
 def subject_options(function: F) -> F:
     """Add --zero-shot and --adapter to a command."""
-    for option in (
-        click.option("--adapter", type=click.Path(path_type=Path), help="An adapter's directory, in PEFT's format."),
-        click.option(
-            "--zero-shot", type=click.Choice(["raw", "instruct"]), help="The base model as it is, with this prompt."
-        ),
-    ):
-        function = option(function)
-    return function
+    function = click.option(
+        "--adapter", type=click.Path(path_type=Path), help="An adapter's directory, in PEFT's format."
+    )(function)
+    return click.option(
+        "--zero-shot", type=click.Choice(["raw", "instruct"]), help="The base model as it is, with this prompt."
+    )(function)
 
 
 def sampling_options(function: F) -> F:
     """Add --samples, --temperature and --top-p to a command."""
-    top_p = click.FloatRange(min=0, max=1, min_open=True)
-    for option in (
-        click.option(
-            "--top-p",
-            type=top_p,
-            default=1.0,
-            show_default=True,
-            help="Draw from the likeliest digits that have so much probability together.",
-        ),
-        click.option(
-            "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
-        ),
-        click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Forecasts a series."),
-    ):
-        function = option(function)
-    return function
+    function = click.option(
+        "--top-p",
+        type=click.FloatRange(min=0, max=1, min_open=True),
+        default=1.0,
+        show_default=True,
+        help="Draw from the likeliest digits that have so much probability together.",
+    )(function)
+    function = click.option(
+        "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
+    )(function)
+    return click.option(
+        "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Forecasts a series."
+    )(function)
 
 
 def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:

@@ -8,7 +8,7 @@ import click
 
 from lvjobs.api.study import Study
 from lvjobs.api.updates import WRITE_WAIT_SECONDS, say_place
-from lvjobs.cli.common import json_option, print_json, study_option, tell
+from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
 from lvjobs.errors import UsageError
 from lvjobs.report.numbers import counted
 from lvjobs.report.outputs import TEXT_FORMATS, as_text
@@ -36,8 +36,7 @@ def check(root: Path, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, **checked.to_dict()})
     else:
-        for line in check_lines(checked.to_dict()):
-            click.echo(line)
+        print_lines(check_lines(checked.to_dict()))
     if not checked.is_fine:
         sys.exit(_FOUND_SOMETHING)
 
@@ -73,8 +72,7 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
     if as_json:
         print_json({"schema": 1, **made.to_dict()})
         return
-    for line in rebuild_lines(made.to_dict(), study.where):
-        click.echo(line)
+    print_lines(rebuild_lines(made.to_dict(), study.where))
 
 
 @ledger.command()

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from lvjobs.api.study import Study
-from lvjobs.cli.common import json_option, print_json, study_option
+from lvjobs.cli.common import json_option, print_json, print_lines, study_option
 from lvjobs.report.outputs import FORMATS
 
 
@@ -39,8 +39,7 @@ def report(out: Path | None, root: Path, as_json: bool) -> None:
     if as_json:
         print_json(index)
     else:
-        for sentence in index["answer"]:
-            click.echo(sentence)
+        print_lines(index["answer"])
         for each in index["missing"]:
             click.echo(f"not drawn: {each['figure']} ({each['why']})")
         click.echo(f"{index['directory']}: {', '.join(index['files'])}")

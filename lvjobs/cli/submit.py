@@ -10,7 +10,7 @@ import click
 from lvjobs import remedies
 from lvjobs.api.results import Preview, Submission
 from lvjobs.api.submit import PreparedRuns, prepare_task, prepare_training
-from lvjobs.cli.common import json_option, print_json, study_option, tell
+from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
 from lvjobs.cli.settings import (
     fit_options,
     overrides,
@@ -76,8 +76,7 @@ def _agree(proposal: "Proposal", manner: SubmitOptions) -> bool:
     """
     from lvjobs.report.terminal.estimate_lines import proposal_lines
 
-    for line in proposal_lines(proposal.as_dict()):
-        click.echo(line, err=manner.as_json)
+    print_lines(proposal_lines(proposal.as_dict()), err=manner.as_json)
     if not (manner.yes or sys.stdin.isatty()):
         raise UsageError("nothing was submitted, for nobody is there to ask: add --yes to submit what is proposed")
     return manner.yes or click.confirm("Submit what is proposed?", err=manner.as_json)
