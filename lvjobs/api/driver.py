@@ -30,7 +30,7 @@ def driver_report(study: StudyContext) -> Mapping[str, Any]:
 def driver_lines(study: StudyContext, shown: Mapping[str, Any]) -> list[str]:
     """Return the driver's report as lines of text."""
     from lvjobs.control.driver.status import job_lines
-    from lvjobs.report.terminal.driver_lines import driver_lines as worded
+    from lvjobs.report.terminal.plain_lines import driver_lines as worded
 
     now = time.time()
     return worded(shown, job_lines(shown, now), now, study.where)

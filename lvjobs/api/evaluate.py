@@ -14,13 +14,13 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation, training_of
 from lvjobs.ledger.records import RunRecord
+from lvjobs.report.evaluated import Evaluated, evaluated
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from lvjobs.report.evaluated import Evaluated
     from lvjobs.report.table import Table
 
 
@@ -118,10 +118,8 @@ def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
     return [by_name[find_name(name, by_name, study.where)] for name in names]
 
 
-def done_evaluations(study: StudyContext) -> list["Evaluated"]:
+def done_evaluations(study: StudyContext) -> list[Evaluated]:
     """Return the study's evaluations that are done."""
-    from lvjobs.report.evaluated import evaluated
-
     return evaluated(study.layout, seen_runs(study))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lvjobs.api.evaluate import Subject, done_evaluations, find_subjects, systems_in
 from lvjobs.api.settings import Overrides, settle
@@ -10,11 +10,9 @@ from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation, same_forecast
+from lvjobs.report.evaluated import Evaluated
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import PromptName
-
-if TYPE_CHECKING:
-    from lvjobs.report.evaluated import Evaluated
 
 _MARKER = "forecast.json"
 
@@ -36,7 +34,7 @@ class PreparedForecast:
         what, meaning = _SEEN[self.role]
         return f"series {self.series} is {what} of {self.subject.name}: {meaning}"
 
-    def found(self) -> "Evaluated | None":
+    def found(self) -> Evaluated | None:
         """Return an evaluation that forecast this series with the same model in the same way; None if there is none.
 
         Raises:
@@ -55,7 +53,7 @@ class PreparedForecast:
                 return each
         return None
 
-    def write(self, found: "Evaluated", out: Path | None) -> dict[str, Any]:
+    def write(self, found: Evaluated, out: Path | None) -> dict[str, Any]:
         """Write the forecast and a plot into `out` (None: forecasts/ in the study); return the files and evidence.
 
         Raises:

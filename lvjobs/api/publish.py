@@ -16,15 +16,14 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home, private, write_atomic
 from lvjobs.forecasting.evaluations import training_of
 from lvjobs.ledger.records import RunRecord
+from lvjobs.report.evaluated import Evaluated, evaluated
+from lvjobs.report.outputs import FORMATS, as_text, write_events
 from lvjobs.study.config import StudyContext
 from lvjobs.study.settings import TrainSettings
 from lvjobs.tasks.registry import task_of
 
 if TYPE_CHECKING:
-    from lvjobs.report.evaluated import Evaluated
     from lvjobs.report.material import Material
-
-FORMATS = ("csv", "jsonl", "tensorboard")
 
 
 def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
@@ -37,13 +36,11 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     """
     from lvjobs import __version__
     from lvjobs.control.inspect.report_data import report_data
-    from lvjobs.control.loop import open_session
-    from lvjobs.report.evaluated import evaluated
     from lvjobs.report.page.compose import PageInputs, compose
     from lvjobs.report.page.provenance import read_origin
     from lvjobs.report.page.write import write_report as write
 
-    with open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
+    with updates.open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
         data = report_data(session)
     runs, layout = data["runs"], study.layout
     facts = PageInputs(
@@ -67,7 +64,7 @@ def write_figures(study: StudyContext, out: Path | None) -> WrittenFiles:
         UsageError: The directory holds something else, or the ledger cannot be read.
     """
     material = _material_of(study, seen_runs(study), done_evaluations(study))
-    from lvjobs.report.figures.index import write_figures as write
+    from lvjobs.report.figures.printed import write_figures as write
 
     index = write(material, out if out is not None else study.root / "figures")
     missing = {each["stem"]: each["why"] for each in index["missing"]}
@@ -75,11 +72,10 @@ def write_figures(study: StudyContext, out: Path | None) -> WrittenFiles:
     return WrittenFiles(Path(index["directory"]), files, missing, index)
 
 
-def _material_of(study: StudyContext, runs: Sequence[RunRecord], evaluations: "Sequence[Evaluated]") -> "Material":
+def _material_of(study: StudyContext, runs: Sequence[RunRecord], evaluations: Sequence[Evaluated]) -> "Material":
     """Return the data for the study's figures. Forecasts are read when they are drawn."""
     from lvjobs.forecasting.results import baselines_of, load_result
-    from lvjobs.report.losses import read_losses
-    from lvjobs.report.material import Material
+    from lvjobs.report.material import Material, read_losses
 
     losses: dict[str, Any] = {}
     for run in runs:
@@ -116,9 +112,11 @@ def _data(study: StudyContext) -> Any:
 def ledger_tables(study: StudyContext) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Return the rows of runs.db by table: runs, attempts, charges and stages (docs/ledger.md)."""
     from lvjobs.control.inspect.export import tables
-    from lvjobs.control.loop import open_session
 
-    with open_session(study, wait=updates.READ_WAIT_SECONDS) as session, session.ledger.transaction() as transaction:
+    with (
+        updates.open_session(study, wait=updates.READ_WAIT_SECONDS) as session,
+        session.ledger.transaction() as transaction,
+    ):
         return tables(transaction, session.terms)
 
 
@@ -130,8 +128,6 @@ def write_tables(
     Raises:
         UsageError: One of the files exists and `force` is not given, or the directory cannot be written.
     """
-    from lvjobs.report.row_formats import as_text
-
     paths = {directory / f"{name}.{form}": as_text(rows, form) for name, rows in found.items() for form in forms}
     there = [path for path in paths if path.exists()]
     if there and not force:
@@ -186,7 +182,6 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
     if (there := next((path for path in kept if path.exists()), None)) and not force:
         raise UsageError(f"{there} exists; name another directory, or write over it with --force")
     from lvjobs.records.curves import measurements, rows
-    from lvjobs.report.tensorboard import write_events
 
     found = ledger_tables(study)
     metrics: list[dict[str, object]] = []
@@ -199,6 +194,6 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
             metrics += rows(run["name"], measured)
             if "tensorboard" in forms and measured:
                 write_events(directory / "tensorboard" / run["name"], measured)
-    if as_text := set(forms) - {"tensorboard"}:
-        write_tables({**found, "metrics": metrics}, directory / "tables", sorted(as_text), force=True)
+    if texts := set(forms) - {"tensorboard"}:
+        write_tables({**found, "metrics": metrics}, directory / "tables", sorted(texts), force=True)
     return len(metrics)

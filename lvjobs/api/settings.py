@@ -282,7 +282,7 @@ def site_lines(root: Path, profile: str) -> list[str]:
         ClusterError: The scheduler was not reached from here.
     """
     from lvjobs.control.backends import cluster_for
-    from lvjobs.report.terminal.site_lines import site_lines as worded
+    from lvjobs.report.terminal.plain_lines import site_lines as worded
 
     study = load_study(root)
     return list(worded(asdict(cluster_for(study, profile).probe()), study.where))

@@ -1,11 +1,12 @@
 """Options and output that several commands share."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from lvjobs.api.results import Status
 
@@ -50,6 +51,19 @@ def _legible(_context: click.Context, _parameter: click.Parameter, value: str) -
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
 
 
+def complete_runs(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the matching runs of the study, from the last pass's summary: completion does not ask the cluster."""
+    from lvjobs.control.summary_file import read_summary
+    from lvjobs.study.layout import StudyLayout
+
+    root = Path(ctx.params.get("root") or ".")
+    try:
+        runs = (read_summary(StudyLayout(root).summary) or {"runs": []})["runs"]
+    except (OSError, ValueError, KeyError):
+        return []  # no names to complete, and completion cannot show an error
+    return [CompletionItem(run["name"], help=run["state"]) for run in runs if run["name"].startswith(incomplete)]
+
+
 class Remembering(click.Command):
     """A command that keeps the words typed after its name, for `repeated`."""
 
@@ -84,10 +98,15 @@ def print_json(value: Mapping[str, Any]) -> None:
     click.echo(json.dumps(value, indent=1))
 
 
+def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
+    """Print each line; with `err` to stderr."""
+    for line in lines:
+        click.echo(line, err=err)
+
+
 def tell(status: Status) -> None:
     """Print an update's changes and its problems."""
-    for line in status.changes:
-        click.echo(line)
+    print_lines(status.changes)
     tell_problems(status)
 
 

@@ -10,7 +10,7 @@ from lvjobs import remedies
 from lvjobs.api.driver import driver_lines, driver_report, install_cron, run_turn, set_driver, uninstall_cron
 from lvjobs.api.results import Status
 from lvjobs.api.study import Study
-from lvjobs.cli.common import json_option, print_json, study_option, tell
+from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
 
 _MORE_TO_COME = 75
 
@@ -30,8 +30,7 @@ def status(root: Path, as_json: bool) -> None:
     if as_json:
         print_json({"schema": 1, **{key: value for key, value in shown.items() if key != "scrontab"}})
         return
-    for line in driver_lines(study, shown):
-        click.echo(line)
+    print_lines(driver_lines(study, shown))
 
 
 @driver.command()
@@ -52,8 +51,7 @@ def _set(root: Path, *, stopped: bool) -> None:
     study = Study.open(root)
     status, shown = set_driver(study, stopped=stopped)
     tell(status)
-    for line in driver_lines(study, shown):
-        click.echo(line)
+    print_lines(driver_lines(study, shown))
 
 
 @driver.command()

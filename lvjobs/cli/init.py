@@ -6,7 +6,7 @@ import click
 
 from lvjobs import remedies
 from lvjobs.api.settings import create, site_lines, storage_notes
-from lvjobs.cli.common import study_option
+from lvjobs.cli.common import print_lines, study_option
 from lvjobs.study.presets import STUDIES
 
 
@@ -36,5 +36,4 @@ def init(root: Path, profile: str, account: str | None, preset: str | None, forc
     except ClusterError as error:
         click.echo(f"note: Slurm was not reached from here, so what it promises is not known ({error})", err=True)
         return
-    for line in lines:
-        click.echo(line)
+    print_lines(lines)

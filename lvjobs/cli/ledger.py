@@ -1,4 +1,4 @@
-"""`lvjobs ledger`."""
+"""`lvjobs ledger`, and `lvjobs study`, which says where the study of a ledger lives."""
 
 import sys
 import time
@@ -7,9 +7,12 @@ from pathlib import Path
 import click
 
 from lvjobs.api.study import Study
-from lvjobs.api.updates import WRITE_WAIT_SECONDS
-from lvjobs.cli.common import json_option, print_json, study_option
+from lvjobs.api.updates import WRITE_WAIT_SECONDS, say_place
+from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
 from lvjobs.errors import UsageError
+from lvjobs.report.numbers import counted
+from lvjobs.report.outputs import TEXT_FORMATS, as_text
+from lvjobs.report.terminal.plain_lines import check_lines, rebuild_lines
 
 _FOUND_SOMETHING = 1
 
@@ -28,14 +31,12 @@ def check(root: Path, as_json: bool) -> None:
     Exit code 1: something is wrong. Notes are not.
     """
     from lvjobs.control.recovery.check import check as check_study
-    from lvjobs.report.terminal.ledger_lines import check_lines
 
     checked = check_study(Study.open(root), WRITE_WAIT_SECONDS)
     if as_json:
         print_json({"schema": 1, **checked.to_dict()})
     else:
-        for line in check_lines(checked.to_dict()):
-            click.echo(line)
+        print_lines(check_lines(checked.to_dict()))
     if not checked.is_fine:
         sys.exit(_FOUND_SOMETHING)
 
@@ -65,15 +66,13 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
     """
     from lvjobs.control.backends import cluster_for
     from lvjobs.control.recovery.rebuild import rebuild as rebuild_ledger
-    from lvjobs.report.terminal.ledger_lines import rebuild_lines
 
     study = Study.open(root)
     made = rebuild_ledger(study, cluster_for, wait=WRITE_WAIT_SECONDS, aside=aside, now=time.time())
     if as_json:
         print_json({"schema": 1, **made.to_dict()})
         return
-    for line in rebuild_lines(made.to_dict(), study.where):
-        click.echo(line)
+    print_lines(rebuild_lines(made.to_dict(), study.where))
 
 
 @ledger.command()
@@ -88,8 +87,6 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
     There it is JSON lines, each with its "table", or with --table and --format csv one table.
     """
     from lvjobs.api.publish import ledger_tables, write_tables
-    from lvjobs.report.numbers import counted
-    from lvjobs.report.row_formats import FORMATS, as_text
 
     if directory is None and form == "csv" and table is None:
         raise UsageError("--format csv to the terminal is one table: add --table runs, or name a directory")
@@ -99,5 +96,34 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
         for name, rows in found.items():
             click.echo(as_text(rows, form or "jsonl", table="" if table else name), nl=False)
         return
-    write_tables(found, directory, [form] if form else FORMATS, force=force)
+    write_tables(found, directory, [form] if form else TEXT_FORMATS, force=force)
     click.echo(f"{directory}: {', '.join(counted(len(rows), name) for name, rows in found.items())}")
+
+
+@click.group()
+def study() -> None:
+    """Say whether a study was moved or copied, where lvjobs cannot see it (docs/ledger.md)."""
+
+
+@study.command()
+@study_option
+def moved(root: Path) -> None:
+    """Say that the study was moved here: keep its jobs, and continue it from here."""
+    _answer(root, "moved")
+
+
+@study.command()
+@study_option
+def copied(root: Path) -> None:
+    """Say that this is a copy of a study still in use: leave its jobs alone, and start nothing here by itself."""
+    _answer(root, "copied")
+
+
+def _answer(root: Path, answer: str) -> None:
+    from lvjobs.control.recovery.place import StudyOrigin
+
+    here = Study.open(root)
+    status, is_answered = say_place(here, StudyOrigin(answer))
+    tell(status)
+    if not is_answered:
+        click.echo(f"{here.root}: the study lives here already, and nothing was changed")

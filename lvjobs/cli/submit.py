@@ -1,13 +1,16 @@
-"""`lvjobs submit`."""
+"""`lvjobs submit`, and what all submitting commands print about the runs that they prepare and submit."""
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lvjobs.api.submit import prepare_task, prepare_training
-from lvjobs.cli.common import json_option, study_option
-from lvjobs.cli.entering import SubmitOptions, enter_runs
+from lvjobs import remedies
+from lvjobs.api.results import Preview, Submission
+from lvjobs.api.submit import PreparedRuns, prepare_task, prepare_training
+from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
 from lvjobs.cli.settings import (
     fit_options,
     overrides,
@@ -16,7 +19,114 @@ from lvjobs.cli.settings import (
     run_options,
     train_options,
 )
-from lvjobs.study.config import load_study
+from lvjobs.cli.updates import watch_until
+from lvjobs.errors import UsageError
+from lvjobs.study.config import StudyContext, load_study
+
+if TYPE_CHECKING:
+    from lvjobs.control.planning.fit import Proposal
+
+
+@dataclass(frozen=True)
+class SubmitOptions:
+    """The options of a submitting command. `fit`: propose what fits if the budget refuses; `yes`: without asking."""
+
+    dry_run: bool
+    wait: bool
+    as_json: bool
+    fit: bool = False
+    yes: bool = False
+
+
+def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "") -> None:
+    """Submit the runs and print the result; with --wait, wait until they are at rest. With --dry-run, print the script.
+
+    `changed` is printed if other runs than the requested ones were submitted, because they fit the budget.
+    """
+    if manner.dry_run:
+        _print_preview(prepared.preview(fit=manner.fit), manner)
+        return
+    submission = prepared.submit((lambda proposal: _agree(proposal, manner)) if manner.fit else None)
+    if submission.fit and changed:
+        click.echo(f"note: {changed}", err=manner.as_json)
+    _tell_outcome(prepared.study, submission, manner)
+
+
+def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
+    """Print the script, and below it the cost as shell comments, so that the output is still a script."""
+    from lvjobs.report.terminal.estimate_lines import estimate_lines, proposal_lines
+
+    proposed = preview.fit.as_dict() if preview.fit else None
+    if manner.as_json:
+        shown = {"schema": 1, "outcome": "dry_run", "script": preview.script, "estimate": preview.estimate}
+        print_json({**shown, "fit": proposed, "computed": preview.computed})
+        return
+    click.echo(preview.script)
+    computed = [preview.computed] if preview.computed else []
+    lines = [*computed, "-- what it would cost; nothing was submitted --", *estimate_lines(preview.estimate)]
+    for line in [*lines, *(proposal_lines(proposed) if proposed else ())]:
+        click.echo(f"# {line}".rstrip())
+
+
+def _agree(proposal: "Proposal", manner: SubmitOptions) -> bool:
+    """Show the proposal, and ask whether to submit it.
+
+    Raises:
+        UsageError: There is no terminal to ask on. Nothing was submitted.
+    """
+    from lvjobs.report.terminal.estimate_lines import proposal_lines
+
+    print_lines(proposal_lines(proposal.as_dict()), err=manner.as_json)
+    if not (manner.yes or sys.stdin.isatty()):
+        raise UsageError("nothing was submitted, for nobody is there to ask: add --yes to submit what is proposed")
+    return manner.yes or click.confirm("Submit what is proposed?", err=manner.as_json)
+
+
+def _tell_outcome(study: StudyContext, submission: Submission, manner: SubmitOptions) -> None:
+    if not manner.as_json:
+        for name, state in submission.existing.items():
+            click.echo(f"{name}: exists already and is {state}; not submitted again")
+        if submission.outcome != "exists":
+            click.echo(_outcome(study, submission))
+        tell(submission.status)
+    if submission.note:
+        click.echo(f"note: {submission.note}", err=True)
+    names, status = set(submission.names), submission.status
+    if manner.wait:
+        status = watch_until(study, names, quiet=manner.as_json)
+    if manner.as_json:
+        print_json(
+            {
+                "schema": status.summary["schema"],
+                "outcome": submission.outcome,
+                "job_id": submission.job_id,
+                "token": submission.token,
+                "said": submission.said,
+                "submitted": submission.sent,
+                "fit": submission.fit.as_dict() if submission.fit else None,
+                "runs": [row for row in status.summary["runs"] if row["name"] in names],
+            }
+        )
+
+
+def _outcome(study: StudyContext, submission: Submission) -> str:
+    new, said = submission.new, submission.said
+    what = new[0] if len(new) == 1 else f"{len(new)} runs"
+    if submission.outcome == "submitted":
+        shared = ", which they share" if submission.shares_job else ""
+        job = f"submitted as job {submission.job_id}{shared}"
+        if submission.waiting:
+            then = "follow" if shared else "wait for room"
+            return f"{what}: the first {submission.sent} {job}; {submission.waiting} {then}"
+        return f"{what}: {job}; follow with: {remedies.STATUS(*study.where)}"
+    outcomes = {
+        "planned": f"planned ({said}); the pass that sees that they are submits",
+        "limited": f"{said}; the next pass that finds room submits",
+        "deferred": f"not submitted yet ({said}); kept as planned, the next pass submits",
+        "unclear": f"the scheduler did not say whether it took the job ({said}); nothing is lost: it carries token "
+        f"{submission.token}, and the next pass looks it up and adopts it or submits anew",
+    }
+    return f"{what}: {outcomes[submission.outcome]}: {remedies.RESUME(*study.where)}"
 
 
 @click.group()

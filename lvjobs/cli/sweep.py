@@ -17,14 +17,15 @@ from lvjobs.cli.common import (
     because_option,
     json_option,
     print_json,
+    print_lines,
     print_update,
     study_option,
     tell,
     tell_problem,
 )
-from lvjobs.cli.entering import SubmitOptions, enter_runs
 from lvjobs.cli.settings import fit_options, overrides, profile_option, resource_options, train_options
-from lvjobs.cli.watch import watch_until
+from lvjobs.cli.submit import SubmitOptions, enter_runs
+from lvjobs.cli.updates import watch_until
 from lvjobs.errors import UsageError
 from lvjobs.study import config
 from lvjobs.study.config import load_study
@@ -164,8 +165,7 @@ def _print_plan(study: config.StudyContext, chosen: Sequence[Stage], plan: Estim
         declared = [each.model_dump(mode="json", by_alias=True) for each in chosen]
         print_json({"schema": 1, "declared": declared, **plan.details})
         return
-    for line in plan_lines(chosen, study.config.stage, plan.details["stages"]):
-        click.echo(line)
+    print_lines(plan_lines(chosen, study.config.stage, plan.details["stages"]))
     click.echo()
     if any(each.evaluate for each in chosen) and all(each.evaluates for each in chosen):
         every = remedies.SWEEP_PLAN(*study.where)

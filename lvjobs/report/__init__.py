@@ -1,11 +1,10 @@
 """The tables, figures and pages that show a study, made from plain values and from the files of its runs.
 
 Output: `terminal` has the text that commands print (a column of `lvjobs status` goes into `terminal/status_lines`, a
-new value of a row into `lvjobs.records.summary`), `figures` draws, and `page` writes the report's HTML. `row_formats`
-writes CSV and JSON lines, `tensorboard` writes event files, and `outputs` guards the directories they go to. `table` is
-one table for all of these, and `numbers` formats every number.
+new value of a row into `lvjobs.records.summary`), `figures` draws, and `page` writes the report's HTML. `outputs`
+writes CSV, JSON lines and event files, and guards the directories that results go to. `table` is one table for all of
+these, and `numbers` formats every number.
 
-Results: `evaluated` finds the finished evaluations and groups those that compare, and `evaluate_arguments` has the
-arguments that repeat one. `study_tables` makes Tables 2 and 3, and `budget_table` Table 4. `losses` reads the journals'
-loss curves, and `material` gathers what figures are drawn from.
+Results: `evaluated` finds the finished evaluations, groups those that compare, and has the arguments that repeat one.
+`study_tables` makes Tables 2 to 4. `material` reads the journals' loss curves, and gathers what figures are drawn from.
 """

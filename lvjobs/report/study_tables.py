@@ -1,7 +1,7 @@
-"""The report's Tables 2 and 3: hyperparameter cells, and context lengths with zero-shot and final runs. Pure.
+"""The report's Tables 2 to 4: hyperparameter cells, context lengths with zero-shot and final runs, FLOPs. Pure.
 
-One table never mixes evaluations of other series, by another split, with another prompt, or decoded in another way.
-Each table ends with the baselines of the same series.
+A table of evaluations never mixes those of other series, by another split, with another prompt, or decoded in another
+way. It ends with the baselines of the same series.
 """
 
 from collections import defaultdict
@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lvjobs.records.summary import RunStatus
 from lvjobs.report.evaluated import Evaluated, groups
-from lvjobs.report.numbers import setting, short
+from lvjobs.report.numbers import four_digits, setting, short
 from lvjobs.report.table import Table
 
 TABLE_2, TABLE_3 = "table-2-rank-and-rate", "table-3-context"
@@ -138,3 +139,35 @@ def _cell(scores: Mapping[str, Any], name: str) -> str:
 
 def _value(scores: Mapping[str, Any], name: str) -> float:
     return float(scores[name] if name.startswith("median") else scores["overall"][name])
+
+
+TABLE_4 = "table-4-flops"
+_KINDS = ("useful", "replayed", "validation", "generation")
+
+
+def budget_table(budget: Mapping[str, Any], runs: Sequence[RunStatus]) -> Table:
+    """Return each stage's runs, steps and FLOPs by kind, with their share of the limit; the last row is the sum.
+
+    Args:
+        budget: A summary's `budget`: exact integers, summed here before they are rounded to four digits.
+        runs: The same summary's `runs`.
+    """
+    rows = []
+    for stage, counted in budget["by_stage"].items():
+        of_stage = [run for run in runs if run.stage == stage]
+        by_kind = budget["by_stage_and_kind"][stage]
+        steps = sum(run.executed_steps for run in of_stage)
+        rows.append([len(of_stage), steps, *(by_kind[kind] for kind in _KINDS), counted])
+    rows.append([sum(column) for column in zip(*rows, strict=True)] or [0] * (len(_KINDS) + 3))
+    # Kinds that do not count are shown, and the total's header says that they are left out.
+    total = "total" if budget["counts_inference"] else "useful + replayed"
+    return Table(
+        "Table 4: FLOPs of the study, by stage",
+        ["stage", "runs", "steps executed", *_KINDS, total, "of the limit"],
+        [
+            [stage, f"{of:,}", f"{steps:,}", *map(four_digits, flops), f"{100 * flops[-1] / budget['limit']:.2f} %"]
+            for stage, (of, steps, *flops) in zip([*budget["by_stage"], "total"], rows, strict=True)
+        ],
+        [f"By the {budget['convention']} convention, as charged from what the journals show was executed."],
+        rule=len(rows) - 1,
+    )

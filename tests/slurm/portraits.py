@@ -24,7 +24,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig
 from lvjobs.records.summary import Summary
-from lvjobs.report.terminal.history_lines import print_history, print_why
+from lvjobs.report.terminal.run_lines import print_history, print_why
 from lvjobs.report.terminal.status_lines import print_status
 
 THEMES = {"dark": SVG_EXPORT_THEME, "light": DEFAULT_TERMINAL_THEME}

@@ -8,7 +8,7 @@ from lvjobs.cluster.protocol import DRIVER, Job, SubmitRefused
 from lvjobs.control.backends import driver_token
 from lvjobs.control.driver.driver import set_stopped
 from lvjobs.control.driver.status import job_lines, report
-from lvjobs.report.terminal.driver_lines import driver_lines
+from lvjobs.report.terminal.plain_lines import driver_lines
 from lvjobs.study.tables import Driver
 
 

@@ -30,7 +30,7 @@ from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned, hide, secrets_in
 from lvjobs.records.node import NodeReport
 from lvjobs.records.run_files import Claim, Done
-from lvjobs.report.terminal.history_lines import print_why
+from lvjobs.report.terminal.run_lines import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry

@@ -10,8 +10,7 @@ import numpy as np
 from lvjobs.records.curves import LOSSES
 from lvjobs.report.figures.elements import Axis, Cells, Chart, Estimates, Key, Line, Panel, ReferenceLine
 from lvjobs.report.figures.palette import INK, MARKERS, PALETTE, QUIET, baseline_keys, line_keys, shown
-from lvjobs.report.losses import Losses
-from lvjobs.report.material import Point
+from lvjobs.report.material import Losses, Point
 from lvjobs.report.numbers import setting, short
 
 SCORES = "forecasts.h5 and scores.json of the evaluations"

@@ -8,8 +8,7 @@ import numpy as np
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.report.evaluate_arguments import sampled_like, subject_again
-from lvjobs.report.evaluated import Evaluated, groups
+from lvjobs.report.evaluated import Evaluated, groups, sampled_like, subject_again
 from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.stages import contexts, heat, is_scattered, losses

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 from lvjobs import remedies
 from lvjobs.records.summary import RunStatus, StageStatus
-from lvjobs.report.evaluate_arguments import base_of
-from lvjobs.report.evaluated import Evaluated, largest_group
+from lvjobs.report.evaluated import Evaluated, base_of, largest_group
 from lvjobs.report.material import Point, point
 from lvjobs.report.numbers import short
 from lvjobs.study.params import TrainingConfig

@@ -6,10 +6,9 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.records.summary import RunStatus, Summary
-from lvjobs.report.budget_table import TABLE_4, budget_table
 from lvjobs.report.figures.attempts import NOTHING_RAN
 from lvjobs.report.numbers import percent, setting, short
-from lvjobs.report.study_tables import TABLE_2, TABLE_3, TITLES
+from lvjobs.report.study_tables import TABLE_2, TABLE_3, TABLE_4, TITLES, budget_table
 from lvjobs.report.table import FILE_STYLES, Table
 
 _NUMERIC = "n: of a numeric head, over a series' characters alone; not to be compared with the others."

@@ -9,7 +9,7 @@ from lvjobs.ledger.records import RunRecord
 from lvjobs.records.journal import parse_line
 from lvjobs.records.run_files import Done
 from lvjobs.report.evaluated import read_scores
-from lvjobs.report.figures.course import Spans
+from lvjobs.report.figures.attempts import Spans
 from lvjobs.report.table import Table
 from lvjobs.study.layout import StudyLayout
 from lvjobs.tasks.registry import task_of

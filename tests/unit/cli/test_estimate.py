@@ -13,7 +13,7 @@ from fake_hub import make_model, put_in_cache
 from simulator.cluster import SimulatedCluster
 from simulator.engine import Clock
 
-from lvjobs.cli import entering
+from lvjobs.cli import submit as submit_command
 from lvjobs.control.loop import open_session
 from lvjobs.control.stages import submit_runs
 from lvjobs.forecasting.data import make_dataset
@@ -582,7 +582,7 @@ def test_one_is_asked_where_one_can_be(study, small, limits, lvjobs, monkeypatch
             asked_for.append(text)
         return answer
 
-    monkeypatch.setattr(entering.click, "confirm", confirm)
+    monkeypatch.setattr(submit_command.click, "confirm", confirm)
     code, _, err = lvjobs("sweep", "s", "--fit")
     assert code == (0 if answer else 2), err
     assert len(asked_for) == 1

@@ -9,7 +9,7 @@ import pytest
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.ledger.database import HEAD
-from lvjobs.report.row_formats import as_text
+from lvjobs.report.outputs import as_text
 
 
 @pytest.fixture

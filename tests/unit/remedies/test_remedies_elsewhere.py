@@ -18,7 +18,7 @@ from remedy_scenes import PRICED, STAGES, typed_scene
 from remedy_tasks import beside
 
 from lvjobs.api import updates
-from lvjobs.cli import status
+from lvjobs.cli import inspect
 from lvjobs.cluster import backends
 from lvjobs.cluster.commands import CommandResult
 from lvjobs.cluster.protocol import Site
@@ -313,7 +313,7 @@ def surround(name, scene, monkeypatch):
         scene.cluster.advance(int(seconds))
 
     monkeypatch.setattr(updates, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep))
-    monkeypatch.setattr(status, "time", SimpleNamespace(sleep=interrupted))
+    monkeypatch.setattr(inspect, "time", SimpleNamespace(sleep=interrupted))
     if name.startswith("more runs"):
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
         monkeypatch.setenv("LINES", "12")

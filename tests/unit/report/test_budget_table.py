@@ -8,7 +8,7 @@ from control_builders import a_run
 from lvjobs.control.budget.accounts import KINDS, Terms, keep_books, statement
 from lvjobs.ledger.records import Charge
 from lvjobs.records.summary import RunStatus, read_row
-from lvjobs.report.budget_table import budget_table
+from lvjobs.report.study_tables import budget_table
 
 pytestmark = pytest.mark.heavy
 

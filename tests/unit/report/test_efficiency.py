@@ -6,7 +6,7 @@ import pytest
 from control_builders import NOW, a_run, an_attempt, efficiency_of
 from rich.console import Console
 
-from lvjobs.report.terminal.efficiency_lines import print_efficiency
+from lvjobs.report.terminal.budget_lines import print_efficiency
 from lvjobs.study.words import Cause
 
 pytestmark = pytest.mark.heavy

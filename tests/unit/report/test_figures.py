@@ -15,13 +15,11 @@ from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.elements import Axis, Cells, Chart, Key, Line, Panel
 from lvjobs.report.figures.embedded import drawings
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
-from lvjobs.report.figures.index import write_figures
 from lvjobs.report.figures.palette import INK, SHOWN
-from lvjobs.report.figures.printed import figure_of, save
+from lvjobs.report.figures.printed import figure_of, save, write_figures
 from lvjobs.report.figures.stages import contexts, heat, losses
 from lvjobs.report.figures.study import charts
-from lvjobs.report.losses import Losses, read_losses, smoothed
-from lvjobs.report.material import Material, Point
+from lvjobs.report.material import Losses, Material, Point, read_losses, smoothed
 
 pytestmark = pytest.mark.heavy
 

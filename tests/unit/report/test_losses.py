@@ -3,7 +3,7 @@
 import pytest
 from report_helpers import journal, lines
 
-from lvjobs.report.losses import read_losses
+from lvjobs.report.material import read_losses
 from lvjobs.study.layout import RunLayout
 
 pytestmark = pytest.mark.heavy

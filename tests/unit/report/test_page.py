@@ -15,10 +15,8 @@ from report_ledger import keep, large_study, small_study
 from lvjobs.control.inspect.report_data import report_data
 from lvjobs.control.loop import open_session
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
-from lvjobs.report.budget_table import budget_table
 from lvjobs.report.evaluated import evaluated
-from lvjobs.report.figures.attempts import gantt
-from lvjobs.report.figures.course import course, crowd, rows
+from lvjobs.report.figures.attempts import course, crowd, gantt, rows
 from lvjobs.report.figures.embedded import as_json
 from lvjobs.report.figures.palette import CAUSES, KINDS
 from lvjobs.report.material import Point
@@ -26,6 +24,7 @@ from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stag
 from lvjobs.report.page.parts import Page, Section
 from lvjobs.report.page.provenance import read_origin
 from lvjobs.report.page.write import render
+from lvjobs.report.study_tables import budget_table
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import Cause

@@ -13,7 +13,7 @@ from lvjobs.flops.conventions import BINDING
 from lvjobs.records.summary import RunStatus, StageStatus, Summary, read_row
 from lvjobs.report.terminal.budget_lines import print_budget
 from lvjobs.report.terminal.console import bar, short_start, sparkline
-from lvjobs.report.terminal.site_lines import site_lines
+from lvjobs.report.terminal.plain_lines import site_lines
 from lvjobs.report.terminal.status_lines import fold, print_status
 
 pytestmark = pytest.mark.heavy

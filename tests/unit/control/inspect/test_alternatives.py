@@ -14,7 +14,7 @@ from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.inspect.alternatives import MOST_QUESTIONS, alternatives, find_alternatives, waiting_rows
 from lvjobs.errors import UsageError
 from lvjobs.records.summary import RunStatus, Summary, read_row
-from lvjobs.report.terminal.queue_lines import print_queue
+from lvjobs.report.terminal.run_lines import print_queue
 from lvjobs.report.terminal.status_lines import print_status
 
 ASKED = {"time_limit_minutes": 60, "partition": "low", "gpus": 4}

@@ -13,7 +13,7 @@ from lvjobs.control.inspect.history import moments_of
 from lvjobs.control.inspect.why import why
 from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.summary import find_row
-from lvjobs.report.terminal.history_lines import print_history, print_why
+from lvjobs.report.terminal.run_lines import print_history, print_why
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import RunState
 from lvjobs.tasks.code_copies import drift, snapshot_code

@@ -1,18 +1,19 @@
-"""One run for a terminal: its history as a timeline, and the explanation of its state."""
+"""Runs for a terminal: the history of one, the explanation of its state, and those that wait in the queue."""
 
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import rich.table
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from lvjobs.records.curves import LOSSES
+from lvjobs.records.summary import RunStatus
 from lvjobs.report.numbers import duration
-from lvjobs.report.terminal.console import COLOURS, is_plain, new_console, sparkline
-from lvjobs.report.terminal.queue_lines import alternatives_table
+from lvjobs.report.table import Table
+from lvjobs.report.terminal.console import COLOURS, is_plain, new_console, reason_lines, sparkline, start_words
 
 _TEXT_LEAST = 16
 """The columns that an explanation needs beside its subject; with fewer it is printed below."""
@@ -50,7 +51,7 @@ def _print_row(console: Console, what: Text, text: Text, width: int = 0) -> None
         console.print(Text.assemble("  ", what), soft_wrap=True)
         console.print(Padding(text, (0, 0, 0, 6)))
         return
-    row = Table.grid(padding=(0, 2, 0, 0))
+    row = rich.table.Table.grid(padding=(0, 2, 0, 0))
     row.add_column(no_wrap=True, min_width=2 + width)
     row.add_column(overflow="fold")
     row.add_row(Text.assemble("  ", what), text)
@@ -104,3 +105,30 @@ def _block(console: Console, title: str, lines: Sequence[str], *, wraps: bool = 
         console.print(Text(f"\n{title}", style="dim"))
         for line in lines:
             console.print(Text(f"  {line}"), soft_wrap=not wraps)
+
+
+def print_queue(
+    waiting: Sequence[RunStatus], alternatives: Sequence[Mapping[str, Any]], console: Console | None = None
+) -> None:
+    """Print why jobs wait, and a line for each alternative to the first of them."""
+    console = console or new_console()
+    if not waiting:
+        console.print("No job of this study waits in the queue.")
+        return
+    for line in reason_lines(waiting):
+        console.print(line, soft_wrap=True)
+    console.print(f"\nBy Slurm's estimate, which changes with the queue, for {waiting[0].name}:\n")
+    console.print(alternatives_table(alternatives).for_terminal())
+
+
+def alternatives_table(alternatives: Sequence[Mapping[str, Any]]) -> Table:
+    """Return a table of alternative requests, when such a job would start, and what to type for it."""
+    rows = []
+    for one in alternatives:
+        start = one["start"]
+        if start is None:
+            when = f"not at all: {one['said']}"
+        else:  # an estimate is not exact to the minute
+            when = "now" if start <= time.time() + 60 else start_words(start)
+        rows.append((one["what"], when, one["type"]))
+    return Table("", ("what", "would start", "to have it so, type"), rows, words=3)

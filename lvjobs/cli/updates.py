@@ -1,0 +1,93 @@
+"""Commands that carry existing runs on, or end them: `resume`, `watch` (and the wait of `--wait`) and `cancel`."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lvjobs import remedies
+from lvjobs.api.results import Status
+from lvjobs.api.study import Study
+from lvjobs.api.updates import resume as resume_runs
+from lvjobs.api.updates import wait_until_rest
+from lvjobs.cli.common import complete_runs, json_option, print_update, study_option, tell
+from lvjobs.cli.settings import carried_options, overrides, profile_option, resource_options
+from lvjobs.records.curves import LOSSES
+from lvjobs.study import config
+
+
+@click.command()
+@click.argument("runs", nargs=-1, shell_complete=complete_runs)
+@study_option
+@profile_option
+@carried_options
+@resource_options
+@json_option
+def resume(
+    root: Path, runs: tuple[str, ...], profile: str | None, pairs: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
+    """Make a pass and say what it did and why. Held RUNS that are named are resumed with the current code and settings.
+
+    These are the profile and [resources], checkpoint_every and keep_last of study.toml, and what is typed here. What a
+    run trains stays as it was declared.
+    """
+    study = Study.open(root)
+    given = overrides(options, pairs, profile)
+    status = resume_runs(study, runs, given)
+    print_update(status, as_json=as_json)
+    if as_json:
+        return
+    held = [run["name"] for run in status.summary["runs"] if run["state"] == "held"]
+    if held:
+        shown, command = remedies.STATUS(*study.where), remedies.RESUME_RUN(*study.where, run=held)
+        click.echo(f"held, waiting for you: fix what {shown} shows, then: {command}")
+    elif not status.changes:
+        click.echo("nothing to do: every run is ended, or in the cluster's hands")
+
+
+_WAIT_POLL_SECONDS = 1.0
+
+
+@click.command()
+@study_option
+@click.option("--every", default=30.0, show_default=True, help="Seconds between passes.")
+def watch(root: Path, every: float) -> None:
+    """Make pass after pass, saying what each did, until every run has ended or is held."""
+    watch_until(Study.open(root), None, quiet=False, every=every)
+
+
+def watch_until(
+    study: config.StudyContext, names: Collection[str] | None, *, quiet: bool, every: float = _WAIT_POLL_SECONDS
+) -> Status:
+    """Wait until the named runs (None: all) are at rest, print each pass's changes, and return the status.
+
+    `every` is the seconds between passes. `quiet` prints nothing.
+    """
+    shown: dict[str, str] = {}
+
+    def show(status: Status) -> None:
+        tell(status)
+        _show_progress(status.summary, shown)
+
+    return wait_until_rest(study, names, every, (lambda _: None) if quiet else show)
+
+
+def _show_progress(summary: Mapping[str, Any], shown: dict[str, str]) -> None:
+    """Print a line for each run whose state or last checkpoint has changed since the last call (`shown`)."""
+    for run in summary["runs"]:
+        known = [(name, run[name]) for name in LOSSES if run.get(name) is not None]
+        loss = "".join(f", {name} {value:.4f}" for name, value in known)
+        text = f"{run['state']}, checkpoint at step {run['checkpoint_step']} of {run['steps']}"
+        if shown.get(run["name"]) != text:
+            shown[run["name"]] = text
+            click.echo(f"{run['name']}: {text}{loss}")
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
+@study_option
+@json_option
+def cancel(root: Path, runs: tuple[str, ...], as_json: bool) -> None:
+    """End RUNS for good. Their checkpoints stay."""
+    print_update(Study.open(root).cancel(*runs), as_json=as_json)

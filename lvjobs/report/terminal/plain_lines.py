@@ -1,0 +1,106 @@
+"""Answers in plain lines: what a site does with jobs, the state of the driver, and checks of the ledger. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lvjobs import remedies
+from lvjobs.ledger.storage import Storage, describe
+from lvjobs.report.numbers import counted
+
+
+def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what requeue, preemption and accounting mean at this site, one line each.
+
+    `site` has the fields of `cluster.Site`. `where`: see `StudyContext.where`.
+    """
+    mode = site["preempt_mode"]
+    if mode in (None, "off"):
+        yield "this site does not preempt jobs"
+    else:
+        yield f"this site preempts jobs (PreemptMode={mode.upper()}); lvjobs brings them back"
+    if site["requeue_hold_seconds"]:
+        yield f"a requeued job is held for {site['requeue_hold_seconds']:.0f} s; lvjobs lifts that hold"
+    if not site["accounting"]:
+        kept = site["min_job_age_seconds"]
+        age = f" {kept:.0f} s" if kept else " a while"
+        keep = f"keep {remedies.WATCH(*where)} running"
+        yield f"there is no accounting: how a job ended is known for{age} only, so {keep}"
+    limits = [
+        f"{name} no limit" if minutes is None else f"{name} {minutes / 60:g} h"
+        for name, minutes in site["partitions"].items()
+    ]
+    if limits:
+        yield f"partitions and their longest time limits: {', '.join(limits)}"
+    yield from (*site["notes"], *site["ways"])
+
+
+def driver_lines(shown: Mapping[str, Any], jobs: Sequence[str], now: float, where: Sequence[str] = ()) -> list[str]:
+    """Return the lines that `lvjobs driver status` prints of `lvjobs.control.driver.status.report`.
+
+    `jobs` has a line for each of the driver's jobs. `now` is in seconds since the epoch. `where`: see
+    `StudyContext.where`.
+    """
+    lines = [f"driver: {job}" for job in jobs]
+    if shown["jobs"] is None:
+        lines.append("the scheduler did not say whether there is a driver")
+    elif not lines and not shown["cron"]:
+        lines.append(f"no driver: {_why(shown, where)}")
+    if shown["cron"]:
+        lines.append(
+            f"{' and '.join(shown['cron'])} makes passes; to end that, type: {remedies.DRIVER_UNINSTALL(*where)}"
+        )
+    lines += [f"this site: {line}" for line in shown["site"]]
+    if shown["last_pass"] is not None:
+        lines.append(f"last pass: {now - shown['last_pass']:.0f} s ago")
+    return lines
+
+
+def _why(shown: Mapping[str, Any], where: Sequence[str]) -> str:
+    if shown["stopped"]:
+        return f"it was stopped; type: {remedies.DRIVER_START(*where)}"
+    if not shown["enabled"]:
+        return f"job = false under [driver] in study.toml; keep {remedies.WATCH(*where)} running"
+    if not shown["left"]:
+        return "no run on Slurm is under way that it could take further"
+    if shown["refused"]:
+        install = remedies.DRIVER_INSTALL_SCRONTAB if shown["scrontab"] else remedies.DRIVER_INSTALL
+        return (
+            f"the site refused it: {shown['refused']}; name a partition, account or QOS for it under [driver] in "
+            f"study.toml, then: {remedies.RESUME(*where)}; where the site allows none, type: {install(*where)}"
+        )
+    return f"the next pass submits it; type: {remedies.RESUME(*where)}"
+
+
+def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was checked, then what was found, errors first."""
+    facts = checked["facts"]
+    schema = checked["revision"] or "none"
+    counts = ", ".join(counted(facts[key], key) for key in ("runs", "attempts", "charges") if key in facts)
+    spent = f", {facts['spent']:.4g} FLOPs spent" if facts else ""
+    yield f"runs.db: schema {schema}" + (f", {counts}{spent}" if facts else "; its rows were not compared")
+    yield f"storage: {describe(Storage(**checked['storage']))}"
+    findings = sorted(checked["findings"], key=lambda finding: finding["level"] != "error")
+    for finding in findings:
+        remedy = f"; {finding['remedy']}" if finding["remedy"] else ""
+        yield f"{finding['level']}: {finding['subject']}: {finding['what']}{remedy}"
+    wrong = sum(finding["level"] == "error" for finding in findings)
+    if wrong:
+        yield f"{wrong} thing{'s are' if wrong > 1 else ' is'} not as it should be"
+    elif facts:
+        yield "fine: the file is sound, and each charge follows from the journals"
+    else:
+        yield "nothing wrong was found"
+
+
+def rebuild_lines(made: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what was restored, then what was not. `where`: see `StudyContext.where`."""
+    for path in made["aside"]:
+        yield f"put aside: {path}"
+    rows = f"{counted(made['runs'], 'runs')}, {counted(made['attempts'], 'attempts')}"
+    yield f"runs.db: {rows}; jobs of theirs in the queue: {made['jobs']}"
+    for note in made["notes"]:
+        yield f"note: {note}"
+    yield "not restored:"
+    for line in made["lost"]:
+        yield f"  {line}"
+    yield f"nothing was submitted; what goes on is followed again by the next pass; type: {remedies.STATUS(*where)}"
