@@ -4,7 +4,7 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from lvjobs.control.budget import tally
+from lvjobs.control.budget import archive
 from lvjobs.control.budget.efficiency import Share
 from lvjobs.control.budget.intervals import Measured
 from lvjobs.control.budget.pace import Kind, Sample
@@ -21,8 +21,8 @@ FIELDS = {
     StageStatus: "name state origin runs done held trials proposed winner because by_hand reason",
     AvoidedRow: "node reason since until used_in",
     Summary: "study time did problems runs stages avoided_nodes budget",
-    tally.Tally: "work shares groups samples",
-    tally.StageWork: "first useful replayed validation generation estimated",
+    archive.Tally: "work shares groups samples",
+    archive.StageWork: "first useful replayed validation generation estimated",
     Share: "runs attempts estimated allocated allocated_gpu used_gpu useful wall",
     Measured: "executing deaths executed stepping checkpoints checkpointing longest",
     Kind: "name profile settings model rates",
