@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import located_profile
+from lvjobs.cluster.templates import located_profile
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.flops.architecture import hub_id_of

@@ -18,9 +18,9 @@ from typing import Any
 import jinja2
 import jinja2.meta
 
-from lvjobs.cluster.backends import SUFFIX, ProfileError, path_of, shipped, with_parts
 from lvjobs.cluster.options import check_options
 from lvjobs.cluster.protocol import JobRequest
+from lvjobs.cluster.templates import SUFFIX, ProfileError, path_of, shipped, with_parts
 from lvjobs.errors import UsageError
 from lvjobs.files import path_text
 

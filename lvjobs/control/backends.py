@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import SLURM, ProfileError, backend_of, defaults_of, names_file, path_of
+from lvjobs.cluster.backends import SLURM, backend_of, defaults_of
 from lvjobs.cluster.protocol import DRIVER, Cluster
+from lvjobs.cluster.templates import ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
 from lvjobs.files import make_private, write_atomic
 from lvjobs.ledger.records import RunRecord

@@ -6,8 +6,9 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from lvjobs.cluster.backends import BACKENDS, ProfileError, backend_of
+from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Cluster, Job
+from lvjobs.cluster.templates import ProfileError
 from lvjobs.control.backends import cluster_for, driver_token, left_alone, profile_of, used_profile
 from lvjobs.control.budget.accounts import Account, Books, open_account
 from lvjobs.control.budget.archive import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older

@@ -9,8 +9,8 @@ import pytest
 from driving import Study, kill_worker
 from test_code import break_training
 
-from lvjobs.cluster.backends import shipped
 from lvjobs.cluster.profiles import load_profile
+from lvjobs.cluster.templates import shipped
 
 pytestmark = pytest.mark.slurm
 

@@ -12,11 +12,11 @@ import pytest
 from control_scenes import Scene, begun, make_haste
 
 import lvjobs
-from lvjobs.cluster.backends import DRIVER_PROFILE, available_profiles
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.local_files import jobs_in
 from lvjobs.cluster.profiles import load_profile, render
 from lvjobs.cluster.protocol import JobRequest
+from lvjobs.cluster.templates import DRIVER_PROFILE, available_profiles
 from lvjobs.control.loop import open_session
 from lvjobs.control.recovery.check import check
 from lvjobs.control.stages.submit_runs import enter

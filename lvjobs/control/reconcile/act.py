@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lvjobs.cluster.backends import ProfileError
 from lvjobs.cluster.protocol import Cluster, ClusterError, Load
+from lvjobs.cluster.templates import ProfileError
 from lvjobs.control.backends import profile_of
 from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.budget.charges import charges_of

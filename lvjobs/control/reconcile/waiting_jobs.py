@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lvjobs.cluster.backends import BACKENDS, ProfileError, backend_of
+from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import ClusterError
+from lvjobs.cluster.templates import ProfileError
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.session import Session
 from lvjobs.control.submission.avoided_nodes import (

@@ -12,9 +12,10 @@ from functools import cache
 from pathlib import Path
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import BACKENDS, located_profile
+from lvjobs.cluster.backends import BACKENDS
 from lvjobs.cluster.protocol import Snapshot
 from lvjobs.cluster.sent import SentJob, sent_jobs
+from lvjobs.cluster.templates import located_profile
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.limit import note_limit
 from lvjobs.control.reconcile.observe import Known, take_snapshots

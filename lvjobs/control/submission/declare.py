@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lvjobs.cluster.backends import backend_of, located_profile
+from lvjobs.cluster.backends import backend_of
+from lvjobs.cluster.templates import located_profile
 from lvjobs.control.backends import check_sbatch_options, gpus_by_default, renew_profile
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord, StageRecord

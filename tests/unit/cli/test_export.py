@@ -13,7 +13,7 @@ from control_scenes import Scene, begun, make_haste
 
 from lvjobs.api import settings
 from lvjobs.cli import cli
-from lvjobs.cluster import backends
+from lvjobs.cluster import templates
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.errors import UsageError
 
@@ -110,7 +110,7 @@ def brought(tmp_path, monkeypatch):
     package = tmp_path / "mylab"
     package.mkdir()
     (package / "__init__.py").write_text("raise AssertionError('nobody has to import this')\n")
-    template = backends.shipped("generic")
+    template = templates.shipped("generic")
     (package / "mysite.sh.j2").write_text(template.read_text())
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     points = {

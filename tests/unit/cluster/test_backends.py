@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import lvjobs
-from lvjobs.cluster.backends import BACKENDS, LOCAL, SLURM, available_profiles, backend_of, defaults_of, is_elsewhere
+from lvjobs.cluster.backends import BACKENDS, LOCAL, SLURM, backend_of, defaults_of, is_elsewhere
+from lvjobs.cluster.templates import available_profiles
 from lvjobs.errors import UsageError
 
 PACKAGE = Path(lvjobs.__file__).parent

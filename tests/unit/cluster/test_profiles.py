@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from lvjobs.cluster.backends import available_profiles, shipped
 from lvjobs.cluster.profiles import Profile, load_profile, render
 from lvjobs.cluster.protocol import JobRequest
+from lvjobs.cluster.templates import available_profiles, shipped
 from lvjobs.errors import UsageError
 
 NAMES = ["csd3-ampere", "csd3-icelake", "generic", "isambard-ai", "jade", "lab", "perlmutter"]

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.cli import cli
-from lvjobs.cluster import backends, profiles
-from lvjobs.cluster.backends import DRIVER_PROFILE, NOTICE_PROFILE
+from lvjobs.cluster import profiles, templates
 from lvjobs.cluster.profiles import load_profile, render
+from lvjobs.cluster.templates import DRIVER_PROFILE, NOTICE_PROFILE
 from lvjobs.control.inspect.why import why
 from lvjobs.control.recovery.rebuild import rebuild
 from lvjobs.errors import UsageError
@@ -45,7 +45,7 @@ class FileScene(Scene):
         self.write("as submitted")
 
     def write(self, mark):
-        self.mine.write_text(f"{backends.shipped('lab').read_text()}# {mark}\n")
+        self.mine.write_text(f"{templates.shipped('lab').read_text()}# {mark}\n")
 
     def factory(self, _study, profile):
         if profile in (DRIVER_PROFILE, NOTICE_PROFILE):
@@ -98,9 +98,9 @@ def hold(scene):
 
 def test_a_resubmission_after_an_upgrade_uses_the_shared_parts_of_the_submission(scene, tmp_path, monkeypatch):
     (tmp_path / "upgraded").mkdir()
-    for path in backends.shipped("lab").parent.iterdir():
+    for path in templates.shipped("lab").parent.iterdir():
         (tmp_path / "upgraded" / path.name).write_text(path.read_text() + "# upgraded\n" * path.name.startswith("_"))
-    monkeypatch.setattr(backends, "_directory", lambda: tmp_path / "upgraded")
+    monkeypatch.setattr(templates, "_directory", lambda: tmp_path / "upgraded")
     profiles._whole.cache_clear()  # as in a new process
     scene.enter("two")
     scene.cluster.kill(scene.job("one").id)
@@ -339,10 +339,10 @@ def test_a_profile_of_a_package_that_is_no_longer_installed(make, tmp_path, monk
     package = tmp_path / "mylab"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "mysite.sh.j2").write_text(backends.shipped("lab").read_text())
+    (package / "mysite.sh.j2").write_text(templates.shipped("lab").read_text())
     monkeypatch.syspath_prepend(tmp_path)
     points = [importlib.metadata.EntryPoint("mysite", "mylab", "lvjobs.profiles")]
-    monkeypatch.setattr(backends, "entry_points", lambda group: points)
+    monkeypatch.setattr(templates, "entry_points", lambda group: points)
     scene = make()
     scene.profile = "mysite"
     begun(scene)

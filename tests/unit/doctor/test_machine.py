@@ -7,8 +7,8 @@ import sys
 import pytest
 from doctor_helpers import asked_of, levels, told
 
-from lvjobs.cluster.backends import available_profiles
 from lvjobs.cluster.profiles import load_profile, render
+from lvjobs.cluster.templates import available_profiles
 from lvjobs.doctor import places, profile, software
 from lvjobs.doctor.quotas import Quota, parse_quota
 from lvjobs.forecasting.data import make_dataset

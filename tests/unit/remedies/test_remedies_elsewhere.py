@@ -19,7 +19,7 @@ from remedy_tasks import beside
 
 from lvjobs.api import updates
 from lvjobs.cli import inspect
-from lvjobs.cluster import backends
+from lvjobs.cluster import templates
 from lvjobs.cluster.commands import CommandResult
 from lvjobs.cluster.protocol import Site
 from lvjobs.control import loop
@@ -180,7 +180,7 @@ def without_profile(scene, _typed):
     """A held run, whose profile is a file that is gone."""
     held(scene, _typed)
     mine = scene.root / "mine.sh.j2"
-    shutil.copy(backends.shipped("lab"), mine)
+    shutil.copy(templates.shipped("lab"), mine)
     with scene.session() as session, session.ledger.transaction() as transaction:
         transaction.update_runs({run.id: {"profile": str(mine)} for run in transaction.runs()})
     path = scene.root / "study.toml"

@@ -10,7 +10,7 @@ from remedy_scenes import TOML, typed_scene
 from simulator.engine import Manners
 
 from lvjobs import remedies
-from lvjobs.cluster import backends
+from lvjobs.cluster import templates
 from lvjobs.control.driver.notify import NoticeRecord, due
 from lvjobs.errors import LvjobsError, RunRefused
 from lvjobs.records.run_files import CheckpointName
@@ -324,7 +324,7 @@ def test_what_workers_are_told_is_gone(scene, typed, take):
 @pytest.mark.remedy("PROFILE_BACK", "RESUME_RUN")
 def test_the_file_of_its_profile_is_gone(tmp_path, monkeypatch, typed, take):
     profile = tmp_path / "mine.sh.j2"
-    profile.write_text(backends.shipped("lab").read_text())
+    profile.write_text(templates.shipped("lab").read_text())
     scene = typed_scene(tmp_path, monkeypatch, toml=PRICED.replace('"lab"', f'"{profile}"'))
     code, _, err = typed("submit", "run", "--name", "one")
     assert code == 0, err

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
-from lvjobs.cluster import backends
+from lvjobs.cluster import templates
 from lvjobs.control.budget import archive
 from lvjobs.control.budget.accounts import Terms, keep_books, statement
 from lvjobs.control.budget.archive import ORPHAN_SECONDS, Tally, books_of, closed_tally, parse_tally, tally_of, total
@@ -200,8 +200,8 @@ def test_a_profile_is_compiled_only_where_it_was_edited_and_other_gpus_work_ever
     scene, tmp_path, monkeypatch
 ):
     profile = tmp_path / "mine.sh.j2"
-    profile.write_text(backends.shipped("lab").read_text())
-    monkeypatch.setattr(backends, "shipped", lambda _: profile)
+    profile.write_text(templates.shipped("lab").read_text())
+    monkeypatch.setattr(templates, "shipped", lambda _: profile)
     scene.make_pass()
     done = []
     compiled, reopened = archive.gpus_by_default, Transaction.reopen_all

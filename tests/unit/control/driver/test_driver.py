@@ -11,8 +11,8 @@ from driver_scenes import Driven
 from simulator.engine import Manners
 
 from lvjobs.cli import cli
-from lvjobs.cluster.backends import DRIVER_PROFILE
 from lvjobs.cluster.protocol import DRIVER, Job, JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
+from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control import loop
 from lvjobs.control.backends import cluster_for, driver_name, driver_token
 from lvjobs.control.driver import driver

@@ -9,8 +9,9 @@ from control_scenes import Scene, begun, make_haste
 from rebuild_scenes import finish, rebuilt, rows
 from stage_scenes import FIRST, OTHER, Sweep
 
-from lvjobs.cluster.backends import available_profiles, backend_of
+from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.sent import SentJob
+from lvjobs.cluster.templates import available_profiles
 from lvjobs.control.recovery.backup import BackupWriter
 from lvjobs.control.recovery.check import check
 from lvjobs.control.recovery.recover import recover
