@@ -117,7 +117,7 @@ def brought(tmp_path, monkeypatch):
         "lvjobs.profiles": [importlib.metadata.EntryPoint("mysite", "mylab", "lvjobs.profiles")],
         "lvjobs.tasks": [importlib.metadata.EntryPoint("segment", "mylab.train:segment", "lvjobs.tasks")],
     }
-    for module in (backends, settings):
+    for module in (templates, settings):
         monkeypatch.setattr(module, "entry_points", lambda group: points.get(group, []))
     return package
 
