@@ -14,8 +14,9 @@ from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, prune, write_checkpoint
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
-from lvjobs.worker.generation import AllowanceMeter, JournalWriter, is_revoked, is_superseded
+from lvjobs.worker.generation import AllowanceMeter, is_revoked, is_superseded
 from lvjobs.worker.interface import Resumed, State
+from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
 from lvjobs.worker.state import load_trees
 

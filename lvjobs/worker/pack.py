@@ -24,7 +24,8 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.worker import signals
 from lvjobs.worker.early_exit import DEADLINE, Deadline, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY, PACK, PACKED, WANTS_REQUEUE, JobEnvironment
-from lvjobs.worker.generation import JournalWriter, is_revoked, newest_generation
+from lvjobs.worker.generation import is_revoked, newest_generation
+from lvjobs.worker.journal import JournalWriter
 
 _POLL_SECONDS = 0.1
 _CHECK_SECONDS = 10.0

@@ -34,7 +34,8 @@ from lvjobs.worker.environment import (
 )
 from lvjobs.worker.finishing import finish
 from lvjobs.worker.follower import LaunchedRanks, LostRank, exit_code_of
-from lvjobs.worker.generation import JournalWriter, claim_generation, is_revoked, is_superseded
+from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
+from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
 from lvjobs.worker.task import function_of
 from lvjobs.worker.versions import python_path, versions

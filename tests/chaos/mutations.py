@@ -106,7 +106,7 @@ MUTATIONS = {
         ("unit/ledger/test_database.py", "unit/control/test_loop_lost.py"),
     ),
     "the end of a torn line before the next is written": Mutation(
-        "lvjobs/worker/generation.py",
+        "lvjobs/worker/journal.py",
         'data = b"\\n" + line if self._torn else line',
         "data = line",
         ("unit/worker/test_journal.py",),

@@ -14,7 +14,7 @@ from worker_helpers import make_run
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.copies import back_up, examine
 from lvjobs.records.journal import parse_entries
-from lvjobs.worker.generation import JournalWriter
+from lvjobs.worker.journal import JournalWriter
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
 from lvjobs.worker import follower, node_probe, runner
-from lvjobs.worker.generation import JournalWriter
+from lvjobs.worker.journal import JournalWriter
 
 TOKEN = "hf_0123456789abcdef"
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"

@@ -17,7 +17,7 @@ from lvjobs.worker import attempt as attempt_module
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid, write_checkpoint
 from lvjobs.worker.early_exit import Deadline
-from lvjobs.worker.generation import JournalWriter
+from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.runner import read_run
 
 

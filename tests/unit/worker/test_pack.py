@@ -13,7 +13,7 @@ from lvjobs.records.run_files import Claim
 from lvjobs.worker import pack
 from lvjobs.worker.early_exit import Deadline
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.generation import JournalWriter
+from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.pack import device_of
 
 TOKEN = "0123456789ab"

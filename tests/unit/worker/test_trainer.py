@@ -21,7 +21,8 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.finishing import finish
-from lvjobs.worker.generation import JournalWriter, claim_generation
+from lvjobs.worker.generation import claim_generation
+from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.measure import cost_of
 
 pytestmark = pytest.mark.heavy
