@@ -64,7 +64,7 @@ def update(study: StudyContext, act: Act = lambda _: ()) -> Status:
     return Status({**summary, "did": [*done, *summary["did"]]})
 
 
-def say_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]:
+def answer_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]:
     """Answer whether the study was moved or copied; return the status, and whether the study's place had changed."""
     with open_session(study, answer=answer) as session:
         was_open = bool(session.arrival.news)
@@ -78,13 +78,13 @@ def resume(study: StudyContext, runs: Sequence[str], given: Overrides) -> Status
         UsageError: A run does not exist, a setting cannot change, or settings are given without runs. Nothing was
             changed.
     """
-    from lvjobs.control.reconcile.run_commands import take_up
+    from lvjobs.control.reconcile.run_commands import resume_runs
 
     typed = carried_settings(study, given)
     if typed and not runs:
         example = remedies.RESUME_SETTINGS(*study.where)
         raise UsageError(f"settings are for runs that are resumed: name them, as in {example}")
-    return update(study, lambda session: take_up(session, runs, typed, study.where) if runs else ())
+    return update(study, lambda session: resume_runs(session, runs, typed, study.where) if runs else ())
 
 
 def wait_until_rest(

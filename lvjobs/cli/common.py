@@ -107,7 +107,7 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
 def tell(status: Status) -> None:
     """Print an update's changes and its problems."""
     print_lines(status.changes)
-    tell_problems(status)
+    print_problems(status)
 
 
 def print_update(status: Status, *, as_json: bool) -> None:
@@ -118,13 +118,13 @@ def print_update(status: Status, *, as_json: bool) -> None:
         tell(status)
 
 
-def tell_problem(words: str) -> None:
+def print_problem(words: str) -> None:
     """Print a note to stderr, if there is one."""
     if words:
         click.echo(f"note: {words}", err=True)
 
 
-def tell_problems(status: Status) -> None:
+def print_problems(status: Status) -> None:
     """Print an update's problems to stderr, and a note if no pass was made."""
     for line in status.problems:
         click.echo(f"note: {line}", err=True)

@@ -7,7 +7,7 @@ import click
 
 from lvjobs.api import costs
 from lvjobs.api.study import Study
-from lvjobs.cli.common import because_option, json_option, print_json, study_option, tell, tell_problem
+from lvjobs.cli.common import because_option, json_option, print_json, print_problem, study_option, tell
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study
@@ -44,7 +44,7 @@ def estimate(
 
     study, speed = load_study(root), _speed(flops_per_second)
     found = costs.estimate(study, what, overrides(options, pairs, profile), speed)
-    tell_problem(found.problem)
+    print_problem(found.problem)
     if as_json:
         print_json({"schema": 1, **found.details})
     else:
@@ -82,7 +82,7 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
         click.echo(f"{made.body('github')}\n\n{made.body('latex_booktabs')}")
         return
     found = costs.budget(study, status)
-    tell_problem(found.problem)
+    print_problem(found.problem)
     if as_json:
         print_json({"schema": summary["schema"], **found.details, "still_fits": list(found.still_fits)})
         return

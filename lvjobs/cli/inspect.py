@@ -9,7 +9,7 @@ import click
 
 from lvjobs.api.study import Study
 from lvjobs.api.updates import newest_log
-from lvjobs.cli.common import complete_runs, json_option, print_json, study_option, tell, tell_problems
+from lvjobs.cli.common import complete_runs, json_option, print_json, print_problems, study_option, tell
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned
 
@@ -37,7 +37,7 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
             return
         from lvjobs.report.terminal.run_lines import print_history
 
-        tell_problems(history.status)
+        print_problems(history.status)
         print_history(history.to_dict(), whole=whole or not sys.stdout.isatty())
         return
     found = study.status(reconcile=not no_pass)
@@ -46,7 +46,7 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
         return
     from lvjobs.report.terminal.status_lines import print_status
 
-    tell_problems(found)
+    print_problems(found)
     age, whole = found.summary.get("age_seconds"), whole or not sys.stdout.isatty()
     print_status(found.parsed, whole=whole, begin=study.begin, where=study.where, age=age)
 
@@ -88,7 +88,7 @@ def why(root: Path, run: str, as_json: bool) -> None:
     else:
         from lvjobs.report.terminal.run_lines import print_why
 
-        tell_problems(explained.status)
+        print_problems(explained.status)
         print_why(explained.to_dict())
 
 

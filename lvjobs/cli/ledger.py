@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lvjobs.api.study import Study
-from lvjobs.api.updates import WRITE_WAIT_SECONDS, say_place
+from lvjobs.api.updates import WRITE_WAIT_SECONDS, answer_place
 from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
 from lvjobs.errors import UsageError
 from lvjobs.report.numbers import counted
@@ -123,7 +123,7 @@ def _answer(root: Path, answer: str) -> None:
     from lvjobs.control.recovery.place import StudyOrigin
 
     here = Study.open(root)
-    status, is_answered = say_place(here, StudyOrigin(answer))
+    status, is_answered = answer_place(here, StudyOrigin(answer))
     tell(status)
     if not is_answered:
         click.echo(f"{here.root}: the study lives here already, and nothing was changed")

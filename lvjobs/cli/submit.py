@@ -49,7 +49,7 @@ def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "")
     submission = prepared.submit((lambda proposal: _agree(proposal, manner)) if manner.fit else None)
     if submission.fit and changed:
         click.echo(f"note: {changed}", err=manner.as_json)
-    _tell_outcome(prepared.study, submission, manner)
+    _print_outcome(prepared.study, submission, manner)
 
 
 def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
@@ -82,7 +82,7 @@ def _agree(proposal: "Proposal", manner: SubmitOptions) -> bool:
     return manner.yes or click.confirm("Submit what is proposed?", err=manner.as_json)
 
 
-def _tell_outcome(study: StudyContext, submission: Submission, manner: SubmitOptions) -> None:
+def _print_outcome(study: StudyContext, submission: Submission, manner: SubmitOptions) -> None:
     if not manner.as_json:
         for name, state in submission.existing.items():
             click.echo(f"{name}: exists already and is {state}; not submitted again")

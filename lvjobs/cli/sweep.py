@@ -18,10 +18,10 @@ from lvjobs.cli.common import (
     json_option,
     print_json,
     print_lines,
+    print_problem,
     print_update,
     study_option,
     tell,
-    tell_problem,
 )
 from lvjobs.cli.settings import fit_options, overrides, profile_option, resource_options, train_options
 from lvjobs.cli.submit import SubmitOptions, enter_runs
@@ -127,7 +127,7 @@ def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
     from lvjobs.report.terminal.stage_lines import print_stages
 
     plan = prepared.plan()
-    tell_problem(plan.problem)
+    print_problem(plan.problem)
     status = prepared.submit(plan).status
     if not manner.as_json:
         tell(status)
@@ -160,7 +160,7 @@ def _print_plan(study: config.StudyContext, chosen: Sequence[Stage], plan: Estim
     from lvjobs.report.terminal.estimate_lines import print_estimate
     from lvjobs.report.terminal.stage_lines import plan_lines
 
-    tell_problem(plan.problem)
+    print_problem(plan.problem)
     if as_json:
         declared = [each.model_dump(mode="json", by_alias=True) for each in chosen]
         print_json({"schema": 1, "declared": declared, **plan.details})

@@ -29,7 +29,7 @@ WAKE_SIGNAL = signal.SIGURG
 """The signal that notifies a running driver that a worker has ended. Its default action is to do nothing."""
 
 _FAR_TOO_LONG_SECONDS = 300
-_LOOKS, _LOOK_AGAIN_SECONDS = 4, 1.5
+_PROBES, _LOOK_AGAIN_SECONDS = 4, 1.5
 
 _SUBMISSION_SECONDS = 15.0
 
@@ -195,7 +195,7 @@ def wake(name: str) -> bool:
     still runs, and notices after a quarter of an hour (observed).
     """
     told = False
-    for look in range(_LOOKS):
+    for look in range(_PROBES):
         if look:
             time.sleep(_LOOK_AGAIN_SECONDS)  # a driver that is exiting may have made its last probe before this one
         try:

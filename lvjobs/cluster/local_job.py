@@ -90,7 +90,7 @@ class Wrapper:
                 self._record("CANCELLED", None)
             return
         self._start([lock.fileno() for lock in locks])
-        self._look_after()
+        self._supervise()
 
     def _pass_on(self, number: int, _frame: object) -> None:
         """Pass on SIGTERM, sent at shutdown or by the user: the worker may then stop as it does when preempted."""
@@ -139,10 +139,10 @@ class Wrapper:
                 raise SystemExit(1) from None
         self._began = time.time()
         identity = identify(self.worker.pid)
-        if identity is not None:  # else the worker has ended already, and `_look_after` records that
+        if identity is not None:  # else the worker has ended already, and `_supervise` records that
             self.member.write("worker", {**identity.to_dict(), "start": self._began})
 
-    def _look_after(self) -> None:
+    def _supervise(self) -> None:
         assert self.worker is not None
         limit = self.spec.time_limit_seconds
         end = None if limit is None else time.monotonic() + limit

@@ -19,7 +19,7 @@ _OUT_OF_MEMORY = re.compile(
 _LOG_END = 64 * 1024
 
 
-def tells_out_of_memory(log: bytes) -> bool:
+def shows_out_of_memory(log: bytes) -> bool:
     """Return whether Slurm reports in a job's log, or in the end of it, that the job used more memory than it had."""
     return _OUT_OF_MEMORY.search(log) is not None
 
@@ -31,7 +31,7 @@ def with_its_log(job: Job, logs: Path) -> Job:
     for path in logs.glob(f"*/{job.id}.out"):
         with suppress(OSError), path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - _LOG_END))
-            if tells_out_of_memory(stream.read()):
+            if shows_out_of_memory(stream.read()):
                 return replace(job, state="OUT_OF_MEMORY")
     return job
 

@@ -110,9 +110,9 @@ class Scene:
         with self.session() as session:
             return run_commands.cancel(session, names) + session.make_pass()["did"]
 
-    def take_up(self, *names, **resources):
+    def resume_runs(self, *names, **resources):
         with self.session() as session:
-            return run_commands.take_up(session, names, resources)
+            return run_commands.resume_runs(session, names, resources)
 
     def one_pass(self):
         with self.session() as session:

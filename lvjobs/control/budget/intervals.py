@@ -22,7 +22,7 @@ from lvjobs.control.budget.charges import unseen_steps
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.words import Cause
 
-_NO_DEATHS = (None, Cause.COMPLETED, Cause.CANCELLED)
+_NO_FAILURES = (None, Cause.COMPLETED, Cause.CANCELLED)
 """The attempt has not ended, or ended as the run or its user intended."""
 
 _TENTH = 0.1
@@ -100,7 +100,7 @@ def measure(runs: Iterable[RunRecord], attempts: Mapping[str, Sequence[AttemptRe
 
 def lost_steps(run: RunRecord, attempt: AttemptRecord) -> bool:
     """Return whether the attempt failed without a closing line in its journal and lost steps beyond its checkpoint."""
-    if attempt.generation is None or attempt.cause in _NO_DEATHS or attempt.has_last_word:
+    if attempt.generation is None or attempt.cause in _NO_FAILURES or attempt.has_last_word:
         return False
     return attempt.step > attempt.checkpoint_step or unseen_steps(run, attempt) > 0
 

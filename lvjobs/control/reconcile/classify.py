@@ -100,8 +100,8 @@ def _by_slurm(attempt: AttemptRecord, job: Job, *, flag_is_stale: bool) -> Failu
         return Failure(_SLURM_CAUSES[job.ending], f"{said}; last step {attempt.step}")
     if attempt.leave_cause is LeaveCause.UNKNOWN:
         cause = Cause.TIMEOUT if attempt.signal in _TIME_LIMIT else Cause.PREEMPTED
-        is_told = job.ending in (Ending.PREEMPTED, Ending.REQUEUED)
-        return Failure(Cause.PREEMPTED if is_told else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")
+        is_shown = job.ending in (Ending.PREEMPTED, Ending.REQUEUED)
+        return Failure(Cause.PREEMPTED if is_shown else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")
     if job.ending in (Ending.PREEMPTED, Ending.REQUEUED) and (attempt.signal or not flag_is_stale):
         return Failure(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
     return Failure(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")

@@ -74,7 +74,9 @@ def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
     return told + act(actions, session.study, session.ledger, {}, session.terms, session.clock())
 
 
-def take_up(session: Session, wanted: Sequence[str], typed: Mapping[str, Any], where: Sequence[str] = ()) -> list[str]:
+def resume_runs(
+    session: Session, wanted: Sequence[str], typed: Mapping[str, Any], where: Sequence[str] = ()
+) -> list[str]:
     """Resume held and paused runs, with the current code and settings and no retries used.
 
     For any other run, write run.json again if it is lost, damaged or edited, because no submission will.

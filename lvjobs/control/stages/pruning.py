@@ -55,12 +55,12 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     back = [run for run in compared if run.id in before and run.id not in found and standing_of(run) == "pruned"]
     if fresh or back:
         with session.ledger.transaction() as transaction:
-            told += _take_up(session, transaction, stage, rule, back)
+            told += _resume(session, transaction, stage, rule, back)
             _write(transaction, stage.name, reports, [each for each in before if each not in {run.id for run in back}])
     return told
 
 
-def _take_up(
+def _resume(
     session: Session, transaction: Transaction, stage: Stage, rule: Prune, runs: Sequence[RunRecord]
 ) -> list[str]:
     """Resume the runs, and the pruned runs that come after them, at their checkpoints."""

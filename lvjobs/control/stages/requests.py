@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.control.reconcile.run_commands import find_runs, pause, take_up
+from lvjobs.control.reconcile.run_commands import find_runs, pause, resume_runs
 from lvjobs.control.session import Session
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import UsageError
@@ -161,7 +161,7 @@ def retry_held(session: Session, name: str) -> list[str]:
     """Resume the stage's held runs, and the stage if it is held itself. Return what was done, one line each.
 
     Raises:
-        UsageError: The stage has no runs, or `take_up` refuses one.
+        UsageError: The stage has no runs, or `resume_runs` refuses one.
     """
     with session.ledger.transaction() as transaction:
         record = _begun(session, transaction, name)
@@ -169,7 +169,7 @@ def retry_held(session: Session, name: str) -> list[str]:
         held = [run.name for run in transaction.runs() if run.id in cells and run.state is RunState.HELD]
         if record.state is StageState.HELD:
             transaction.update_stage(name, state=StageState.RUNNING, reason="")
-    return take_up(session, held, {}, session.study.where) or [f"{name}: none of its runs is held"]
+    return resume_runs(session, held, {}, session.study.where) or [f"{name}: none of its runs is held"]
 
 
 def stop(session: Session, name: str) -> list[str]:
@@ -209,11 +209,11 @@ def stop(session: Session, name: str) -> list[str]:
 
 
 def revive(session: Session, name: str, where: Sequence[str] = ()) -> list[str]:
-    """Resume the runs that were paused when the stage was stopped. Return what was done; `where`: see `take_up`."""
+    """Resume the runs that were paused when the stage was stopped. Return what was done; `where`: see `resume_runs`."""
     with session.ledger.transaction() as transaction:
         cells = set(transaction.cells().get(name, ()))
         runs = [run for run in transaction.runs(only_open=True) if run.id in cells and run.held_for is HeldFor.STOPPED]
-    return take_up(session, [run.name for run in runs], {}, where) if runs else []
+    return resume_runs(session, [run.name for run in runs], {}, where) if runs else []
 
 
 def _begun(session: Session, transaction: Transaction, name: str) -> StageRecord:

@@ -217,7 +217,7 @@ def renewed(
         run: A run without a live job.
         study: Its study, with the current study.toml.
         typed: Settings of `lvjobs.study.config` that the user types now; they override all others.
-        where: `StudyContext.where` for commands at the prompt, see `lvjobs.control.reconcile.run_commands.take_up`.
+        where: `StudyContext.where` for commands at the prompt, see `lvjobs.control.reconcile.run_commands.resume_runs`.
 
     Raises:
         UsageError: The settings do not fit the run, or one another.

@@ -97,7 +97,7 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
     for member in members:
         name = names[member.run_id]
         files = study.layout.run(name)
-        path = _told_by(member, files, is_bounded=member.run_id in reserved)
+        path = _limit_file(member, files, is_bounded=member.run_id in reserved)
         if path is None or path.exists() or not files.root.is_dir() or is_foreign(files.root):
             continue
         if path == files.allowance:
@@ -109,7 +109,7 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
     return told
 
 
-def _told_by(member: Member, files: RunLayout, *, is_bounded: bool) -> Path | None:
+def _limit_file(member: Member, files: RunLayout, *, is_bounded: bool) -> Path | None:
     """Return the file that limits the workers of a submission: the revocation mark, or the allowance; None for none."""
     if member.state is MemberState.REVOKED:
         return files.revoked / member.token

@@ -82,10 +82,10 @@ def test_a_held_run_is_not_resumed_from_there(scene):
     scene.worker.failing.clear()
     assert scene.state() == "held"
     before, scene.cluster.absent = scene.dump(), WHY
-    assert scene.take_up("one") == ["one: stays held; it cannot be resumed from this host"]
+    assert scene.resume_runs("one") == ["one: stays held; it cannot be resumed from this host"]
     assert scene.dump() == before
     scene.cluster.absent = ""
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.go(120)
     assert scene.state() == "completed"
 

@@ -91,7 +91,7 @@ def test_three_kills_without_a_checkpoint_hold_it_until_it_is_taken_up(make):
     assert "3 times in a row without a new checkpoint" in scene.run()["reason"]
     scene.go(120)
     assert len(scene.jobs()) == 3
-    scene.take_up("one")
+    scene.resume_runs("one")
     assert scene.state() == "interrupted"
     scene.cluster.kill(scene.reach(2).id)
     scene.make_pass()
@@ -111,7 +111,7 @@ def test_a_code_error_is_held_not_retried(make, fault):
     assert len(scene.jobs()) == 1
     fault("code_error", scene)
     scene.worker.failing.clear()
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.go(30)
     assert scene.state() == "completed"
 

@@ -221,7 +221,7 @@ def test_a_run_that_is_refused_later_is_held(make, fault):
     assert "Invalid account" in scene.run()["reason"]
     scene.go(120)
     assert len(scene.jobs()) == 1
-    scene.take_up("one", account="other")
+    scene.resume_runs("one", account="other")
     scene.go(60)
     assert scene.state() == "completed"
     fault("refused", scene)

@@ -79,9 +79,9 @@ class Study(RuleBasedStateMachine):
             self.scene.cancel(name)
 
     @rule(name=st.sampled_from(NAMES))
-    def take_up(self, name):
+    def resume_runs(self, name):
         if self.exists(name):
-            self.scene.take_up(name)
+            self.scene.resume_runs(name)
 
     # -- fates of jobs ------------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Study(RuleBasedStateMachine):
         for _ in range(40):
             scene.cluster.advance(65)
             scene.one_pass()
-            scene.take_up(*[name for name in names if scene.state(name) == "held"])
+            scene.resume_runs(*[name for name in names if scene.state(name) == "held"])
             if all(scene.state(name) in ("completed", "cancelled") for name in names) and not scene.is_busy():
                 break
         scene.make_pass()

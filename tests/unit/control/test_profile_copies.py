@@ -138,7 +138,7 @@ def test_runs_that_wait_for_room_are_submitted_by_the_profile_of_the_users_submi
 def test_the_users_resume_uses_the_profile_as_it_is_now(scene):
     hold(scene)
     scene.write("edited")
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.cluster.kill(scene.reach(2).id)
     scene.make_pass()
     scene.mine.unlink()
@@ -161,7 +161,7 @@ def test_resume_of_a_run_whose_profile_is_gone_says_so_and_changes_nothing(scene
     scene.mine.unlink()
     before = scene.dump()
     with pytest.raises(UsageError) as refused:
-        scene.take_up("one")
+        scene.resume_runs("one")
     assert scene.dump() == before
     assert refused.value.exit_code == 2
     text = str(refused.value)
@@ -170,7 +170,7 @@ def test_resume_of_a_run_whose_profile_is_gone_says_so_and_changes_nothing(scene
     command = text.partition("(as it was last submitted: ")[2].partition(")")[0]
     subprocess.run(shlex.split(command), check=True)  # what the message names works
     assert text.endswith("then type: lvjobs resume one")
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.go(60)
     assert scene.state() == "completed"
     assert scene.marks == ["# as submitted", "# as submitted"]

@@ -294,7 +294,7 @@ def test_a_directory_of_another_run_is_not_written_to(scene):
     content = json.loads(scene.files().config.read_text())
     scene.files().config.write_text(json.dumps({**content, "id": "0" * 8, "name": "another"}))
     before = scene.files().config.read_text()
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.make_pass()
     assert scene.files().config.read_text() == before
 

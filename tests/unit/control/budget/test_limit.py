@@ -235,7 +235,7 @@ def test_renewal_can_be_forbidden_and_the_user_may_allow_it_once(make):
     run = scene.run()
     assert (run["state"], run["held_for"]) == ("held", "replays")
     assert "lvjobs resume one" in run["reason"]
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.go(200)
     assert scene.state() == "completed"
 
@@ -307,6 +307,6 @@ def test_held_runs_give_up_their_reservations_before_waiting_jobs_do(make):
     assert scene.rows("reservations") == []
     scene.worker.failing.clear()
     scene.bind(limit=5 * RUN)
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.go(120)
     assert scene.state("one") == "completed"

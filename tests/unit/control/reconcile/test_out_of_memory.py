@@ -3,7 +3,7 @@
 import pytest
 from control_scenes import KILLED_BY_SLURM, Scene, begun, killed, make_haste
 
-from lvjobs.cluster.out_of_memory import tells_out_of_memory
+from lvjobs.cluster.out_of_memory import shows_out_of_memory
 
 # of Slurm 24.11 with OverMemoryKill, and of one with cgroups
 KILLED_BY_THE_KERNEL = """\
@@ -19,7 +19,7 @@ srun: error: n1: task 0: Killed
 
 @pytest.mark.parametrize(("log", "told"), [(KILLED_BY_SLURM, True), (KILLED_BY_THE_KERNEL, True), (KILLED, False)])
 def test_what_a_log_tells(log, told):
-    assert tells_out_of_memory(log.encode()) is told
+    assert shows_out_of_memory(log.encode()) is told
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_a_run_of_a_copy_that_is_resumed_trains_there_beside_the_original(make):
     scene = begun(make(steps=60))
     other = copied(scene)
     passed(other)
-    other.take_up("one")
+    other.resume_runs("one")
     for _ in range(30):
         passed(other)
         passed(scene)
@@ -218,7 +218,7 @@ def test_a_copy_has_no_driver_until_one_is_started(make):
         passed(other)
         passed(scene)
     assert len(scene.shown.drivers) == 2
-    other.take_up("one")
+    other.resume_runs("one")
     passed(other)
     assert len(scene.shown.live()) == 2
     with other.session() as session:
@@ -243,7 +243,7 @@ def test_a_copy_sends_no_notice(make, monkeypatch):
     passed(other)
     passed(other)
     assert sent == []
-    other.take_up("one")
+    other.resume_runs("one")
     for _ in range(20):
         passed(other)
         scene.cluster.advance(10)
@@ -263,7 +263,7 @@ def test_a_copy_of_a_copy_disowns_the_copys_jobs(make):
     scene = begun(make(steps=400))
     first = copied(scene)
     passed(first)
-    first.take_up("one")
+    first.resume_runs("one")
     passed(first)
     second = copied(first, "second")
     told = passed(second)

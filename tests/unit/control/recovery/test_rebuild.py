@@ -82,7 +82,7 @@ def launch_failed(scene):
 def taken_up(scene):
     failed(scene)
     scene.worker.failing.clear()
-    scene.take_up("one", time_limit="30m")
+    scene.resume_runs("one", time_limit="30m")
     scene.make_pass()
 
 

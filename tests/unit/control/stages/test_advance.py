@@ -155,7 +155,7 @@ def test_a_stage_of_evaluations_goes_on_without_the_one_of_a_held_run_where_it_m
     assert scene.stands("first", "table") == ["completed", "completed"]
     assert [scene.state(name) for name in scene.cells("table")].count("completed") == 2
     scene.worker.failing.clear()
-    scene.take_up(broken)
+    scene.resume_runs(broken)
     scene.go(600)
     assert {scene.state(name) for name in scene.cells("table")} == {"completed"}
 
@@ -488,7 +488,7 @@ def test_a_pruned_run_that_is_taken_up_goes_on_to_its_end(sweep):
     (last,) = [name for name in scene.cells("first") if name.startswith("first-r64-")]
     before = scene.worker.executed[last]
     assert (scene.state(last), scene.run(last)["held_for"]) == ("paused", "pruned")
-    scene.take_up(last)
+    scene.resume_runs(last)
     scene.go(200, every=5)
     assert scene.state(last) == "completed"
     assert scene.worker.executed[last] < 60 + before, "from its checkpoint"

@@ -55,7 +55,7 @@ def test_resume_uses_current_resources(scene):
     edit(scene, memory_mb=100, modules=["gcc"], exclude_nodes=["n1"])
     hold(scene)
     edit(scene, gpus=2, cpus=3, modules=["gcc", "cuda"], exclude_nodes=None, extra_sbatch=["--constraint=a"])
-    (told,) = scene.take_up("one")
+    (told,) = scene.resume_runs("one")
     scene.make_pass()
     assert requested(scene) == {
         "memory_mb": 100,
@@ -72,7 +72,7 @@ def test_what_was_typed_counts_until_study_toml_is_changed(scene):
     edit(scene, partition="a", memory_mb=100)
     hold(scene, partition="typed", memory_mb=300)
     edit(scene, memory_mb=200)
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.make_pass()
     assert requested(scene) == {"partition": "typed", "memory_mb": 200}
 
@@ -80,12 +80,12 @@ def test_what_was_typed_counts_until_study_toml_is_changed(scene):
 def test_what_is_typed_at_resume_counts_over_both_and_is_kept(scene):
     edit(scene, partition="a")
     hold(scene, partition="typed")
-    scene.take_up("one", partition="b", memory_mb=50)
+    scene.resume_runs("one", partition="b", memory_mb=50)
     scene.make_pass()
     assert requested(scene) == {"partition": "b", "memory_mb": 50}
     scene.cluster.kill(scene.reach(2).id)
     scene.make_pass()
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.make_pass()
     assert requested(scene) == {"partition": "b", "memory_mb": 50}
 
@@ -98,7 +98,7 @@ def test_another_number_of_processes_is_recorded_and_ends_the_promise_of_the_sam
     scene.cluster.kill(scene.reach(0).id)
     scene.make_pass()
     edit(scene, processes=2)
-    assert "processes unset -> 2" in scene.take_up("one")[0]
+    assert "processes unset -> 2" in scene.resume_runs("one")[0]
     scene.go(60)
     found = [each.what for each in check_ledger(scene.study, 5).findings]
     assert any("went on with processes 2, where attempt 1 had processes 1" in what for what in found)
@@ -128,13 +128,13 @@ def test_memory_that_was_raised_stays_raised_until_study_toml_says_otherwise(sce
     assert requested(scene) == {"memory_mb": 150}
     scene.cluster.kill(scene.reach(0).id)
     scene.make_pass()
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.make_pass()
     assert requested(scene) == {"memory_mb": 150}
     scene.cluster.kill(scene.reach(0).id)
     scene.make_pass()
     edit(scene, memory_mb=400)
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.make_pass()
     assert requested(scene) == {"memory_mb": 400}
 
@@ -154,7 +154,7 @@ def test_a_run_that_the_site_refused_is_submitted_with_current_resources(scene, 
     scene.make_pass()
     assert scene.state() == "held"
     edit(scene, partition="there")
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.make_pass()
     assert requested(scene) == {"partition": "there"}
 
@@ -226,7 +226,7 @@ def test_current_resources_that_do_not_fit_the_run_are_refused_with_nothing_chan
     edit(scene, pack=2, side_by_side=2, processes=2)
     before = scene.dump()
     with pytest.raises(UsageError, match="side_by_side"):
-        scene.take_up("one")
+        scene.resume_runs("one")
     assert scene.dump() == before
 
 
@@ -235,7 +235,7 @@ def test_a_shorter_checkpoint_interval_is_the_same_run_with_a_reservation_of_its
     steps, before = scene.steps, scene.rows("reservations")[0]["training"]
     old = RunFile.model_validate_json(scene.files().config.read_text())
     edit(scene, train={"checkpoint_every": 2, "keep_last": 1})
-    (told,) = scene.take_up("one")
+    (told,) = scene.resume_runs("one")
     scene.make_pass()
     assert f"checkpoint_every {EVERY} -> 2" in told
     new = RunFile.model_validate_json(scene.files().config.read_text())
@@ -328,7 +328,7 @@ def test_what_a_stage_requested_is_compared_with_what_study_toml_said_then(scene
         enter(session, wanted)
     scene.cluster.kill(scene.reach(2).id)
     scene.make_pass()
-    scene.take_up("one")
+    scene.resume_runs("one")
     scene.make_pass()
     assert requested(scene) == {"memory_mb": 200}
 
@@ -343,10 +343,10 @@ def test_a_stage_requested_with_another_interval_is_the_same_stage():
 def test_a_time_limit_that_is_typed_ends_the_computed_one_and_auto_ends_a_typed_one(scene):
     edit(scene, time_limit="auto", cpus=2)
     hold(scene)
-    (told,) = scene.take_up("one", time_limit="30m")
+    (told,) = scene.resume_runs("one", time_limit="30m")
     assert json.loads(scene.run()["resources"]) == {"time_limit_minutes": 30, "cpus": 2}
     assert "-> 30" in told
     scene.cluster.kill(scene.reach(0).id)
     scene.make_pass()
-    scene.take_up("one", time_limit="auto")
+    scene.resume_runs("one", time_limit="auto")
     assert json.loads(scene.run()["resources"]) == {"time_limit": "auto", "cpus": 2}
