@@ -252,7 +252,7 @@ PLACES = {
     "tasks.ask_process": first_step,
     "control.driver.notify": webhook,
     "control.inspect.logs": log_tails,
-    "cli.logs": log_tails,
+    "cli.inspect": log_tails,
     "cli": errors,
     "records.journal": journal,
     "records.run_files": records,
@@ -261,7 +261,7 @@ PLACES = {
     "cluster.local": local_log,
     "doctor.errand": doctors_log,
     "worker.node_probe": looking,
-    "worker.generation": workers_journal,
+    "worker.journal": workers_journal,
     "worker.runner": workers_log,
     "records.failure": followers_report,
 }

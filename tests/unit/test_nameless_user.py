@@ -28,8 +28,7 @@ def _nameless(monkeypatch, tmp_path):
 def test_limits_that_accounting_keeps_by_name_are_unknown_and_no_traceback(monkeypatch, tmp_path):
     cluster = SlurmCluster(load_profile("generic"), tmp_path)
     config = {"AccountingStorageType": "accounting_storage/slurmdbd", "AccountingStorageEnforce": "limits"}
-    monkeypatch.setattr(cluster, "_site", lambda: SlurmSite(config))
-    monkeypatch.setattr(cluster, "_qos", dict)
+    monkeypatch.setattr(cluster, "_site", lambda *_: SlurmSite(config))
     with pytest.raises(ClusterError, match="has no name here"):
         cluster.limits(REQUEST)
 
