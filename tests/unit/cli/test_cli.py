@@ -81,7 +81,7 @@ def test_bad_data(kind, study, lvjobs):
         (["--set", "lora_dropuot=0.1"], ["lora_dropuot", "did you mean 'lora_dropout'"]),
         (["--set", "lora_dropout"], ["KEY=VALUE"]),
         (["--time-limit", "soon"], ["time_limit", "soon", "12:00:00"]),
-        (["--partition", "gpu"], ["--partition", "local backend"]),
+        (["--partition", "gpu"], ["partition", "local backend"]),
         (["--name", "a/b"], ["a/b", "name"]),
         (["--model", "gpt-17"], ["gpt-17", "tiny"]),
     ],
