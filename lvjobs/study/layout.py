@@ -5,8 +5,7 @@ study/
   logs/<run>/<job>.out
   checkpoints/<run>/           the run directory
     run.json                   configuration, immutable
-    ledger.json                the rest of what runs.db knows of it, for `lvjobs ledger rebuild`
-    (lvjobs.ledger.backup_record)
+    ledger.json                of an older release: a copy of what runs.db knew of it (lvjobs.ledger.backup_record)
     generations/000001         the attempt that claimed the run, one file each (lvjobs.worker.generation)
     journals/000001.jsonl      the journal of that generation, append-only
     steps/000001-00000250/     a checkpoint: (generation, step), with manifest.json
@@ -15,6 +14,7 @@ study/
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/
+    ledger.log                 a copy of what runs.db holds (lvjobs.ledger.log)
     lease/  study.json  summary.json  closed.json  code/<hash>/  submissions/<token>/
     profiles/<hash>/           a profile that is a file of the user's, as it was submitted, under its own name
 """
@@ -68,6 +68,7 @@ class StudyLayout:
     logs = _Below("logs")
     internal = _Below(".lvjobs")
     lease = _Below(".lvjobs/lease")
+    ledger_log = _Below(".lvjobs/ledger.log")
     place = _Below(".lvjobs/study.json")
     summary = _Below(".lvjobs/summary.json")
     code = _Below(".lvjobs/code")

@@ -29,10 +29,10 @@ def hide(scene):
     return hidden
 
 
-def test_a_run_that_waits_has_three_files_and_the_place_where_its_claim_will_be_looked_for(scene):
+def test_a_run_that_waits_has_two_files_and_the_place_where_its_claim_will_be_looked_for(scene):
     scene.enter("one")
     names = sorted(path.name for path in scene.files().root.rglob("*"))
-    assert names == ["allowance.json", "generations", "ledger.json", "run.json"]
+    assert names == ["allowance.json", "generations", "run.json"]
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "two", "three"]])
