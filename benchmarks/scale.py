@@ -82,7 +82,7 @@ def ours(root: Path, data: Path, steps: int) -> Left:
     run = RunFile(id="0", name=root.name, stage="", fingerprint=config.fingerprint, config=config)
     layout.config.write_text(run.model_dump_json(), encoding="utf-8")
     _train([sys.executable, "-m", "lvjobs.worker", str(root)])
-    beside = 3  # ledger.json and allowance.json, which passes write, and the log
+    beside = 2  # allowance.json, which passes write, and the log
     journal = [line for line in layout.journal(1).read_bytes().splitlines() if json.loads(line)["kind"] == "step"]
     return Left(count(root) + beside, sum(len(line) + 1 for line in journal) / len(journal))
 

@@ -128,13 +128,13 @@ class Transaction(Rows):
         """
         if not attempts:
             return
+        open_runs = self._unclosed().keys()
         self._reopened(attempt.run_id for attempt in attempts)
         columns = tables.attempts.c
         query = select(columns.run_id, columns.id, *(columns[name] for name in _CONCLUDED))
         known = self._among(query, columns.run_id, [attempt.run_id for attempt in attempts])
         before: dict[int, tuple[Any, ...]] = {row.id: tuple(row[2:]) for row in known}
         change = update(tables.attempts).where(columns.id == bindparam("of_attempt"))
-        open_runs = self._unclosed().keys()
         parts: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for attempt in attempts:
             concluded = tuple(getattr(attempt, name) for name in _CONCLUDED)
