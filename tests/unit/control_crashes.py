@@ -17,6 +17,7 @@ import pytest
 
 from lvjobs import files
 from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.log import LedgerLog
 
 _CALLS = ("submit", "observe", "check", "cancel", "release", "lift_hold")
 
@@ -50,6 +51,7 @@ class Instants:
         setattr_(files, "_write", self.around("writing a file aside", files._write))
         setattr_(files, "fsync_directory", self.around("publishing a file", files.fsync_directory))
         setattr_(Ledger, "transaction", _watched_transaction(Ledger.transaction, self))
+        setattr_(LedgerLog, "append", self.around("a line of the log", LedgerLog.append))
         for module, name in also:
             setattr_(module, name, self.around(name, getattr(module, name)))
 
