@@ -125,6 +125,36 @@ def write_many(contents: Mapping[Path, bytes | str], *, durable: bool = True) ->
         _for_each(fsync_directory, directories)
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to an existing file; it is on disk when this returns. The caller is the file's only writer.
+
+    A last line that a killed writer or a full disk cut short is ended first, else this line would be joined to it.
+
+    Raises:
+        OSError: the line cannot be written. A part of it may be there, as a last line without its newline.
+    """
+    with path.open("r+b") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - 1))
+        is_torn = stream.read(1) not in (b"", b"\n")
+        stream.seek(size)
+        stream.write(b"\n" + line if is_torn else line)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def names_in(directory: Path) -> frozenset[str]:
+    """Return the names in a directory; none if it is missing.
+
+    Listing shows what is there now: an NFS client reads a changed directory again, but may remember for a minute that
+    a name was missing.
+    """
+    try:
+        return frozenset(path.name for path in directory.iterdir())
+    except FileNotFoundError:
+        return frozenset()
+
+
 def make_private(directories: Collection[Path]) -> None:
     """Create each directory with its missing parents; existing ones stay as they are."""
     _for_each(lambda directory: directory.mkdir(parents=True, exist_ok=True, mode=0o700), directories)

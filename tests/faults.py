@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from lvjobs.study.layout import RunLayout
+
 FAULTS: Mapping[str, Mapping[str, str]] = {
     "The job": {
         "preempted": "preempted: SIGTERM to the job's steps, then Slurm's requeue",
@@ -171,7 +173,7 @@ def executed(run: Path) -> dict[str, list[int]]:
     """What a run's journals show: steps, windows of each validation, series of each forecast."""
     found: dict[str, list[int]] = {"step": [], "validation": [], "generation": []}
     amount = {"step": "step", "validation": "windows", "generation": "series"}
-    for path in sorted((run / "journals").glob("*.jsonl")):
+    for path in sorted(RunLayout(run).journals.glob("*.jsonl")):
         for line in path.read_bytes().splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 continue

@@ -28,7 +28,7 @@ from lvjobs.control.recovery.backup import BackupWriter, catch_up, refuse_lost
 from lvjobs.control.recovery.place import Arrival, StudyOrigin, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session, held_study
 from lvjobs.control.stages.advance import advance
-from lvjobs.control.submission.run_directories import put_back
+from lvjobs.control.submission.submission_files import put_back
 from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.summary_file import read_closed, whole, write_closed, write_summary
 from lvjobs.ledger.database import Ledger, open_ledger

@@ -4,10 +4,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from lvjobs.files import json_text
 from lvjobs.foreign import clean
+from lvjobs.records.journal import CLAIM, Entry
 
 Record = TypeVar("Record", bound="JsonRecord")
 
@@ -31,7 +33,7 @@ class JsonRecord:
 
 @dataclass(frozen=True)
 class Claim(JsonRecord):
-    """The attempt that owns a generation: the content of `generations/NNNNNN`, written once.
+    """The attempt that owns a generation: the first line of its journal, written once.
 
     `job_id` is Slurm's (`123` or `123_4`). `restart_count` is 0 in a job's first execution. `time` is in seconds since
     the epoch.
@@ -44,6 +46,38 @@ class Claim(JsonRecord):
     host: str
     pid: int
     time: float
+
+    def to_line(self) -> str:
+        """Return the claim as the first line of its generation's journal."""
+        return Entry(CLAIM, self.time, {key: value for key, value in asdict(self).items() if key != "time"}).to_line()
+
+    @classmethod
+    def read(cls, path: Path) -> "Claim":
+        """Read the claim with which a generation's file begins: its journal, or an older release's file of its own.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it begins with no claim.
+        """
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            beginning = stream.read(_LONGEST_CLAIM)
+        try:
+            value, _ = json.JSONDecoder().raw_decode(beginning)
+            return cls(**{key: item for key, item in clean(value).items() if key != "kind"})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{path} begins with no claim: {error}") from None
+
+
+_LONGEST_CLAIM = 4096
+"""More characters than a claim has."""
+
+_GENERATION = re.compile(r"(\d{6,})(\.jsonl)?\Z")
+
+
+def parse_generation(name: str) -> int | None:
+    """Return the generation that a file beside the claims belongs to, or None for any other entry."""
+    match = _GENERATION.match(name)
+    return int(match[1]) if match else None
 
 
 MANIFEST = "manifest.json"

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lvjobs.files import append_line
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.run_files import parse_checkpoint_name
+from lvjobs.records.submission import SubmittedRun, orders_text, submission_text
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 
@@ -26,6 +29,19 @@ def make_run(directory, *, steps=40, task="toy_task:train", checkpoint_every=10,
     run = RunFile(id="id", name=directory.name, stage="s", fingerprint=config.fingerprint, config=config)
     layout.config.write_text(run.model_dump_json())
     return layout
+
+
+def submit(*layouts, token="abc", allowance=None):
+    """The file of a submission of these runs, as a pass writes it."""
+    path = layouts[0].study.submission(token)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    members = [SubmittedRun(each.root.name, json.loads(each.config.read_text()), allowance) for each in layouts]
+    path.write_bytes(submission_text(members))
+
+
+def revoke(layout, token="abc"):
+    """The order that the submission may train the run no more."""
+    append_line(layout.study.submission(token), orders_text(revoked=[layout.root.name]))
 
 
 def environment(**variables):
@@ -99,7 +115,8 @@ def executed(layout):
 
 def published(layout):
     """The names of the published checkpoints."""
-    return sorted(path.name for path in layout.steps.iterdir() if not path.name.startswith("."))
+    names = [path.name for path in layout.steps.iterdir()] if layout.steps.exists() else []
+    return sorted(name for name in names if parse_checkpoint_name(name.partition(".")[0]))
 
 
 def final_weights(layout):

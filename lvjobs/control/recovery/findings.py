@@ -145,7 +145,7 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     ),
     "no allowance": (
         "error",
-        "{path} is gone: a worker would train without a bound",
+        "{path} is gone: its worker would train without a limit, or not at all",
         _NEXT_PASS,
     ),
     "large allowance": (

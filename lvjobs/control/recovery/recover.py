@@ -11,6 +11,7 @@ from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.sent import SentJob
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done, read_from
+from lvjobs.control.submission.submission_files import standing
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.backup_record import BackupRecord, parse_backup
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
@@ -154,7 +155,7 @@ def _submissions(
             submission = SubmissionRecord(claim.token, config.profile, own.name, claim.time, place + 1, job)
             found[claim.token] = submission, place
     ordered = sorted(found.values(), key=lambda pair: pair[0].created)
-    may = [one.token for one, _ in ordered if not (files.revoked / one.token).exists()]
+    may = [one.token for one, _ in ordered if not _is_revoked(files, one.token)]
     members = []
     for one, place in ordered:
         if one.token not in may:
@@ -163,3 +164,10 @@ def _submissions(
             state = MemberState.LIVE if one.token == may[-1] else MemberState.SETTLED
         members.append(Member(one.token, place, run_id, state))
     return [one for one, _ in ordered], members
+
+
+def _is_revoked(files: RunLayout, token: str) -> bool:
+    try:
+        return standing(files.study, files.root.name, token)[0]
+    except FileNotFoundError:  # an older release submitted it, and its budget had no limit
+        return (files.revoked / token).exists()

@@ -171,7 +171,7 @@ def test_runs_of_which_a_ledger_that_is_made_anew_knows_little(scene, typed, tak
     for path in (*scene.study.layout.checkpoints.glob("*/ledger.json"), *scene.study.layout.submissions.glob("*")):
         path.unlink()
     scene.study.layout.database.unlink()
-    for path in scene.study.layout.checkpoints.glob("*/generations/*"):
+    for path in scene.study.layout.checkpoints.glob("*/*.jsonl"):
         path.unlink()  # of a release that knew of no claims
     typed("ledger", "rebuild")
     assert (scene.state("one"), scene.state("two")) == ("held", "held")
@@ -306,18 +306,16 @@ def test_what_workers_are_told_is_gone(scene, typed, take):
     revoked = scene.job("two").request.token
     scene.cluster.silent = True  # the job is not seen off
     typed("cancel", "two")
-    mark = scene.files("two").revoked / revoked
-    mark.unlink()
-    mark.parent.rmdir()
-    allowance = scene.files().allowance.read_text()
-    scene.files().allowance.unlink()
+    token = scene.job().request.token
+    known = [scene.standing(revoked, "two"), scene.standing(token)]
+    scene.study.layout.submission(token).unlink()
+    scene.study.layout.submission(revoked).unlink(missing_ok=True)
     code, shown, _ = typed("ledger", "check")
     assert code == 1
     code, out, _ = take(remedies.RESUME, shown)
     assert code == 0
     assert out.count("is written again") == 2
-    assert mark.exists()
-    assert scene.files().allowance.read_text() == allowance
+    assert [scene.standing(revoked, "two"), scene.standing(token)] == known
     assert typed("ledger", "check")[0] == 0
 
 

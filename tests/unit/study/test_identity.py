@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 from control_scenes import Scene, make_haste
-
 from lvjobs.control.submission.run_directories import prepare
+
 from lvjobs.study import run
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params, said, silence

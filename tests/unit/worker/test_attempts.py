@@ -19,15 +19,18 @@ from worker_helpers import (
     journals,
     make_run,
     published,
+    revoke,
     start,
+    submit,
 )
 
 from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.run_files import Allowance, CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
-from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
+from lvjobs.worker.checkpoints import _LEFTOVER, find_newest_valid, verify, write_checkpoint
 from lvjobs.worker.finishing import finish, publish_final
+from lvjobs.worker.generation import newest_generation
 
 STEPS = 40
 
@@ -133,7 +136,7 @@ def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, u
         died += 1
         assert zygote.run(layout) == 0
         assert final_weights(layout) == final_weights(undisturbed)
-        assert not [path for path in layout.steps.iterdir() if path.name.startswith(".")], "leftovers are swept"
+        assert not [path for path in layout.steps.iterdir() if _LEFTOVER.match(path.name)], "leftovers are swept"
         assert not list(layout.root.glob(".final*"))
         newest = max(published(layout))
         assert json.loads(layout.done.read_text())["checkpoint"] == newest
@@ -265,12 +268,45 @@ def test_at_the_last_step_but_not_done(zygote, tmp_path, undisturbed):
 
 def test_revoked(zygote, tmp_path):
     layout = make_run(tmp_path / "run")
-    layout.revoked.mkdir()
-    (layout.revoked / "abc").touch()
+    for token in ("abc", "abd"):
+        submit(layout, token=token)
+    layout.config.unlink()
+    layout.root.rmdir()
+    revoke(layout, "abc")
     assert zygote.run(layout, LVJOBS_TOKEN="abc") == 0
-    assert not layout.generations.exists()
+    assert not layout.root.exists()
     assert zygote.run(layout, LVJOBS_TOKEN="abd") == 0
     assert layout.done.exists()
+
+
+def test_a_mark_of_an_older_release_revokes_too(zygote, tmp_path):
+    layout = make_run(tmp_path / "run")
+    for directory in (layout.root / "generations", layout.revoked):
+        directory.mkdir()
+    (layout.revoked / "abc").touch()
+    assert zygote.run(layout, LVJOBS_TOKEN="abc") == 0
+    assert newest_generation(layout) == 0
+    assert zygote.run(layout, LVJOBS_TOKEN="abd") == 0
+    assert [path.name for path in (layout.root / "generations").iterdir()] == ["000001"]
+    assert [path.name for path in (layout.root / "journals").iterdir()] == ["000001.jsonl"]
+
+
+def test_a_job_whose_submission_is_lost_trains_nothing(zygote, tmp_path):
+    """Its allowance is lost with it."""
+    layout = make_run(tmp_path / "run")
+    output = tmp_path / "output"
+    assert zygote.run(layout, LVJOBS_TOKEN="abc", TOY_OUTPUT=output) == 1
+    assert "abc.jsonl: what this job is to train cannot be read, for it is gone" in output.read_text()
+    assert newest_generation(layout) == 0
+
+
+def test_a_revocation_between_the_first_look_and_the_claim_is_seen(zygote, tmp_path):
+    """The pass gave the order before it could see the claim, and submits the run again."""
+    layout = make_run(tmp_path / "run")
+    submit(layout)
+    assert zygote.run(layout, LVJOBS_TOKEN="abc", ZYGOTE_REVOKE=1) == 75
+    assert executed(layout) == []
+    assert [fields["cause"] for fields in entries(layout, "leave")] == ["stopped"]
 
 
 def test_an_attempt_whose_study_is_moved_leaves_and_is_continued_in_the_new_place(zygote, tmp_path, undisturbed):
@@ -298,7 +334,7 @@ def test_an_edited_configuration_is_refused(zygote, tmp_path):
     output = tmp_path / "output"
     assert zygote.run(layout, TOY_OUTPUT=output) == 1
     assert "fingerprint" in output.read_text()
-    assert not layout.generations.exists()
+    assert newest_generation(layout) == 0
 
 
 def test_a_run_that_was_declared_when_all_keys_were_hashed_goes_on(zygote, tmp_path):
@@ -317,7 +353,7 @@ def test_somebody_elses_directory_is_refused(zygote, tmp_path):
     layout = make_run(tmp_path / "run")
     os.chown(layout.root, 12345, -1)
     assert zygote.run(layout) == 1
-    assert not layout.generations.exists()
+    assert newest_generation(layout) == 0
 
 
 def test_an_orphan_cannot_publish(zygote, tmp_path, undisturbed):

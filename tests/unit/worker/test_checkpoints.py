@@ -149,7 +149,6 @@ def test_a_newer_generation_beats_a_greater_step(layout):
 
 
 def test_the_fence_holds_before_and_after_the_writing(layout):
-    layout.generations.mkdir()
     layout.generation(1).touch()
     calls = []
 
@@ -160,7 +159,7 @@ def test_the_fence_holds_before_and_after_the_writing(layout):
     with pytest.raises(Superseded):
         write(layout, 1, 5, {"adapter": overtaken})
     assert calls
-    assert list(layout.steps.iterdir()) == []
+    assert checkpoints.published(layout) == []
     calls.clear()
     with pytest.raises(Superseded):
         write(layout, 1, 5, {"adapter": overtaken})
@@ -168,7 +167,6 @@ def test_the_fence_holds_before_and_after_the_writing(layout):
 
 
 def test_an_orphan_whose_files_were_swept_away_is_superseded_not_broken(layout):
-    layout.generations.mkdir()
 
     def swept(directory):
         layout.generation(2).touch()
@@ -268,15 +266,13 @@ def test_pruning_on_disk(layout, metric):
 def test_an_orphan_prunes_nothing(layout):
     for step in (5, 10, 15):
         write(layout, 1, step, {"x": 1})
-    layout.generations.mkdir()
     layout.generation(2).touch()
     with pytest.raises(Superseded):
         checkpoints.prune(layout, 1, [], keep_last=1, keep_best=True)
-    assert len(list(layout.steps.iterdir())) == 3
+    assert len(checkpoints.published(layout)) == 3
 
 
 def test_only_older_leftovers_are_swept(layout):
-    layout.steps.mkdir()
     for generation in (1, 2, 3):
         (layout.steps / f".{generation:06d}-00000005.tmp.host.1").mkdir()
     kept = write(layout, 1, 5, {"x": 1})

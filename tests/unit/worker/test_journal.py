@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from worker_helpers import entries, make_run
+from worker_helpers import entries, make_run, revoke, submit
 
 from lvjobs.errors import LvjobsError
 from lvjobs.records.journal import parse_entries
@@ -18,7 +18,7 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid, write_checkpoint
 from lvjobs.worker.early_exit import Deadline
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.runner import read_run
+from lvjobs.worker.submission import Submission
 
 
 def test_one_write_a_line(tmp_path, monkeypatch):
@@ -75,18 +75,20 @@ def test_a_short_write_says_so_and_the_next_line_survives(tmp_path, monkeypatch)
 
 @pytest.fixture
 def make_attempt(tmp_path):
-    layout = make_run(tmp_path / "run", steps=33)
+    layout = make_run(tmp_path / "runs" / "run", steps=33)
+    submit(layout)
     made = []
 
     def make(generation=1, deadline=None):
         journal = JournalWriter(layout.journal(generation))
         made.append(journal)
         found, invalid = find_newest_valid(layout)
+        submission = Submission(layout, "abc")
         return Attempt(
             layout,
-            read_run(layout),
+            submission.read_run(),
             generation,
-            "abc",
+            submission,
             journal,
             found,
             invalid,
@@ -98,7 +100,7 @@ def make_attempt(tmp_path):
         journal.close()
 
 
-@pytest.mark.parametrize("what", ["generations", "allowance"])
+@pytest.mark.parametrize("what", ["generations", "orders"])
 def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkeypatch, what):
     """A run looks ten thousand times a day; nothing is published without the fence, whatever it saw."""
     run = make_attempt()
@@ -110,15 +112,14 @@ def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(attempt_module, "is_superseded", away) if what == "generations" else patch.setattr(
-            "pathlib.Path.read_text", away
+            "pathlib.Path.open", away
         )
         assert run.must_stop() is False
         patch.setattr(attempt_module, "_UNREADABLE_SECONDS", -1.0)
         with pytest.raises(OSError, match="Input/output"):
             run.must_stop()
     assert run.must_stop() is False
-    run.layout.revoked.mkdir()
-    (run.layout.revoked / "abc").touch()
+    revoke(run.layout)
     assert run.must_stop() is True
 
 
@@ -203,14 +204,12 @@ def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, 
     run = make_attempt()
     monkeypatch.setattr(attempt_module, "_CHECK_EVERY", -1.0)
     assert not run.should_stop()
-    run.layout.revoked.mkdir()
-    (run.layout.revoked / "abc").touch()
+    revoke(run.layout)
     assert run.should_stop()
-    (run.layout.revoked / "abc").unlink()
+    submit(run.layout)
     assert run.should_stop(), "once true it stays true"
     assert [entry["signal"] for entry in entries(run.layout, "signal")] == ["revoked"]
     run = make_attempt(2)
-    run.layout.generations.mkdir()
     run.layout.generation(3).touch()
     assert run.should_stop()
     assert run.reason == "superseded"
