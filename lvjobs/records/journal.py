@@ -63,9 +63,11 @@ def parse_line(line: str) -> Entry | None:
 def parse_entries(data: bytes) -> tuple[list[Entry], int]:
     """Return the entries of `data`, and how many bytes they took, up to and including the last newline.
 
-    The next read can continue there. The claim is no entry. A line in the middle that is no entry (an incomplete write
-    continued by a later one) is skipped.
+    The next read can continue there. The claim is no entry: while a journal has nothing else, it has not begun, and 0
+    bytes are taken. A line in the middle that is no entry (an incomplete write continued by a later one) is skipped.
     """
     end = data.rfind(b"\n") + 1
-    entries = map(parse_line, data[:end].decode("utf-8", errors="replace").splitlines())
-    return [entry for entry in entries if entry is not None and entry.kind != CLAIM], end
+    lines = map(parse_line, data[:end].decode("utf-8", errors="replace").splitlines())
+    known = [line for line in lines if line is not None]
+    entries = [line for line in known if line.kind != CLAIM]
+    return entries, 0 if known and not entries else end

@@ -36,7 +36,7 @@ def test_runs_that_wait_have_one_file_for_all_of_them(scene):
     (path,) = scene.study.layout.submissions.glob("*.jsonl")
     with path.open("rb") as stream:
         members = read_members(stream)
-    assert [(member.name, member.allowance) for member in members] == [("one", 15), ("three", 15), ("two", 15)]
+    assert [(member.name, member.allowance) for member in members] == [("one", 16), ("three", 16), ("two", 16)]
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "two", "three"]])

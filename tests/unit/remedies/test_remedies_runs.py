@@ -17,7 +17,7 @@ from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.run import RunFile
 from lvjobs.worker.checkpoints import Checkpoint, write_checkpoint
 from lvjobs.worker.finishing import publish_final
-from lvjobs.worker.runner import read_run
+from lvjobs.worker.submission import Submission
 
 PRICED = TOML.replace("toy_task:train", "toy_task:priced")
 
@@ -217,7 +217,7 @@ def test_its_configuration_in_run_json(scene, typed, take, harm):
     else:
         path.unlink()
     try:
-        read_run(scene.files())
+        Submission(scene.files(), "").read_run()
     except RunRefused as refused:
         shown = str(refused)
     if harm == "gone":
