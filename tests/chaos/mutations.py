@@ -58,10 +58,34 @@ MUTATIONS = {
         ("unit/control/test_loop_submit.py",),
     ),
     "the revocation of a submission whose run went on elsewhere": Mutation(
-        "lvjobs/worker/generation.py",
-        "    return bool(token) and (layout.revoked / token).exists()",
-        "    return False",
+        "lvjobs/worker/submission.py",
+        "        self.is_revoked |= name in orders.revoked\n",
+        "",
         ("unit/worker/test_attempts.py::test_revoked",),
+    ),
+    "the reading of orders once the claim is durable": Mutation(
+        "lvjobs/worker/runner.py",
+        "    submission.refresh()  # after the claim, which is durable: see lvjobs.worker.submission\n",
+        "",
+        ("unit/worker/test_attempts.py::test_a_revocation_between_the_first_look_and_the_claim_is_seen",),
+    ),
+    "the end of a torn order before the next one": Mutation(
+        "lvjobs/files.py",
+        'stream.write(b"\\n" + line if is_torn else line)',
+        "stream.write(line)",
+        ("unit/records/test_submission.py::test_a_torn_order_is_ended_and_given_again",),
+    ),
+    "the listing of a run directory before anything in it is looked for": Mutation(
+        "lvjobs/control/reconcile/observe.py",
+        "names_in(files.root) if run.name in there else frozenset()",
+        "names_in(files.root)",
+        ("unit/control/reconcile/test_cached_names.py",),
+    ),
+    "the sync of a submission's file before its row": Mutation(
+        "lvjobs/control/submission/send.py",
+        "        write_submission(study, token, runs, {run.id: wanted[run.id].training for run in bounded})\n",
+        "",
+        ("unit/control/test_loop_submit.py::test_runs_that_wait_have_one_file_for_all_of_them",),
     ),
     "the fsync of a checkpoint's files before the rename": Mutation(
         "lvjobs/worker/checkpoints.py",

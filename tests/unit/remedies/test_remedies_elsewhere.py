@@ -146,7 +146,7 @@ def overcharged(scene, _typed):
 
 def unbound(scene, _typed):
     begun(scene)
-    scene.files().allowance.unlink()
+    scene.study.layout.submission(scene.job().request.token).unlink()
 
 
 def stranger(scene, _typed):

@@ -33,6 +33,7 @@ def wanted(scene, **changes):
 def test_a_moved_study_finds_its_data_and_trains_nothing_anew(scene, tmp_path):
     with scene.session() as session:
         enter(session, wanted(scene))
+    Submission(scene.files(), scene.job().request.token).read_run()
     before = RunFile.model_validate_json(scene.files().config.read_text())
     former, root = scene.study.root, tmp_path / "there"
     shutil.move(former, root)
