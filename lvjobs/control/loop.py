@@ -9,7 +9,7 @@ from typing import Any
 from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Cluster, Job
 from lvjobs.cluster.templates import ProfileError
-from lvjobs.control.backends import cluster_for, driver_token, left_alone, profile_of, used_profile
+from lvjobs.control.backends import cluster_for, driver_token, left_alone, used_profile
 from lvjobs.control.budget.accounts import Account, Books, open_account
 from lvjobs.control.budget.archive import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
 from lvjobs.control.budget.charges import VANISHED, charges_of
@@ -60,7 +60,7 @@ class Loop(Session):
             watch, growing_from = _watched(transaction, now, self.study.config.policy.hung_seconds)
         clusters, unusable = self._clusters_for(known)
         self.absences.clear()
-        for profile in {profile_of(self.study.layout, run) for run in known.runs} - unusable.keys():
+        for profile in {used_profile(self.study.layout, *each) for each in _profiles(known)} - unusable.keys():
             self.absence(profile)
         driver, where = driver_token(self.study.root), self.study.where
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver, where)
@@ -114,7 +114,7 @@ class Loop(Session):
         """
         clusters: dict[str, Cluster] = {}
         unusable: dict[str, ProfileError] = {}
-        for submitted in {(run.profile, run.profile_copy) for run in known.runs}:
+        for submitted in _profiles(known):
             profile = used_profile(self.study.layout, *submitted)
             try:
                 clusters[profile] = self.cluster(profile)
@@ -125,6 +125,11 @@ class Loop(Session):
         for backend in {submission.backend for submission in known.submissions.values()} - clusters.keys():
             clusters[backend] = self.cluster(BACKENDS[backend].watcher)
         return clusters, unusable
+
+
+def _profiles(known: Known) -> set[tuple[str, str]]:
+    """Return the profiles by which the runs were submitted, each with the hash of its copy."""
+    return {(run.profile, run.profile_copy) for run in known.runs}
 
 
 _ELSEWHERE = "Runs are shown as last known; nothing was submitted. Run lvjobs on a login node of the cluster"
@@ -170,11 +175,11 @@ def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
     """Return the books with what this pass observed. The ledger gets it only when the pass acts."""
     accounts: dict[str, Account] = dict(books.accounts)
     for case in cases:
-        attempts = {attempt.generation: attempt for attempt in case.view.attempts if attempt.generation is not None}
-        for action in case.actions:
-            if isinstance(action, SaveAttempt) and action.attempt.generation is not None:
-                attempts[action.attempt.generation] = action.attempt
-        charges = charges_of(case.run, list(attempts.values()))
+        saved = [action.attempt for action in case.actions if isinstance(action, SaveAttempt)]
+        if not saved:
+            continue
+        claimed = [attempt for attempt in (*case.view.attempts, *saved) if attempt.generation is not None]
+        charges = charges_of(case.run, list({attempt.generation: attempt for attempt in claimed}.values()))
         accounts[case.run.id] = open_account(case.run, charges, accounts[case.run.id].reserved)
     return replace(books, accounts=accounts)
 

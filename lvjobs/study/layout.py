@@ -33,13 +33,18 @@ from pathlib import Path
 
 
 class _Below:
-    """An attribute of a layout: a path below its root."""
+    """An attribute of a layout: a path below its root. It is made when it is first used."""
 
     def __init__(self, relative: str) -> None:
         self._relative = relative
 
+    def __set_name__(self, _kind: type, name: str) -> None:
+        self._name = name
+
     def __get__(self, layout: "RunLayout | StudyLayout", _kind: type) -> Path:
-        return layout.root / self._relative
+        path = layout.root / self._relative
+        vars(layout)[self._name] = path  # Python finds it there the next time
+        return path
 
 
 class _OwnIfOlder:

@@ -403,10 +403,11 @@ def test_tallies_of_runs_add_up_to_what_their_rows_say(history):
     every = [attempt for own in attempts.values() for attempt in own]
     terms = Terms(10**27)
     books = keep_books(terms, runs, [charge for run in runs for charge in charges_of(run, attempts[run.id])], {})
-    tallies = [tally_of(books.accounts[run.id], run, attempts[run.id], NOW, {}) for run in runs]
+    tallies = [tally_of([run], books, attempts, NOW, {}) for run in runs]
     for tally in tallies:
         assert parse_tally(tally.to_json()) == tally
     whole = total(tallies)
+    assert tally_of(runs, books, attempts, NOW, {}).work == whole.work
     assert statement(replace(books, accounts={}, closed=whole.accounts)) == statement(books)
     expected = efficiency_of(runs, attempts, NOW)
     assert {key: vars(share) for key, share in whole.shares.items()} == pytest.approx(
