@@ -6,16 +6,19 @@ one. This relies only on POSIX rename, link and O_EXCL: they hold on NFS and Lus
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lvjobs.errors import UsageError
 
 _ONLY_MINE = 0o077
 """The umask for all that is written into a study: directories 0700, files 0600, whatever the shell's umask is."""
 
+
+Content: TypeAlias = bytes | str | Iterable[bytes]
+"""The content of a file: whole, or in parts."""
 
 _FEW, _AT_ONCE = 32, 16
 """The most files that are written one after another, and how many are written at once where there are more."""
@@ -89,17 +92,19 @@ def create_new(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
 
 
-def _write(path: Path, data: bytes | str) -> None:
+def _write(path: Path, data: Content) -> None:
     with os.fdopen(create_new(path), "wb") as stream:
-        stream.write(data.encode() if isinstance(data, str) else data)
+        if isinstance(data, str | bytes):
+            data = [data.encode() if isinstance(data, str) else data]
+        stream.writelines(data)
 
 
-def write_atomic(path: Path, data: bytes | str, *, durable: bool = True) -> None:
+def write_atomic(path: Path, data: Content, *, durable: bool = True) -> None:
     """Replace `path` by `data`; a reader sees the old content or the new, never a part. `durable`: see `write_many`."""
     write_many({path: data}, durable=durable)
 
 
-def write_many(contents: Mapping[Path, bytes | str], *, durable: bool = True) -> None:
+def write_many(contents: Mapping[Path, Content], *, durable: bool = True) -> None:
     """Replace each file by its given content; a reader sees the old content or the new, never a part.
 
     All files are on disk before the first is published, so the wait for the disk happens about once, not once for each

@@ -24,7 +24,7 @@ from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.control.reconcile.observe import Known, observe
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.reconcile.waiting_jobs import update_waiting_jobs
-from lvjobs.control.recovery.backup import BackupWriter, catch_up, refuse_lost
+from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.recovery.place import Arrival, StudyOrigin, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session, held_study
 from lvjobs.control.stages.advance import advance
@@ -203,11 +203,10 @@ def open_session(
     with held_study(study, wait=wait) as lease:
         refuse_lost(study)
         study = reread_budget(study)
-        writer = BackupWriter(study.layout)
-        with closing(open_ledger(study.layout.database, lease.number, writer, study.where)) as ledger:
+        layout = study.layout
+        with closing(open_ledger(layout.database, lease.number, layout.ledger_log, study.where)) as ledger:
             with ledger.transaction() as transaction:
                 arrival = arrive(transaction, study, clock(), answer)
-                catch_up(transaction)
                 reopen_older(transaction)
                 note_limit(transaction, study.config.budget.limit, clock())
                 stages = {stage.name: stage.model_dump(mode="json", by_alias=True) for stage in study.config.stage}

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 
 from lvjobs import remedies
-from lvjobs.control.recovery.backup import refuse_lost
 from lvjobs.control.recovery.check import around
+from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.summary_file import read_summary
 from lvjobs.doctor.interface import Asked, Diagnosis, error, fine, note
 from lvjobs.doctor.quotas import Quota, quota_of

@@ -4,53 +4,42 @@ Rollback journal, never WAL: WAL's shared memory does not exist on a network fil
 IMMEDIATE` and first checks that the lease's epoch is still the ledger's.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, select, text, update
+from sqlalchemy import Connection, Engine, event, select, update
 from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.pool import QueuePool
 
 from lvjobs import remedies
-from lvjobs.errors import LvjobsError
-from lvjobs.files import write_atomic
 from lvjobs.ledger import tables
-from lvjobs.ledger.backup_record import BackupRecord, backup_records
 from lvjobs.ledger.lease import LeaseLost, claim_path, newest_claim
+from lvjobs.ledger.log import Change, LedgerLog
+from lvjobs.ledger.schema import HEAD, LedgerError, migrate, new_engine, revision_of
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import StudyLayout
 
-HEAD = "0009"
-"""The newest migration. It is compared without loading alembic, which only an old or new file needs."""
+COMMITS = "commits"
+"""The setting that counts the commits which changed more than the epoch."""
 
-_BUSY_SECONDS = 30.0
+_ROWS_A_LINE = 1000
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
-class LedgerError(LvjobsError):
-    """A runs.db that cannot be used."""
-
-
-Keep = Callable[[Sequence[BackupRecord]], None]
-"""A function that writes backup records beside their runs."""
-
-
 class Ledger:
-    """An open runs.db, under a lease whose number is `epoch`.
+    """An open runs.db, under a lease whose number is `epoch`. The first transaction records the epoch.
 
-    `keep` is called after each commit that changed runs. `where`: see `lvjobs.study.config.StudyContext.where`.
+    `log` gets each commit. `where`: see `lvjobs.study.config.StudyContext.where`.
     """
 
-    def __init__(self, engine: Engine, epoch: int, keep: Keep | None = None, where: Sequence[str] = ()) -> None:
+    def __init__(self, engine: Engine, epoch: int, log: LedgerLog | None = None, where: Sequence[str] = ()) -> None:
         self._engine = engine
         self._epoch = epoch
-        self._keep = keep
+        self._log = log
         self._where = where
         self._known: dict[str, Any] = {}
 
@@ -60,14 +49,19 @@ class Ledger:
 
         Raises:
             LeaseLost: a later holder of the lease has opened the ledger; nothing is written.
-            LedgerError: runs.db cannot be written; nothing is changed.
+            LedgerError: runs.db cannot be written; nothing is changed. Or the log cannot be written; runs.db has the
+                changes.
         """
         try:
             with self._engine.begin() as connection:
                 self._check_epoch(connection)
+                changes = _record_changes(connection)
                 transaction = Transaction(connection, self._known)
                 yield transaction
-                records = backup_records(transaction, transaction.touched) if self._keep else []
+                commit = int(transaction.setting(COMMITS) or 0)
+                if changes:
+                    commit += 1
+                    transaction.set_setting(COMMITS, str(commit))
         except BaseException as error:
             self._known.clear()  # it may hold what was read after a change that is now rolled back
             if not isinstance(error, OperationalError):
@@ -76,8 +70,27 @@ class Ledger:
                 f"runs.db cannot be written ({error.orig}); nothing was changed: see that the disk has room and that "
                 "no other program holds the file"
             ) from error
-        if self._keep and records:
-            self._keep(records)
+        if self._log is not None:
+            self._write_log(self._log, commit, changes)
+
+    def _write_log(self, log: LedgerLog, commit: int, changes: Sequence[Change]) -> None:
+        with self._log_errors():
+            if changes and log.last == commit - 1:
+                log.append(commit, changes)
+            elif log.last != commit:
+                with self._engine.begin() as connection:
+                    self._check_epoch(connection)
+                    log.write_anew(commit, _all_rows(connection))
+
+    @contextmanager
+    def _log_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LedgerError(
+                f".lvjobs/ledger.log cannot be written ({error.strerror}); runs.db has what was to be noted there, and "
+                "nothing else was done: make room, then type the command again"
+            ) from error
 
     def call(
         self,
@@ -97,7 +110,7 @@ class Ledger:
                 "another lvjobs process took over this study while this one slept; nothing was written: type the "
                 f"command again, and if that does not help: {remedies.LEDGER_CHECK(*self._where)}"
             )
-        if epoch < self._epoch:
+        if epoch < self._epoch:  # not in the log, because nothing has recorded the changes of this transaction yet
             connection.execute(update(tables.settings).where(_is_epoch()).values(value=str(self._epoch)))
 
     def _check_claims(self, epoch: int) -> None:
@@ -119,96 +132,80 @@ class Ledger:
             )
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and make its log durable."""
         self._engine.dispose()
+        if self._log is not None:
+            with self._log_errors():
+                self._log.close()
 
 
 def _is_epoch() -> Any:
     return tables.settings.c.key == "epoch"
 
 
-def open_ledger(path: Path, epoch: int, keep: Keep | None = None, where: Sequence[str] = ()) -> Ledger:
+def _record_changes(connection: Connection) -> list[Change]:
+    """Return a list that gets each later change of this transaction.
+
+    Changes with the execution option `logged=False` are omitted.
+    """
+    changes: list[Change] = []
+
+    @event.listens_for(connection, "after_cursor_execute")
+    def _record(
+        _connection: Connection, _cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")) and context.execution_options.get("logged", True):
+            changes.append((statement, parameters if executemany else [parameters]))
+
+    return changes
+
+
+def _all_rows(connection: Connection) -> Iterator[Change]:
+    """Yield the changes that give an empty ledger the rows of this one.
+
+    The results of closed runs come after the rows whose triggers delete them, and then the counter of their numbers.
+    """
+    others = [table.name for table in tables.metadata.sorted_tables if table is not tables.closed]
+    for name in (*others, tables.closed.name, "sqlite_sequence"):
+        yield f"DELETE FROM {name}", [()]  # noqa: S608 - names from above
+        rows = connection.exec_driver_sql(f"SELECT * FROM {name} ORDER BY rowid")  # noqa: S608
+        columns = list(rows.keys())
+        insert = f"INSERT INTO {name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+        for part in rows.partitions(_ROWS_A_LINE):
+            yield insert, [tuple(row) for row in part]
+
+
+def open_ledger(path: Path, epoch: int, log: Path | None = None, where: Sequence[str] = ()) -> Ledger:
     """Open the ledger at `path`, and create or migrate it where needed. The caller holds the lease numbered `epoch`.
 
-    A ledger with an older schema is copied to `runs.db.<revision>.bak` before it is migrated. `keep`, `where`: see
-    `Ledger`.
+    A ledger with an older schema is copied to `runs.db.<revision>.bak` before it is migrated. `log`: the file that gets
+    a copy of each commit. `where`: see `Ledger`.
 
     Raises:
         LedgerError: the file is no ledger, is newer than this lvjobs, or cannot be read.
-        LeaseLost: see `Ledger.transaction`.
+        LeaseLost: the ledger would be migrated, and a later holder of the lease has opened it.
     """
     engine = _engine(path.absolute())
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite itself would let others read it for a moment
-        path.chmod(0o600)
-        revision = _revision(engine) if path.stat().st_size else None
+        revision = None
+        if path.exists() and path.stat().st_size:
+            path.chmod(0o600)
+            revision = revision_of(engine)
         if revision != HEAD:
-            _migrate(engine, path, revision)
-            engine.dispose()  # a migration leaves its connection with foreign keys off
+            if revision is not None and revision < HEAD:  # a former holder may sleep, with this file open
+                Ledger(engine, epoch, None, where).call(Transaction.setting, COMMITS)
+            engine.dispose()
+            migrate(path.resolve(), revision)
+        most = 4 * path.stat().st_size + (1 << 20)
+        return Ledger(engine, epoch, None if log is None else LedgerLog(log, HEAD, most), where)
     except (DatabaseError, OSError) as error:
         engine.dispose()
         reason = getattr(error, "orig", None) or error
         check = remedies.LEDGER_CHECK(*where)
         raise LedgerError(f"{path} cannot be opened as a ledger ({reason}); see: {check}") from error
-    ledger = Ledger(engine, epoch, keep, where)
-    try:
-        with ledger.transaction():
-            return ledger
-    except BaseException:
-        ledger.close()
-        raise
 
 
 @lru_cache(maxsize=4)
 def _engine(path: Path) -> Engine:
-    """Return the engine of a file, always the same one because it keeps the statements that it has compiled.
-
-    It has one connection, from the first transaction until `Ledger.close`.
-    """
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),  # not as text: a ? or %20 in the path would then have a meaning
-        poolclass=QueuePool,
-        pool_size=1,
-        max_overflow=0,
-        connect_args={"timeout": _BUSY_SECONDS, "isolation_level": None},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=DELETE")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _revision(engine: Engine) -> str | None:
-    with engine.connect() as connection:
-        known = connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'alembic_version'")).scalar()
-        if known is None:
-            return None
-        revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        return revision
-
-
-def _migrate(engine: Engine, path: Path, revision: str | None) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util.exc import CommandError
-
-    if revision is not None:
-        write_atomic(path.with_name(f"{path.name}.{revision}.bak"), path.read_bytes())
-    config = Config()
-    scripts = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", scripts.replace("%", "%%"))  # alembic expands what follows a single %
-    config.attributes["engine"] = engine
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise LedgerError(
-            f"{path} was written by another release of lvjobs (schema {revision}); use that release or a newer one"
-        ) from error
+    """Return the engine of a file, always the same one because it keeps the statements that it has compiled."""
+    return new_engine(path)

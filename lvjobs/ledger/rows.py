@@ -5,10 +5,24 @@ reconcile pass reads only the rows of the runs that are not closed.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Column, Connection, Row, Select, Table, delete, func, insert, select, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Delete,
+    Insert,
+    Row,
+    Select,
+    Table,
+    Update,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+)
 
 from lvjobs.ledger import tables
 from lvjobs.ledger.records import Closed, RunRecord
@@ -52,8 +66,8 @@ class Rows:
         """
         self._connection = connection
         self._known = known
-        self.touched: set[str] = set()
-        """Ids of the runs whose backup records changed (see `lvjobs.ledger.backup_record`)."""
+        self._read_on: set[str] = set()
+        """Ids of runs of which the log omits what this transaction read in journals."""
 
     def rows(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> list[_Record]:
         """Return the rows of a kept table with these values (all without any), in the order in which they were written.
@@ -102,10 +116,18 @@ class Rows:
             yield from self._connection.execute(query.where(column.in_(wanted[begin : begin + _VARIABLES]))).all()
 
     def _insert(self, table: Table, records: Iterable[Any]) -> None:
-        """Insert all records by one statement; for no rows, SQLAlchemy would insert one of defaults."""
-        rows = [values_of(table, record) for record in records]
+        """Insert all records by one statement."""
+        self._execute(insert(table), [values_of(table, record) for record in records])
+
+    def _execute(
+        self, change: Insert | Update | Delete, rows: Sequence[Mapping[str, Any]], *, logged: bool = True
+    ) -> None:
+        """Make a change with each of these rows; for no rows, SQLAlchemy would insert one of defaults.
+
+        `logged`: whether the ledger's log gets the change.
+        """
         if rows:
-            self._connection.execute(insert(table), rows)
+            self._connection.execute(change, rows, execution_options={"logged": logged})
 
     def unclosed(self) -> list[RunRecord]:
         """Return the runs that are not closed, in the order in which they were declared."""

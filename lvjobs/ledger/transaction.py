@@ -1,7 +1,7 @@
 """The queries and changes of the ledger, inside one transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from operator import attrgetter
 from typing import Any
 
@@ -22,7 +22,7 @@ from lvjobs.ledger.rows import Rows, values_of
 from lvjobs.study.words import Cause, LeaveCause, MemberState, StageState
 
 _CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
-"""The columns that backup records keep of an attempt that has a journal."""
+"""What passes conclude about an attempt that has a journal. All else follows from the journal."""
 
 
 class Transaction(Rows):
@@ -54,7 +54,7 @@ class Transaction(Rows):
 
     def add_runs(self, runs: Sequence[RunRecord]) -> None:
         """Insert runs; their ordinals are assigned here, in this order."""
-        self._touch(*(run.id for run in runs))
+        self._forget_runs()
         self._insert(tables.runs, runs)
 
     def update_run(self, run_id: str, **changes: Any) -> None:
@@ -64,14 +64,14 @@ class Transaction(Rows):
     def update_runs(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """Change columns of runs, by their ids. Each run must change the same columns."""
         if changes:
-            self._touch(*changes)
+            self._forget_runs()
             query = update(tables.runs).where(tables.runs.c.id == bindparam("of_run"))
             rows = [{**values, "of_run": run_id} for run_id, values in changes.items()]
             self._connection.execute(query, rows)
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run that was refused before it had an attempt, with its places, events and cells."""
-        self._touch()
+        self._forget_runs()
         query = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
         tokens = list(self._connection.execute(query).scalars())
         for table in (tables.members, tables.events, tables.cells):
@@ -114,7 +114,7 @@ class Transaction(Rows):
 
     def add_attempt(self, attempt: AttemptRecord) -> int:
         """Insert an attempt and return its row id, which is assigned here where it has none (0)."""
-        self._note(attempt.run_id)
+        self._reopened([attempt.run_id])
         known = {"id": attempt.id} if attempt.id else {}
         query = insert(tables.attempts).values(**known, **values_of(tables.attempts, attempt))
         key = self._connection.execute(query).inserted_primary_key
@@ -122,19 +122,28 @@ class Transaction(Rows):
         return int(key[0])
 
     def save_attempts(self, attempts: Sequence[AttemptRecord]) -> None:
-        """Replace the rows of these attempts."""
+        """Replace the rows of these attempts.
+
+        The log omits those of open runs about which nothing was concluded. A rebuild reads their journals instead.
+        """
         if not attempts:
             return
         self._reopened(attempt.run_id for attempt in attempts)
         columns = tables.attempts.c
         query = select(columns.run_id, columns.id, *(columns[name] for name in _CONCLUDED))
-        rows = self._among(query, columns.run_id, [attempt.run_id for attempt in attempts])
-        before: dict[int, tuple[Any, ...]] = {row.id: tuple(row[2:]) for row in rows}
+        known = self._among(query, columns.run_id, [attempt.run_id for attempt in attempts])
+        before: dict[int, tuple[Any, ...]] = {row.id: tuple(row[2:]) for row in known}
+        change = update(tables.attempts).where(columns.id == bindparam("of_attempt"))
+        open_runs = self._unclosed().keys()
+        parts: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
         for attempt in attempts:
-            if before.get(attempt.id) != tuple(getattr(attempt, name) for name in _CONCLUDED):
-                self.touched.add(attempt.run_id)  # another step, as in most passes, is only in the journal
-        values = [{**values_of(tables.attempts, attempt), "of_attempt": attempt.id} for attempt in attempts]
-        self._connection.execute(update(tables.attempts).where(columns.id == bindparam("of_attempt")), values)
+            concluded = tuple(getattr(attempt, name) for name in _CONCLUDED)
+            is_read_on = attempt.generation is not None and before.get(attempt.id) == concluded
+            logged = not (is_read_on and attempt.run_id in open_runs)
+            parts[logged].append({**values_of(tables.attempts, attempt), "of_attempt": attempt.id})
+        self._read_on.update(values["run_id"] for values in parts[False])
+        for logged, rows in parts.items():
+            self._execute(change, rows, logged=logged)
 
     # -- submissions --------------------------------------------------------------------------------------------
 
@@ -162,25 +171,25 @@ class Transaction(Rows):
 
     def add_members(self, members: Sequence[Member]) -> None:
         """Insert runs' places in submissions."""
-        self._note(*(member.run_id for member in members))
+        self._reopened(member.run_id for member in members)
         self._known.pop("members", None)
         self._insert(tables.members, members)
 
     def delete_submission(self, token: str) -> None:
         """Delete a submission that created no job, with its members."""
-        self._touch_members(token)
+        self._reopen_members(token)
         self._connection.execute(delete(tables.members).where(tables.members.c.token == token))
         self._connection.execute(delete(tables.submissions).where(tables.submissions.c.token == token))
 
     def update_submission(self, token: str, **changes: Any) -> None:
         """Change columns of a submission."""
-        self._touch_members(token)
+        self._reopen_members(token)
         query = update(tables.submissions).where(tables.submissions.c.token == token)
         self._connection.execute(query.values(**changes))
 
     def update_member(self, token: str, run_id: str, **changes: Any) -> None:
         """Change columns of a member."""
-        self._note(run_id)
+        self._reopened([run_id])
         self._known.pop("members", None)
         which = (tables.members.c.token == token) & (tables.members.c.run_id == run_id)
         self._connection.execute(update(tables.members).where(which).values(**changes))
@@ -204,12 +213,17 @@ class Transaction(Rows):
         return self._records(Event, query)[::-1]
 
     def replace_charges(self, charges: Mapping[str, Sequence[Charge]]) -> None:
-        """Replace the charges of runs, by their ids. Charges follow from the attempts, so none are ever added."""
-        if charges:
-            self._reopened(charges)
-            query = delete(tables.charges).where(tables.charges.c.run_id == bindparam("of_run"))
-            self._connection.execute(query, [{"of_run": run_id} for run_id in charges])
-            self._insert(tables.charges, [charge for each in charges.values() for charge in each])
+        """Replace the charges of runs, by their ids. Charges follow from the attempts, so none are ever added.
+
+        The log omits those that follow from attempts which it omits.
+        """
+        self._reopened(charges)
+        query = delete(tables.charges).where(tables.charges.c.run_id == bindparam("of_run"))
+        for logged in (True, False):
+            chosen = [run_id for run_id in charges if (run_id not in self._read_on) == logged]
+            self._execute(query, [{"of_run": run_id} for run_id in chosen], logged=logged)
+            rows = [values_of(tables.charges, charge) for run_id in chosen for charge in charges[run_id]]
+            self._execute(insert(tables.charges), rows, logged=logged)
 
     def charges(self, run_ids: Sequence[str] | None = None) -> list[Charge]:
         """Return the charges of these runs, or all. Sum them in Python: SQL would sum in floats."""
@@ -224,14 +238,14 @@ class Transaction(Rows):
 
     def reserve(self, reservations: Mapping[str, WorkCounts]) -> None:
         """Set what runs may execute, counted from their beginning, in place of earlier reservations."""
-        self._note(*reservations)
+        self._reopened(reservations)
         rows = [{"run_id": run_id, **asdict(work)} for run_id, work in reservations.items()]
         if rows:
             self._connection.execute(insert(tables.reservations).prefix_with("OR REPLACE"), rows)
 
     def give_back(self, run_id: str) -> None:
         """End a run's reservation: the part that was not spent is free again."""
-        self._note(run_id)
+        self._reopened([run_id])
         self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
 
     # -- stages -------------------------------------------------------------------------------------------------
@@ -251,13 +265,15 @@ class Transaction(Rows):
         while named := {other for name in named for other in _named(known[name])} & known.keys() - kept:
             named -= definitions.keys()
             kept |= named
-        self._connection.execute(delete(tables.stages).where(tables.stages.c.name.not_in(sorted(kept))))
         gone = [name for name in known if name in kept and name not in definitions]
-        for ordinal, name in enumerate([*definitions, *gone]):
-            if name in kept:
-                self.update_stage(name, ordinal=ordinal)
-            else:
-                self._insert(tables.stages, [StageRecord(name, ordinal, definitions[name])])
+        names = enumerate([*definitions, *gone])
+        stages = [
+            replace(known[name], ordinal=at) if name in kept else StageRecord(name, at, definitions[name])
+            for at, name in names
+        ]
+        if stages != list(known.values()):
+            self._connection.execute(delete(tables.stages))
+            self._insert(tables.stages, stages)
 
     def update_stage(self, name: str, **changes: Any) -> None:
         """Change columns of a stage."""
@@ -274,26 +290,19 @@ class Transaction(Rows):
         """Let a stage compare these runs too; the runs that it already has keep their places."""
         known = dict.fromkeys(self.cells().get(stage, []))
         new = [run_id for run_id in dict.fromkeys(run_ids) if run_id not in known]
-        self.touched.update(new)
         rows = [{"stage": stage, "run_id": each, "position": len(known) + at} for at, each in enumerate(new)]
         if rows:
             self._connection.execute(insert(tables.cells), rows)
 
-    def _touch(self, *run_ids: str) -> None:
-        """Note that the rows of these runs change, and with them their backup records."""
+    def _forget_runs(self) -> None:
+        """Forget the cached rows, because rows of runs change."""
         for name in ("runs", "unclosed", "members"):
             self._known.pop(name, None)
-        self.touched.update(run_ids)
 
-    def _note(self, *run_ids: str) -> None:
-        """Note that something else in the backup records of these runs changes."""
-        self._reopened(run_ids)
-        self.touched.update(run_ids)
-
-    def _touch_members(self, token: str) -> None:
+    def _reopen_members(self, token: str) -> None:
         self._known.pop("members", None)
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)
-        self._note(*self._connection.execute(query).scalars())
+        self._reopened(self._connection.execute(query).scalars())
 
 
 def _named(stage: StageRecord) -> Iterator[str]:

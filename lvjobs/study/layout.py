@@ -10,7 +10,7 @@ study/
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/
-    ledger.log                 a copy of what runs.db holds, for `lvjobs ledger rebuild`
+    ledger.log                 a copy of what runs.db holds, for `lvjobs ledger rebuild` (lvjobs.ledger.log)
     submissions/<token>.jsonl  what the workers of one sbatch are to train (lvjobs.records.submission)
     submissions/<token>/       its script
     lease/  study.json  summary.json  closed.json  code/<hash>/
@@ -104,6 +104,7 @@ class StudyLayout:
     logs = _Below("logs")
     internal = _Below(".lvjobs")
     lease = _Below(".lvjobs/lease")
+    ledger_log = _Below(".lvjobs/ledger.log")
     place = _Below(".lvjobs/study.json")
     summary = _Below(".lvjobs/summary.json")
     code = _Below(".lvjobs/code")

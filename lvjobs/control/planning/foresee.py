@@ -15,7 +15,7 @@ from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, 
 from lvjobs.control.planning.fit import Price as PriceOfAll
 from lvjobs.control.planning.fit import Proposal, Relief, propose, relieve
 from lvjobs.control.planning.plans import room_for
-from lvjobs.control.recovery.backup import refuse_lost
+from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import TO_COME, Price, unfold
 from lvjobs.control.stages.search import SearchRecord, kept_of

@@ -13,14 +13,15 @@ from lvjobs.control.budget.accounts import Books, keep_books, statement
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.recovery.audit import audit
-from lvjobs.control.recovery.backup import refuse_lost
 from lvjobs.control.recovery.findings import Finding, finding
+from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.recovery.place import other_place
 from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
 from lvjobs.ledger.copies import Soundness, examine
-from lvjobs.ledger.database import HEAD, open_ledger
+from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import claim_path
+from lvjobs.ledger.schema import HEAD
 from lvjobs.ledger.storage import Storage, concerns, storage_of
 from lvjobs.study.config import StudyContext
 

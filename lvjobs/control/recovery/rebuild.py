@@ -1,12 +1,15 @@
-"""`lvjobs ledger rebuild`: runs.db made anew from the run directories, and from the scheduler's records of their jobs.
+"""`lvjobs ledger rebuild`: runs.db made anew from its log, run directories, and the scheduler's records of their jobs.
 
-Nothing is submitted, revoked or cancelled here. The next pass follows the jobs that have not ended, under the tokens
-with which they were submitted. If the scheduler does not know a job, that pass submits the run again.
+The log has all that runs.db had. Run directories supply what is newer than the log, and what an older release, which
+kept no log, has left. Nothing is submitted, revoked or cancelled here. The next pass follows the jobs that have not
+ended, under the tokens with which they were submitted. If the scheduler does not know a job, that pass submits the run
+again.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -20,17 +23,17 @@ from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.limit import note_limit
 from lvjobs.control.reconcile.observe import Known, take_snapshots
 from lvjobs.control.recovery.audit import foreign
-from lvjobs.control.recovery.backup import BackupWriter
 from lvjobs.control.recovery.place import restore_place
-from lvjobs.control.recovery.recover import Recovered, recover
+from lvjobs.control.recovery.recover import Recovered, read_on, recover
 from lvjobs.control.session import ClusterFactory, held_study
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import fsync_directory, is_foreign
 from lvjobs.ledger.copies import put_aside
-from lvjobs.ledger.database import open_ledger
+from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.records import Event
+from lvjobs.ledger.replay import Replayed, replay
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import StudyContext
+from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
@@ -67,33 +70,59 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
                 f"{path} is there, and is left alone; see {remedies.LEDGER_CHECK(*study.where)}, or put it aside "
                 f"and make another from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
             )
-        found, lost = _recover_all(study, now)
-        if not found:
-            reasons = f" ({'; '.join(lost)})" if lost else ""
-            raise UsageError(
-                f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
-                "with --study"
-            )
-        snapshots, notes = _query(study, found, factory)
         new = path.with_name(f".{path.name}.rebuilt")
         _remove(new)
         try:
-            made = open_ledger(new, lease.number, BackupWriter(study.layout), study.where)
-            with made.transaction() as transaction:
-                attempts = _fill(transaction, found, snapshots, now)
-                note_limit(transaction, study.config.budget.limit, now)
-                restore_place(transaction, study.layout)
-                transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from the run directories"))
-            made.close()
+            replayed = replay(study.layout.ledger_log, new)
+            with closing(open_ledger(new, lease.number, where=study.where)) as made:
+                result = _restore(study, made, replayed, factory, now)
             word = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
             moved = put_aside(path, word)
             new.rename(path)
             fsync_directory(path.parent)
         finally:
             _remove(new)
+        log = study.layout.ledger_log
+        if replayed is not None and replayed.problem:
+            moved.append(log.rename(log.with_name(f"{log.name}.{word}.aside")))
+        with closing(open_ledger(path, lease.number, log, study.where)) as made:
+            made.call(Transaction.runs)  # the first transaction writes the log anew
+    return replace(result, aside=moved)
+
+
+def _restore(
+    study: StudyContext, ledger: Ledger, replayed: Replayed | None, factory: ClusterFactory, now: float
+) -> Rebuilt:
+    """Add to a replayed (or empty) ledger what run directories and schedulers have beyond it."""
+    log, lost = study.layout.ledger_log, []
+    if replayed is not None and replayed.problem:
+        lost.append(f"{log} is damaged ({replayed.problem}): what the ledger had after its commit {replayed.commit}")
+    config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
+    sent = _sent(study)
+    with ledger.transaction() as transaction:
+        known = transaction.runs()
+        found = _recover_all(study, config, {run.name for run in known}, sent, lost, now)
+        found = list(_once(found, transaction, lost))
+        if not found and replayed is None:
+            reasons = f" ({'; '.join(lost)})" if lost else ""
+            raise UsageError(
+                f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
+                "with --study"
+            )
+        lost += read_on(transaction, study.layout, config, sent, now)
+        _fill(transaction, found, now)
+    snapshots, notes = _query(study, ledger, factory)
+    with ledger.transaction() as transaction:
+        _name_jobs(transaction, snapshots)
+        note_limit(transaction, study.config.budget.limit, now)
+        restore_place(transaction, study.layout)
+        transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from its log and the run directories"))
+        runs, attempts = len(transaction.runs()), len(transaction.attempts())
     jobs = sum(len(snapshot.queue or ()) for snapshot in snapshots.values())
     lost += [f"{each.run.name}: {what}" for each in found for what in each.lost]
-    return Rebuilt(len(found), attempts, jobs, [*lost, *_of_the_study(study, found)], notes, moved)
+    if replayed is None:
+        lost += _of_the_study(study, found)
+    return Rebuilt(runs, attempts, jobs, lost, notes)
 
 
 def _remove(path: Path) -> None:
@@ -101,15 +130,28 @@ def _remove(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-def _recover_all(study: StudyContext, now: float) -> tuple[list[Recovered], list[str]]:
-    """Return the runs in the order of their declaration, and lines on the directories that were skipped."""
-    layout = study.layout
-    config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
+def _sent(study: StudyContext) -> Mapping[str, Sequence[SentJob]]:
+    """Return the submissions in the backends' own files, by the name of each run that they name."""
     sent: dict[str, list[SentJob]] = defaultdict(list)
-    for job in sent_jobs(layout.local_jobs, layout.submissions):
+    for job in sent_jobs(study.layout.local_jobs, study.layout.submissions):
         for directory in job.run_directories:
             sent[directory.name].append(job)
-    found, lost = [], []
+    return sent
+
+
+def _recover_all(
+    study: StudyContext,
+    config: StudyConfig,
+    known: Collection[str],
+    sent: Mapping[str, Sequence[SentJob]],
+    lost: list[str],
+    now: float,
+) -> list[Recovered]:
+    """Return the runs of unknown run directories in the order of their declaration.
+
+    Add lines on the directories that were skipped to `lost`.
+    """
+    layout, found = study.layout, []
 
     @cache
     def code(task: str) -> str:
@@ -117,22 +159,22 @@ def _recover_all(study: StudyContext, now: float) -> tuple[list[Recovered], list
         return snapshot_code(layout.code, task).name
 
     for root in sorted(path.parent for path in layout.checkpoints.glob("*/run.json")):
-        files = layout.run(root.name)
+        if root.name in known:
+            continue
         if is_foreign(root):
             lost.append(foreign(root.name, root).what)
             continue
         try:
-            found.append(recover(files, config, sent[root.name], code, now))
+            found.append(recover(layout.run(root.name), config, sent[root.name], code, now))
         except LvjobsError as error:
             lost.append(str(error))
-    found.sort(key=lambda each: (each.run.ordinal or 10**9, each.run.created))
-    return list(_once(found, lost)), lost
+    return sorted(found, key=lambda each: (each.run.ordinal or 10**9, each.run.created))
 
 
-def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
+def _once(found: Sequence[Recovered], transaction: Transaction, lost: list[str]) -> Iterator[Recovered]:
     """Yield each run once, and no attempt's id twice: both are keys of the ledger. Add other directories to `lost`."""
-    runs: set[str] = set()
-    ids: set[int] = set()
+    runs = {run.id for run in transaction.runs()}
+    ids = {attempt.id for attempt in transaction.attempts()}
     for each in found:
         if each.run.id in runs:
             lost.append(f"{each.run.name}: another directory is of the same run")
@@ -143,13 +185,11 @@ def _once(found: Sequence[Recovered], lost: list[str]) -> Iterator[Recovered]:
         yield replace(each, memo=replace(each.memo, attempts=attempts))
 
 
-def _query(
-    study: StudyContext, found: Sequence[Recovered], factory: ClusterFactory
-) -> tuple[Mapping[str, Snapshot], list[str]]:
+def _query(study: StudyContext, ledger: Ledger, factory: ClusterFactory) -> tuple[Mapping[str, Snapshot], list[str]]:
     """Return the schedulers' records of jobs with this study's tokens, and lines on schedulers that do not answer."""
-    members = [member for each in found for member in each.memo.members if member.state is not MemberState.SETTLED]
-    tokens = {member.token for member in members}
-    submissions = {one.token: one for each in found for one in each.memo.submissions if one.token in tokens}
+    with ledger.transaction() as transaction:
+        members = transaction.members()
+        submissions = {one.token: one for one in transaction.submissions()}
     clusters = {
         backend: factory(study, BACKENDS[backend].watcher) for backend in {one.backend for one in submissions.values()}
     }
@@ -158,16 +198,11 @@ def _query(
     return snapshots, [f"{problem}; the next pass that is answered looks again" for problem in problems]
 
 
-def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mapping[str, Snapshot], now: float) -> int:
-    """Write all rows, and return the number of attempts."""
-    known = [job for each in snapshots.values() for job in (*(each.history or ()), *(each.queue or ()))]
-    jobs = {job.token: job.id.partition("_")[0] for job in known}
+def _fill(transaction: Transaction, found: Sequence[Recovered], now: float) -> None:
+    """Write all rows of these runs."""
     transaction.add_runs([each.run for each in found])
-    submissions = {
-        one.token: replace(one, job_id=one.job_id or jobs.get(one.token))
-        for each in found
-        for one in each.memo.submissions
-    }
+    known = {one.token for one in transaction.submissions(unsettled=False)}
+    submissions = {one.token: one for each in found for one in each.memo.submissions if one.token not in known}
     for one in sorted(submissions.values(), key=lambda submission: submission.created):
         transaction.add_submission(one, ())
     stages = defaultdict(list)
@@ -183,13 +218,28 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], snapshots: Mappi
     for attempt in sorted(attempts, key=lambda one: (not one.id, one.id)):
         transaction.add_attempt(attempt)
     for each in found:
-        own = transaction.attempts([each.run.id])
-        transaction.replace_charges({each.run.id: charges_of(each.run, own)})
-        live = [submissions[member.token] for member in each.memo.members if member.state is MemberState.LIVE]
-        if each.run.state is RunState.SUBMITTING and any(one.job_id for one in live):
-            transaction.update_run(each.run.id, state=RunState.INTERRUPTED if own else RunState.QUEUED)
+        transaction.replace_charges({each.run.id: charges_of(each.run, transaction.attempts([each.run.id]))})
         transaction.add_event(Event(now, "rebuilt", "restored from its directory", each.run.id))
-    return len(attempts)
+
+
+def _name_jobs(transaction: Transaction, snapshots: Mapping[str, Snapshot]) -> None:
+    """Note the jobs that schedulers have under the tokens of submissions without a job, and how their runs stand."""
+    known = [job for each in snapshots.values() for job in (*(each.history or ()), *(each.queue or ()))]
+    jobs = {job.token: job.id.partition("_")[0] for job in known}
+    named = set()
+    for submission in transaction.submissions():
+        if submission.job_id is None and submission.token in jobs:
+            transaction.update_submission(submission.token, job_id=jobs[submission.token])
+        if submission.job_id or submission.token in jobs:
+            named.add(submission.token)
+    live = {
+        member.run_id for member in transaction.members() if member.token in named and member.state is MemberState.LIVE
+    }
+    tried = {attempt.run_id for attempt in transaction.attempts(sorted(live))}
+    for run in transaction.find_runs(live):
+        if run.state is RunState.SUBMITTING:
+            state = RunState.INTERRUPTED if run.id in tried else RunState.QUEUED
+            transaction.update_run(run.id, state=state)
 
 
 def _of_the_study(study: StudyContext, found: Sequence[Recovered]) -> Iterator[str]:

@@ -9,16 +9,21 @@ from typing import TypeAlias
 from lvjobs import remedies
 from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.sent import SentJob
+from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.reconcile.journal_fold import begin, fold
-from lvjobs.control.reconcile.observe import read_claims, read_done, read_from
+from lvjobs.control.reconcile.observe import read_attempts, read_claims, read_done, read_from
+from lvjobs.control.recovery.audit import foreign
 from lvjobs.control.submission.submission_files import standing
 from lvjobs.errors import LvjobsError
+from lvjobs.files import is_foreign
 from lvjobs.ledger.backup_record import BackupRecord, parse_backup
-from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
+from lvjobs.ledger.reading import by_run
+from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, SubmissionRecord
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import Claim
 from lvjobs.study.config import StudyConfig
-from lvjobs.study.layout import RunLayout
+from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
 from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.registry import rates_of
@@ -75,6 +80,85 @@ def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code
     if done is None and run.state is RunState.COMPLETED:
         lost.append("its done marker: a job of it would train again")
     return Recovered(replace(memo, run=run, attempts=attempts), lost=lost)
+
+
+def read_on(
+    transaction: Transaction,
+    layout: StudyLayout,
+    config: StudyConfig,
+    sent: Mapping[str, Sequence[SentJob]],
+    now: float,
+) -> list[str]:
+    """Add to the runs of the ledger what their directories have beyond it; return lines on unreadable directories.
+
+    A new submission is in the ledger's place of the live one, unless it was revoked.
+
+    Args:
+        transaction: A transaction of the ledger.
+        layout: The study's directories.
+        config: The study's configuration.
+        sent: Submissions in the backends' own files, by the name of each run that they name.
+        now: The time, in seconds since the epoch.
+    """
+    attempts, charges = by_run(transaction.attempts()), by_run(transaction.charges())
+    members, lost = by_run(transaction.members(unsettled=False)), []
+    for run in transaction.runs():
+        files, known = layout.run(run.name), attempts[run.id]
+        tokens = {member.token for member in members[run.id]}
+        try:
+            if is_foreign(files.root):
+                lost.append(foreign(run.name, files.root).what)
+                continue
+            found, _ = read_attempts(run.id, known, files, (now, now))
+            claims = read_claims(files, known=frozenset(one.generation for one in known if one.generation is not None))
+        except (OSError, ValueError, TypeError) as error:
+            lost.append(f"{run.name}: what its directory has beyond the log ({str(error).splitlines()[0]})")
+            continue
+        _save(transaction, run, known, found, charges[run.id])
+        new_claims = {claim.generation: claim for claim in claims if claim.token not in tokens}
+        new_jobs = [job for job in sent.get(run.name, ()) if job.token not in tokens]
+        if new_claims or new_jobs:
+            new = _submissions(files, run.id, config, new_claims, new_jobs)
+            _add_submissions(transaction, run, files, members[run.id], *new)
+    return lost
+
+
+def _save(
+    transaction: Transaction,
+    run: RunRecord,
+    known: Sequence[AttemptRecord],
+    found: Sequence[AttemptRecord],
+    charges: Sequence[Charge],
+) -> None:
+    """Write the attempts that are not as they are `known`, and charges that differ from those that follow."""
+    transaction.save_attempts([attempt for attempt in found if attempt.id and attempt not in known])
+    numbered = [attempt if attempt.id else replace(attempt, id=transaction.add_attempt(attempt)) for attempt in found]
+    derived = charges_of(run, numbered)
+    if set(derived) != set(charges):
+        transaction.replace_charges({run.id: derived})
+
+
+def _add_submissions(
+    transaction: Transaction,
+    run: RunRecord,
+    files: RunLayout,
+    known: Sequence[Member],
+    submissions: Sequence[SubmissionRecord],
+    members: Sequence[Member],
+) -> None:
+    """Add the submissions that a run's known members do not name. The run is submitted by the newest."""
+    if any(member.state is MemberState.LIVE for member in members):
+        for member in known:
+            if member.state is MemberState.LIVE:
+                is_revoked = (files.revoked / member.token).exists()
+                state = MemberState.REVOKED if is_revoked else MemberState.SETTLED
+                transaction.update_member(member.token, run.id, state=state)
+        transaction.update_run(run.id, state=RunState.SUBMITTING, reason="")
+    there = {submission.token for submission in transaction.submissions(unsettled=False)}
+    for submission in submissions:
+        if submission.token not in there:
+            transaction.add_submission(submission, ())
+    transaction.add_members(members)
 
 
 def _as_journaled(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> AttemptRecord:

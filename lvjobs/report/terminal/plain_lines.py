@@ -100,7 +100,8 @@ def rebuild_lines(made: Mapping[str, Any], where: Sequence[str] = ()) -> Iterato
     yield f"runs.db: {rows}; jobs of theirs in the queue: {made['jobs']}"
     for note in made["notes"]:
         yield f"note: {note}"
-    yield "not restored:"
+    if made["lost"]:
+        yield "not restored:"
     for line in made["lost"]:
         yield f"  {line}"
     yield f"nothing was submitted; what goes on is followed again by the next pass; type: {remedies.STATUS(*where)}"

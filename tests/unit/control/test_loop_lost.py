@@ -6,6 +6,7 @@ from simulator.engine import Manners
 
 from lvjobs.control import loop
 from lvjobs.ledger.lease import LeaseLost
+from lvjobs.ledger.transaction import Transaction
 
 
 @pytest.fixture
@@ -161,7 +162,9 @@ def test_a_pass_whose_lease_was_taken_writes_nothing_and_submits_nothing(make, m
         def sleep_and_decide(*args):
             monkeypatch.undo()
             make_haste(monkeypatch)
-            loop.open_ledger(scene.study.layout.database, sleeper.ledger._epoch + 1).close()
+            later = loop.open_ledger(scene.study.layout.database, sleeper.ledger._epoch + 1)
+            later.call(Transaction.runs)
+            later.close()
             return decide(*args)
 
         before = scene.dump()

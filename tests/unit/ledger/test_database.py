@@ -19,6 +19,7 @@ from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.records import AttemptRecord, Charge, Event, SubmissionRecord, WorkCounts
 from lvjobs.ledger.tables import metadata
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import Cause, HeldFor, LeaveCause, MemberState, RunState
 
 
@@ -92,7 +93,6 @@ def test_many_runs_change_at_once_each_in_its_own_way(ledger):
         transaction.add_runs([a_run("one"), a_run("two")])
         transaction.update_runs({"oneone": {"reason": "a"}, "twotwo": {"reason": "b"}})
         assert {run.name: (run.ordinal, run.reason) for run in transaction.runs()} == {"one": (1, "a"), "two": (2, "b")}
-        assert transaction.touched == {"oneone", "twotwo"}
 
 
 def test_a_failed_transaction_leaves_nothing(ledger):
@@ -135,6 +135,7 @@ def test_a_holder_that_was_followed_writes_nothing(tmp_path, ledger):
     lease.mkdir(parents=True)
     (lease / "000002").touch()
     later = open_ledger(tmp_path / "runs.db", 2)
+    later.call(Transaction.runs)
     with pytest.raises(LeaseLost, match="another lvjobs process took over"), ledger.transaction() as transaction:
         transaction.add_runs([a_run()])
     with later.transaction() as transaction:
@@ -198,9 +199,9 @@ def test_a_refused_run_can_be_undone(ledger):
 def test_the_file_is_private_and_keeps_a_rollback_journal(tmp_path, ledger):
     path = tmp_path / "runs.db"
     assert path.stat().st_mode & 0o777 == 0o600
-    connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-    connection.close()
+    with ledger.transaction() as transaction:
+        assert transaction._connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "truncate"
+    assert path.read_bytes()[18:20] == b"\x01\x01", "2 is WAL"
 
 
 def test_the_migrations_make_the_tables_as_they_are_declared(tmp_path, ledger):

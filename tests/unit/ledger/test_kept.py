@@ -20,7 +20,7 @@ from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.control.stages import pruning, search
 from lvjobs.control.submission import avoided_nodes, dispatch
 from lvjobs.control.submission.avoided_nodes import Avoidance, Avoided, read_avoidance
-from lvjobs.ledger import database
+from lvjobs.ledger import database, schema
 from lvjobs.ledger.copies import examine
 from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
@@ -190,10 +190,10 @@ def test_rows_are_written_in_the_place_of_others_and_keep_their_order(tmp_path):
 def as_the_last_release(tmp_path, monkeypatch):
     """From now on lvjobs knows all migrations but the newest."""
     package = tmp_path / "last" / "ledger"
-    shutil.copytree(Path(database.__file__).parent / "migrations", package / "migrations")
+    shutil.copytree(Path(schema.__file__).parent / "migrations", package / "migrations")
     (newest,) = (package / "migrations" / "versions").glob(f"{HEAD}_*.py")
     newest.unlink()
-    monkeypatch.setattr(database, "__file__", str(package / "database.py"))
+    monkeypatch.setattr(schema, "__file__", str(package / "schema.py"))
     monkeypatch.setattr(database, "HEAD", "0008")
 
 

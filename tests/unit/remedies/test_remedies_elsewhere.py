@@ -14,6 +14,7 @@ import pytest
 from control_scenes import KILLED_BY_SLURM, begun, killed
 from doctor_helpers import CAPTURED, asked_of, facts_of, told
 from driver_scenes import Refusing
+from rebuild_scenes import as_an_older_release
 from remedy_scenes import PRICED, STAGES, typed_scene
 from remedy_tasks import beside
 
@@ -30,6 +31,7 @@ from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import claim_path, newest_claim
 from lvjobs.ledger.storage import storage_of
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.node import NodeReport
 from lvjobs.study.config import load_study
 
@@ -168,6 +170,12 @@ def lost(scene, _typed):
     scene.study.layout.database.unlink()
 
 
+def lost_by_an_older_release(scene, _typed):
+    begun(scene)
+    as_an_older_release(scene)
+    scene.study.layout.database.unlink()
+
+
 def damaged(scene, _typed):
     begun(scene)
     path = scene.study.layout.database
@@ -271,7 +279,7 @@ CASES = {
     "a ledger that is gone": (lost, "status", "lvjobs ledger rebuild", 0),
     "a ledger that is gone, of an estimate": (lost, "sweep plan", "lvjobs ledger rebuild", 0),
     "a ledger that is damaged": (damaged, "ledger check", "lvjobs ledger rebuild --aside", 0),
-    "a ledger that was made anew": (lost, "ledger rebuild", "lvjobs driver stop", 0),
+    "a ledger that was made anew": (lost_by_an_older_release, "ledger rebuild", "lvjobs driver stop", 0),
     "a ledger that was made anew, and its runs": (lost, "ledger rebuild", "lvjobs status", 0),
     "a study that was moved": (moved, "resume", "lvjobs study moved", 0),
     "a study that was copied": (moved, "resume", "lvjobs study copied", 0),
@@ -376,7 +384,9 @@ def test_a_command_elsewhere_whose_lease_another_process_took(tmp_path, monkeypa
         monkeypatch.setattr(loop, "decide", decide)
         mine = newest_claim(lease)
         shutil.copy(claim_path(lease, mine), claim_path(lease, mine + 1))
-        open_ledger(scene.study.layout.database, mine + 1).close()
+        later = open_ledger(scene.study.layout.database, mine + 1)
+        later.call(Transaction.runs)
+        later.close()
         return decide(*arguments)
 
     monkeypatch.setattr(loop, "decide", sleep_and_decide)

@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 from control_scenes import begun
 from driver_scenes import WithDrivers
+from rebuild_scenes import as_an_older_release
 from remedy_scenes import typed_scene
 
 from lvjobs import remedies
@@ -58,8 +59,9 @@ def test_the_ledger_is_gone(scene, typed, take):
 
 @pytest.mark.remedy("LEDGER_CHECK", "LEDGER_REBUILD_ASIDE", "DRIVER_STOP", "DRIVER_START")
 def test_the_ledger_is_damaged(scene, typed, take):
-    """And what was not restored is put right."""
+    """And what was not restored, where an older release kept no log, is put right."""
     begun(scene)
+    as_an_older_release(scene)
     damage(scene.study.layout.database)
     code, _, shown = typed("ledger", "backup")
     assert code != 0

@@ -168,7 +168,7 @@ def test_runs_of_which_a_ledger_that_is_made_anew_knows_little(scene, typed, tak
     begun(scene, "one", "two", taken=1)
     scene.go(60)
     scene.worker.failing.clear()
-    for path in (*scene.study.layout.checkpoints.glob("*/ledger.json"), *scene.study.layout.submissions.glob("*")):
+    for path in (scene.study.layout.ledger_log, *scene.study.layout.submissions.glob("*")):
         path.unlink()
     scene.study.layout.database.unlink()
     for path in scene.study.layout.checkpoints.glob("*/*.jsonl"):

@@ -1,6 +1,7 @@
 """Scenarios of remedies for stages: the trouble, what the message says to type, and the end of the trouble."""
 
 import pytest
+from rebuild_scenes import as_an_older_release
 from remedy_scenes import PRICED, STAGES, typed_scene
 from simulator.engine import Manners
 
@@ -129,6 +130,7 @@ def test_stages_of_which_a_ledger_that_is_made_anew_knows_little(scene, typed, t
     one = next(name for name in runs_of(scene, "first") if scene.run(name)["id"] != stage(scene, "first")["winner"])
     typed("sweep", "stop", "all")
     made = len(scene.cluster.jobs)
+    as_an_older_release(scene)
     scene.study.layout.database.unlink()
     _, shown, _ = typed("ledger", "rebuild")
     code, _, _ = take(remedies.SWEEP_STAGE, shown, stage="first")

@@ -191,5 +191,6 @@ def test_nothing_to_check(tmp_path, scene):
     with pytest.raises(UsageError, match="lvjobs ledger rebuild"):
         check(scene.study, 5)
     scene.study.layout.checkpoints.rename(tmp_path / "away")
+    scene.study.layout.ledger_log.unlink()
     with pytest.raises(UsageError, match=r"has no runs\.db yet"):
         check(scene.study, 5)

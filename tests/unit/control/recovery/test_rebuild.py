@@ -1,24 +1,18 @@
-"""runs.db is deleted, and made anew from the run directories: the same runs, attempts and charges, and no second job."""
+"""runs.db is deleted, and made anew from its log, or from what an older release left: the same runs, attempts and charges, and no second job."""
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 
 import pytest
 from control_scenes import Scene, begun, make_haste
-from rebuild_scenes import finish, rebuilt, rows
-from stage_scenes import FIRST, OTHER, Sweep
+from rebuild_scenes import HISTORIES, as_an_older_release, finish, killed, lose, rebuilt, rows, swept
 
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.sent import SentJob
 from lvjobs.cluster.templates import available_profiles
-from lvjobs.control.recovery.backup import BackupWriter
 from lvjobs.control.recovery.check import check
 from lvjobs.control.recovery.recover import recover
-from lvjobs.control.stages.requests import choose
-from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.ledger import database
-from lvjobs.ledger.backup_record import backup_records, parse_backup
+from lvjobs.errors import UsageError
 
 
 @pytest.fixture
@@ -32,72 +26,13 @@ def make(tmp_path, monkeypatch):
     return made
 
 
-def lose(scene):
-    """The ledger is deleted; what it had is returned."""
-    before = rows(scene)
-    scene.study.layout.database.unlink()
-    return before
-
-
-def killed(scene):
-    scene.cluster.kill(scene.job().id)
-    scene.make_pass()
-
-
-def preempted(scene):
-    scene.cluster.preempt(scene.job().id)
-    scene.cluster.advance(2)
-    scene.make_pass()
-    scene.cluster.advance(6)
-    scene.make_pass()
-    assert scene.causes() == ["preempted", None]
-
-
-def node_failed(scene):
-    """An end that nobody saw, by Slurm's word: a part of what it may have executed is charged unseen."""
-    scene.cluster.fail_node(scene.job().id)
-    scene.go(30)
-    assert scene.spent()["estimated"]
-
-
-def failed(scene):
-    scene.worker.failing["one"] = 7
-    scene.go(60)
-    assert scene.state() == "held"
-
-
-def cancelled(scene):
-    scene.cancel("one")
-    scene.cluster.advance(130)
-    scene.make_pass()
-
-
-def launch_failed(scene):
-    scene.cluster.kill(scene.job().id)
-    scene.go(30)
-    scene.cluster.hold_launch(scene.job().id)
-    scene.make_pass()
-
-
-def taken_up(scene):
-    failed(scene)
-    scene.worker.failing.clear()
-    scene.resume_runs("one", time_limit="30m")
-    scene.make_pass()
-
-
-def completed(scene):
-    finish(scene)
-    assert scene.state() == "completed"
-
-
-HISTORIES = [killed, preempted, node_failed, failed, cancelled, launch_failed, taken_up, completed]
-
-
+@pytest.mark.parametrize("older", [False, True], ids=["log", "backup records"])
 @pytest.mark.parametrize("history", HISTORIES)
-def test_a_lost_ledger_comes_back_as_it_was_and_nothing_is_submitted_twice(make, history):
+def test_a_lost_ledger_comes_back_as_it_was_and_nothing_is_submitted_twice(make, history, older):
     scene = begun(make())
     history(scene)
+    if older:
+        as_an_older_release(scene)
     before, jobs, calls = lose(scene), len(scene.cluster.jobs), list(scene.cluster.calls)
     made = rebuilt(scene)
     assert rows(scene) == before
@@ -149,6 +84,7 @@ def test_an_earlier_releases_directories_are_enough_where_their_jobs_can_be_foun
     scene = begun(make(), "one", "two")
     scene.cancel("two")
     scene.make_pass()
+    as_an_older_release(scene)
     for name in ("one", "two"):
         path = scene.files(name).memo
         text = path.read_text()
@@ -174,6 +110,7 @@ def test_the_newest_submission_is_live_although_the_script_of_an_older_one_is_go
     older = scene.job().request
     killed(scene)
     newer = scene.reach(3)
+    as_an_older_release(scene)
     for path in (scene.files().memo, *scene.files().revoked.iterdir()):
         path.unlink()
     kept = SentJob(newer.request.token, "slurm", (scene.files().root,), newer.eligible, newer.id)
@@ -186,7 +123,6 @@ def test_the_newest_submission_is_live_although_the_script_of_an_older_one_is_go
 @pytest.mark.parametrize(("declared", "backend"), [("local", "slurm"), ("lab", "local")])
 def test_a_submission_to_another_backend_than_study_toml_names_has_a_profile_of_that_backend(make, declared, backend):
     scene = begun(make())
-    scene.files().memo.unlink()
     job = scene.job()
     config = scene.study.config.model_copy(update={"profile": declared})
     kept = SentJob(job.request.token, backend, (scene.files().root,), job.eligible, job.id)
@@ -261,6 +197,7 @@ def _rename_until(last):
 
 def test_directories_that_cannot_be_believed_are_told_and_passed_over(make, monkeypatch):
     scene = begun(make(), "one", "two", "three")
+    as_an_older_release(scene)
     lose(scene)
     root = scene.study.layout.checkpoints
     (root / "two" / "run.json").write_text("{")
@@ -277,6 +214,7 @@ def test_directories_that_cannot_be_believed_are_told_and_passed_over(make, monk
 
 def test_somebody_elses_directory_is_not_believed(make, monkeypatch):
     scene = begun(make(), "one", "two")
+    as_an_older_release(scene)
     lose(scene)
     monkeypatch.setattr("lvjobs.control.recovery.rebuild.is_foreign", lambda path: path.name == "two")
     made = rebuilt(scene)
@@ -287,6 +225,7 @@ def test_somebody_elses_directory_is_not_believed(make, monkeypatch):
 def test_a_journal_that_is_gone_is_told(make):
     scene = begun(make())
     killed(scene)
+    as_an_older_release(scene)
     lose(scene)
     scene.files().generation(1).unlink()
     made = rebuilt(scene)
@@ -303,14 +242,12 @@ def test_a_silent_scheduler_is_told_and_the_next_pass_looks(make):
     assert any("the next pass that is answered looks again" in note for note in made.notes)
 
 
-def test_stages_have_their_runs_again_and_hand_picked_winners_are_told_as_lost(tmp_path, monkeypatch):
-    make_haste(monkeypatch)
-    (tmp_path / "study").mkdir()
-    scene = Sweep(tmp_path / "study", FIRST, OTHER)
-    scene.ask("first")
+def test_stages_of_an_older_release_have_their_runs_again_and_hand_picked_winners_are_reported_as_lost(
+    tmp_path, monkeypatch
+):
+    scene = swept(tmp_path, monkeypatch)
     names = [row["name"] for row in scene.rows("runs")]
-    finish(scene, *names)
-    scene.do(choose, "first", names[0], "it is the one")
+    as_an_older_release(scene)
     before, jobs = lose(scene), len(scene.cluster.jobs)
     made = rebuilt(scene)
     assert rows(scene) == before
@@ -319,83 +256,4 @@ def test_stages_have_their_runs_again_and_hand_picked_winners_are_told_as_lost(t
     scene.ask("first")
     scene.one_pass()
     assert scene.stands("first") == ["completed"]
-    assert len(scene.cluster.jobs) == jobs, "what is there is not trained again"
-
-
-def test_memos_say_what_the_ledger_says_whoever_changed_it(make):
-    scene = begun(make(), "one", "two")
-    scene.cluster.kill(scene.job("one").id)
-    scene.make_pass()
-    scene.cancel("two")
-    with scene.session() as session, session.ledger.transaction() as transaction:
-        memos = backup_records(transaction, {run.id for run in transaction.runs()})
-    for memo in memos:
-        text = scene.files(memo.run.name).memo.read_text()
-        assert text == memo.to_json()
-        again = parse_backup(text, memo.run.config)
-        assert again.to_json() == text
-
-
-def test_a_job_id_that_is_learnt_by_itself_is_kept(make):
-    scene = begun(make())
-    (token,) = [row["token"] for row in scene.rows("submissions")]
-    with scene.session() as session, session.ledger.transaction() as transaction:
-        transaction.update_submission(token, job_id="4711")
-    assert '"job_id": "4711"' in scene.files().memo.read_text()
-
-
-def test_a_pass_that_learns_only_steps_writes_no_memo(make, monkeypatch):
-    scene = begun(make(steps=200, every=100))
-    written = []
-    monkeypatch.setattr("lvjobs.control.recovery.backup.write_many", lambda contents, **_: written.extend(contents))
-    scene.cluster.advance(10)
-    assert scene.one_pass() == []
-    assert written == []
-
-
-def test_runs_of_an_earlier_release_get_their_memos_at_the_first_command(make):
-    scene = begun(make())
-    written = scene.files().memo.read_text()
-    scene.files().memo.unlink()
-    with closing(sqlite3.connect(scene.study.layout.database)) as connection, connection:
-        connection.execute("DELETE FROM settings WHERE key = 'memos'")
-    scene.one_pass()
-    assert scene.files().memo.read_text() == written
-
-
-def test_a_memo_that_cannot_be_written_stops_the_submission(make, monkeypatch):
-    scene = make()
-
-    def full(_contents, **_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("lvjobs.control.recovery.backup.write_many", full)
-    with pytest.raises(LvjobsError, match=r"ledger\.json cannot be written \(No space left on device\)"):
-        scene.enter("one")
-    assert scene.cluster.jobs == []
-    monkeypatch.undo()
-    monkeypatch.setattr(database.os, "fsync", lambda _descriptor: None)
-    finish(scene)
-    assert len(scene.cluster.jobs) <= 1
-
-
-def test_a_keeper_passes_over_a_directory_that_is_gone(tmp_path, make):
-    scene = begun(make())
-    with scene.session() as session, session.ledger.transaction() as transaction:
-        (memo,) = backup_records(transaction, {run.id for run in transaction.runs()})
-    for path in sorted(scene.files().root.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    scene.files().root.rmdir()
-    BackupWriter(scene.study.layout)([memo])
-    assert not scene.files().root.exists()
-
-
-def test_a_keeper_writes_what_is_new_and_nothing_else(make):
-    scene = begun(make())
-    with scene.session() as session, session.ledger.transaction() as transaction:
-        (memo,) = backup_records(transaction, {run.id for run in transaction.runs()})
-    keeper, before = BackupWriter(scene.study.layout), scene.files().memo.stat().st_ino
-    keeper([memo])
-    assert scene.files().memo.stat().st_ino == before
-    keeper([replace(memo, run=replace(memo.run, not_before=1.0))])
-    assert scene.files().memo.stat().st_ino != before
+    assert len(scene.cluster.jobs) == jobs == len(names), "what is there is not trained again"
