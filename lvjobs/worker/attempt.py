@@ -12,13 +12,15 @@ from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
+from lvjobs.worker.chain import Chain
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, prune, write_checkpoint
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
 from lvjobs.worker.generation import AllowanceMeter, is_revoked, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
-from lvjobs.worker.state import load_trees
+from lvjobs.worker.stored import stored_at
+from lvjobs.worker.unpacking import unpack
 
 _CHECK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""
@@ -71,6 +73,7 @@ class Attempt:
         self._signal_journaled = False
         self._signal_lock = threading.Lock()
         self._meter = AllowanceMeter(self.layout, self.generation)
+        self._chain = Chain(self.journal.path, self.found.sha256 if self.found else "")
         self._resumed = False
         self._metrics: dict[str, float] = {}
         self._mark = self._checked = self._readable = time.monotonic()
@@ -98,10 +101,11 @@ class Attempt:
         if self.found is None:
             self._lap()
             return None
-        state = load_trees(self.found.path)
+        directory = unpack(self.layout, self.generation, self.found)
+        state = stored_at(self.found.path).load_trees()
         determinism.restore_rng(state.pop(RNG))
         self._lap()
-        return Resumed(self.found.name.step, state, self.found.path)
+        return Resumed(self.step, state, directory)
 
     def log(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one executed step."""
@@ -151,7 +155,9 @@ class Attempt:
             )
         started = time.monotonic()
         name = CheckpointName(self.generation, step)
-        path, size = write_checkpoint(self.layout, name, state, self._metrics, final=final, processes=self.team.size)
+        path, size = write_checkpoint(
+            self.layout, name, state, self._metrics, self._chain, final=final, processes=self.team.size
+        )
         if final and not size:
             raise ValueError(
                 f"run.checkpoint({step}, final=True): step {step} was checkpointed already, as one of many; say "
