@@ -199,6 +199,7 @@ def save_adapter(model: Any, directory: Path) -> None:
     """Write the adapter in PEFT's own format."""
     # Not "auto": that would request the base model's vocabulary from the hub.
     model.save_pretrained(directory, save_embedding_layers=False)
+    (directory / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
 
 
 def load_adapter(model: Any, directory: Path) -> None:

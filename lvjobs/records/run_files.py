@@ -81,7 +81,12 @@ def parse_generation(name: str) -> int | None:
 
 
 MANIFEST = "manifest.json"
-_NAME = re.compile(r"(\d{6})-(\d{8})\Z")
+"""The manifest of a checkpoint that is a directory: of an older release, or of another program."""
+
+CHECKPOINT_SUFFIX = ".safetensors"
+"""The end of the name of a checkpoint that is one file."""
+
+_NAME = re.compile(rf"(\d{{6}})-(\d{{8}})({re.escape(CHECKPOINT_SUFFIX)})?\Z")
 
 
 @dataclass(frozen=True, order=True)
@@ -96,17 +101,22 @@ class CheckpointName:
 
 
 def parse_checkpoint_name(text: str) -> CheckpointName | None:
-    """Return the name of a published checkpoint directory, or None for any other entry beside them."""
+    """Return the name of a published checkpoint, file or directory, or None for any other entry beside them."""
     match = _NAME.match(text)
     return CheckpointName(int(match[1]), int(match[2])) if match else None
 
 
 @dataclass(frozen=True)
 class Manifest(JsonRecord):
-    """The content of a checkpoint: relative file path -> SHA-256 (hex), and the metrics known at its step.
+    """The manifest of a checkpoint: its content by SHA-256 (hex), and the metrics known at its step.
 
-    A checkpoint is complete or absent: its manifest lists every file. `time` is in seconds since the epoch. `final`:
-    the run ended with it, although its configuration has more steps. `processes` is how many trained it together.
+    A checkpoint is complete or absent: `files` lists the files in it by their relative paths, those that Savers wrote
+    and, in a directory, all others. `time` is in seconds since the epoch. `final`: the run ended with it, although its
+    configuration has more steps. `processes` is how many trained it together.
+
+    A chain ties each checkpoint to what came before. `parent` is the hash of the checkpoint that its attempt resumed
+    from or wrote before; it is empty for the first. `journal_bytes` and `journal_sha256` are of the beginning of its
+    generation's journal. Older releases (`format` 1) wrote no chain.
     """
 
     generation: int
@@ -116,13 +126,23 @@ class Manifest(JsonRecord):
     time: float = 0.0
     final: bool = False
     processes: int = 1
+    format: int = 1
+    parent: str = ""
+    journal_bytes: int = 0
+    journal_sha256: str = ""
+
+    @property
+    def saved(self) -> dict[str, str]:
+        """Return the files that Savers wrote, with their SHA-256."""
+        return {file: digest for file, digest in self.files.items() if "/" in file}
 
 
 @dataclass(frozen=True)
 class Done(JsonRecord):
     """A finished run: the generation and step it ended at, the checkpoint its weights came from, its last metrics.
 
-    The marker is written once, durably; a worker that finds it trains no more.
+    `files` has the SHA-256 of each file in `final/`; older releases wrote these to `final/manifest.json`. The marker is
+    written once, durably; a worker that finds it trains no more.
     """
 
     generation: int
@@ -130,6 +150,7 @@ class Done(JsonRecord):
     checkpoint: str
     time: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

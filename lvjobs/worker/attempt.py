@@ -12,14 +12,16 @@ from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
+from lvjobs.worker.chain import Chain
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, prune, write_checkpoint
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
 from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
-from lvjobs.worker.state import load_trees
+from lvjobs.worker.stored import stored_at
 from lvjobs.worker.submission import Submission
+from lvjobs.worker.unpacking import unpack
 
 _CHECK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""
@@ -72,6 +74,7 @@ class Attempt:
         self._signal_journaled = False
         self._signal_lock = threading.Lock()
         self._meter = AllowanceMeter(self.layout, self.generation, self.submission)
+        self._chain = Chain(self.journal.path, self.found.sha256 if self.found else "")
         self._resumed = False
         self._metrics: dict[str, float] = {}
         self._mark = self._checked = self._readable = time.monotonic()
@@ -99,10 +102,11 @@ class Attempt:
         if self.found is None:
             self._lap()
             return None
-        state = load_trees(self.found.path)
+        directory = unpack(self.layout, self.generation, self.found)
+        state = stored_at(self.found.path).load_trees()
         determinism.restore_rng(state.pop(RNG))
         self._lap()
-        return Resumed(self.found.name.step, state, self.found.path)
+        return Resumed(self.step, state, directory)
 
     def log(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one executed step."""
@@ -152,7 +156,9 @@ class Attempt:
             )
         started = time.monotonic()
         name = CheckpointName(self.generation, step)
-        path, size = write_checkpoint(self.layout, name, state, self._metrics, final=final, processes=self.team.size)
+        path, size = write_checkpoint(
+            self.layout, name, state, self._metrics, self._chain, final=final, processes=self.team.size
+        )
         if final and not size:
             raise ValueError(
                 f"run.checkpoint({step}, final=True): step {step} was checkpointed already, as one of many; say "

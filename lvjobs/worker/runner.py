@@ -37,6 +37,7 @@ from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.task import function_of
+from lvjobs.worker.unpacking import unpack
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
@@ -176,10 +177,13 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         task = function_of(attempt.config)
         if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
-        if environment.processes > 1:
-            _train_together(attempt, environment)
-        else:
-            task(attempt)
+        try:
+            if environment.processes > 1:
+                _train_together(attempt, environment)
+            else:
+                task(attempt)
+        finally:
+            sweep_leftovers(attempt.layout, attempt.generation + 1)  # what `resume` unpacked
     if attempt.is_over:
         # Found and verified again: a run is done only if its last checkpoint can be read.
         found, _ = find_newest_valid(attempt.layout)
@@ -202,7 +206,8 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
     size = environment.processes
     check_devices(size)
     found = attempt.found
-    ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, attempt.step)
+    saved = unpack(attempt.layout, attempt.generation, found) if found else None
+    ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, saved, attempt.step)
     try:
         ranks.watch(lambda loss: _give_up(attempt, environment, ranks, loss))
         attempt.team = join(0, size, ranks.meeting)
@@ -225,6 +230,7 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks
         else:
             attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
         ranks.close()
+        sweep_leftovers(attempt.layout, attempt.generation + 1)
         _exit_at_once(ERROR if loss.error else exit_code_of(loss), environment)
 
 

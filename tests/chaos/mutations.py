@@ -87,10 +87,28 @@ MUTATIONS = {
         "",
         ("unit/control/test_loop_submit.py::test_runs_that_wait_have_one_file_for_all_of_them",),
     ),
-    "the fsync of a checkpoint's files before the rename": Mutation(
+    "the fsync of a checkpoint before the rename": Mutation(
+        "lvjobs/worker/tensor_file.py",
+        "        os.fsync(stream.fileno())\n",
+        "",
+        ("unit/worker/test_checkpoints.py",),
+    ),
+    "a checkpoint's own hash, checked before it is used": Mutation(
+        "lvjobs/worker/tensor_file.py",
+        '    if written != digest.hexdigest().encode("ascii"):',
+        "    if not written:",
+        ("unit/worker/test_checkpoints.py",),
+    ),
+    "the parent of a checkpoint": Mutation(
         "lvjobs/worker/checkpoints.py",
+        "        chain.parent = digest\n",
+        "        pass\n",
+        ("unit/worker/test_checkpoints.py",),
+    ),
+    "the journal on disk before a checkpoint proves it": Mutation(
+        "lvjobs/worker/chain.py",
         "            os.fsync(stream.fileno())\n",
-        "            pass\n",
+        "",
         ("unit/worker/test_checkpoints.py",),
     ),
     "the fsync of any small file before its rename": Mutation(

@@ -10,10 +10,12 @@ import numpy as np
 
 from lvjobs.files import append_line
 from lvjobs.records.journal import parse_entries
-from lvjobs.records.run_files import parse_checkpoint_name
 from lvjobs.records.submission import SubmittedRun, orders_text, submission_text
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.worker import checkpoints, determinism, stored
+from lvjobs.worker.state import Packer
+from lvjobs.worker.tensor_file import sha256_of, write_tensor_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -115,8 +117,32 @@ def executed(layout):
 
 def published(layout):
     """The names of the published checkpoints."""
-    names = [path.name for path in layout.steps.iterdir()] if layout.steps.exists() else []
-    return sorted(name for name in names if parse_checkpoint_name(name.partition(".")[0]))
+    return [str(name) for name in checkpoints.published(layout)]
+
+
+def checkpoint_path(layout, name):
+    """The checkpoint of that name, a file or a directory."""
+    return next(path for found, path in checkpoints.published(layout).items() if str(found) == name)
+
+
+def write_directory(layout, name, state, metrics=None):
+    """A checkpoint as a directory, as releases before the single file wrote it."""
+    packer, directory = Packer(), layout.steps / str(name)
+    directory.mkdir(parents=True)
+    structures = {}
+    for key, value in {**state, checkpoints.RNG: determinism.capture_rng()}.items():
+        if callable(value):
+            (directory / key).mkdir()
+            value(directory / key)
+        else:
+            structures[key] = packer.pack(value, key)
+    (directory / "_state.tree.json").write_text(json.dumps(structures))
+    if packer.parts:
+        write_tensor_file(directory / "_state.tree.safetensors", packer.parts.values(), {})
+    hashes = {file: sha256_of(directory / file) for file in stored.files_in(directory)}
+    fields = {"generation": name.generation, "step": name.step, "files": hashes, "metrics": metrics or {}}
+    (directory / "manifest.json").write_text(json.dumps({**fields, "time": 1.5, "final": False, "processes": 1}))
+    return directory
 
 
 def final_weights(layout):

@@ -13,7 +13,7 @@ from lvjobs import remedies
 from lvjobs.cluster import templates
 from lvjobs.control.driver.notify import NoticeRecord, due
 from lvjobs.errors import LvjobsError, RunRefused
-from lvjobs.records.run_files import CheckpointName
+from lvjobs.records.run_files import CheckpointName, Manifest
 from lvjobs.study.run import RunFile
 from lvjobs.worker.checkpoints import Checkpoint, write_checkpoint
 from lvjobs.worker.finishing import publish_final
@@ -403,7 +403,8 @@ def test_a_disk_that_was_full(scene, typed, take, monkeypatch, what):
             write_checkpoint(files, checkpoint, {"step": 4}, {})
         else:
             patched.setattr("lvjobs.worker.finishing._stage", refuse)
-            publish_final(files, 1, Checkpoint(files.steps / str(checkpoint), checkpoint, None))
+            manifest = Manifest(1, 4, {"model/weights.npy": "0" * 64})
+            publish_final(files, 1, Checkpoint(checkpoint, files.steps / str(checkpoint), manifest))
     scene.worker.failing["one"], scene.worker.said["one"] = 5, str(full.value)
     scene.go(60)
     scene.worker.failing.clear()

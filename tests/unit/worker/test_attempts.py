@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ import pytest
 from small_disk import filled, mounted
 from worker_helpers import (
     Zygote,
+    checkpoint_path,
     entries,
     executed,
     final_weights,
@@ -28,9 +28,10 @@ from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.run_files import Allowance, CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
-from lvjobs.worker.checkpoints import _LEFTOVER, find_newest_valid, verify, write_checkpoint
+from lvjobs.worker.checkpoints import _LEFTOVER, find_newest_valid, write_checkpoint
 from lvjobs.worker.finishing import finish, publish_final
 from lvjobs.worker.generation import newest_generation
+from lvjobs.worker.tensor_file import sha256_of
 
 STEPS = 40
 
@@ -129,11 +130,12 @@ def test_killed_at_random_moments(zygote, tmp_path, undisturbed, seed, fault):
 def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, undisturbed, fault):
     """Between any two fsyncs of a checkpoint, of the final weights and of the done marker."""
     died = 0
-    for count in (*range(1, 18, 4), *range(18, 120)):
+    for count in range(1, 60):
         layout = make_run(tmp_path / str(count), steps=STEPS, checkpoint_every=20)
         if zygote.run(layout, TOY_DIE_AT_SYNC=count) == 0:
             break
         died += 1
+        assert find_newest_valid(layout)[1] == [], "whole or not there"
         assert zygote.run(layout) == 0
         assert final_weights(layout) == final_weights(undisturbed)
         assert not [path for path in layout.steps.iterdir() if _LEFTOVER.match(path.name)], "leftovers are swept"
@@ -143,7 +145,7 @@ def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, u
         fault("killed_writing", layout.root, same_bits=True)
     else:
         pytest.fail("never got to the end")
-    assert died > 20
+    assert died > 15
 
 
 def test_asked_to_leave_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, undisturbed, fault):
@@ -167,8 +169,8 @@ def test_asked_to_leave_at_every_sync_of_checkpointing_and_finishing(zygote, tmp
         fault("preempted_writing", layout.root, same_bits=True)
     else:
         pytest.fail("never got to the end")
-    assert codes[75] > 5
-    assert codes[0] > 20
+    assert codes[75] >= 4
+    assert codes[0] > 8
 
 
 def test_asked_to_leave_again_and_again(zygote, tmp_path, undisturbed):
@@ -404,9 +406,9 @@ def test_the_final_weights_are_the_last_checkpoints(tmp_path):
     before = layout.final.stat().st_ino
     publish_final(layout, 1, newest)
     assert layout.final.stat().st_ino == before, "published once"
-    assert verify(layout.final).metrics == {"loss": 1.0}
+    assert [path.name for path in layout.final.iterdir()] == ["model"], "nothing but what the Saver wrote"
     (layout.final / "model" / "model.pt").write_text("damaged")
-    (path / "model" / "model.pt").write_text("damaged as well")
+    path.write_bytes(path.read_bytes().replace(b"new", b"old"))
     with pytest.raises(LvjobsError, match="changed after it was written"):
         finish(layout, 1, newest)
     assert not layout.done.exists()
@@ -481,25 +483,25 @@ def test_a_small_disk_that_is_full_at_a_checkpoint(zygote, tmp_path, undisturbed
 def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed, fault):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
-    newest = layout.steps / published(layout)[-1]
-    (newest / "_state.tree.safetensors").write_bytes(b"")
+    newest = checkpoint_path(layout, published(layout)[-1])
+    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
     assert zygote.run(layout) == 0
     (bad,) = entries(layout, "invalid_checkpoint")
-    assert bad["name"] == newest.name
-    assert "_state" in bad["problem"]
+    assert bad["name"] == newest.stem
+    assert "is not what was written" in bad["problem"]
     assert not newest.exists(), "pruned once a good one was durable"
     assert final_weights(layout) == final_weights(undisturbed)
     fault("bytes_flipped", layout.root, saw=bad["problem"], same_bits=True)
 
 
 @pytest.mark.parametrize(("kept", "resumed"), [(1, "000001-00000010"), (0, None)])
-def test_checkpoint_directories_that_are_gone_cost_their_steps_and_nothing_else(
+def test_checkpoints_that_are_gone_cost_their_steps_and_nothing_else(
     zygote, tmp_path, undisturbed, kept, resumed, fault
 ):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
     for name in published(layout)[kept:]:
-        shutil.rmtree(layout.steps / name)
+        checkpoint_path(layout, name).unlink()
     assert zygote.run(layout) == 0
     assert entries(layout, "start")[-1]["resumed_from"] == resumed
     assert final_weights(layout) == final_weights(undisturbed)
@@ -569,7 +571,7 @@ def test_a_training_function_may_end_the_run_early(zygote, tmp_path):
     done = json.loads(layout.done.read_text())
     assert (done["step"], done["checkpoint"]) == (23, "000001-00000023")
     assert executed(layout) == list(range(1, 24))
-    assert verify(layout.final).step == 23
+    assert done["files"]["model/weights.npy"] == sha256_of(layout.final / "model" / "weights.npy")
     assert zygote.run(layout) == 0
     assert len(journals(layout)) == 1
 
@@ -579,7 +581,7 @@ def test_killed_while_it_ends_early(zygote, tmp_path):
     whole = make_run(tmp_path / "whole", checkpoint_every=20, params={"end_at": 23})
     assert zygote.run(whole) == 0
     replayed = 0
-    for count in range(14, 80):
+    for count in range(6, 40):
         layout = make_run(tmp_path / str(count), checkpoint_every=20, params={"end_at": 23})
         if zygote.run(layout, TOY_DIE_AT_SYNC=count) == 0:
             break
@@ -588,7 +590,7 @@ def test_killed_while_it_ends_early(zygote, tmp_path):
         assert max(executed(layout)) == 23
         assert final_weights(layout) == final_weights(whole)
         replayed += len(executed(layout)) > 23
-    assert 0 < replayed < count - 14, "some died before the checkpoint was there, and some after"
+    assert 0 < replayed < count - 6, "some died before the checkpoint was there, and some after"
 
 
 def test_garbage_is_looked_for_as_usual_once_it_trains(tmp_path, zygote):

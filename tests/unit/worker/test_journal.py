@@ -1,6 +1,7 @@
 """The journal's writer, and what the run interface puts into it."""
 
 import errno
+import hashlib
 import math
 import os
 import time
@@ -15,7 +16,7 @@ from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import CheckpointName
 from lvjobs.worker import attempt as attempt_module
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.checkpoints import find_newest_valid, write_checkpoint
+from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
 from lvjobs.worker.early_exit import Deadline
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.submission import Submission
@@ -149,8 +150,39 @@ def test_metrics(make_attempt):
         "loss": 0.25, "tokens": 2**40 + 1, "learning_rate": 1e-5, "validation_loss": 0.5, "validation_batches": 3,
     }  # fmt: skip
     (checkpoint,) = entries(run.layout, "checkpoint")
-    assert checkpoint["name"] == path.name
-    assert checkpoint["bytes"] == sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+    assert checkpoint["name"] == path.stem
+    assert checkpoint["bytes"] == path.stat().st_size
+
+
+def test_a_checkpoint_takes_four_syncs_and_proves_the_journal(make_attempt, monkeypatch):
+    """The journal, the file, its directory, and the journal's line about it."""
+    run = make_attempt()
+    run.layout.steps.mkdir(exist_ok=True)
+    run.log(1)
+    journal, synced, real = run.journal.path.read_bytes(), [], os.fsync
+
+    def fsync(descriptor):
+        synced.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = run.checkpoint(1, {"x": torch.zeros(3), "saved": lambda directory: (directory / "a").touch()})
+    assert len(synced) == 4
+    first = verify(path)
+    assert (first.manifest.parent, first.manifest.journal_bytes) == ("", len(journal))
+    assert first.manifest.journal_sha256 == hashlib.sha256(journal).hexdigest()
+    run.log(2)
+    assert verify(run.checkpoint(2, {"x": 1})).manifest.parent == first.sha256
+
+
+def test_the_parent_is_the_checkpoint_that_was_resumed_from(make_attempt):
+    run = make_attempt()
+    run.log(1)
+    first = verify(run.checkpoint(1, {"x": 1}))
+    again = make_attempt(generation=2)
+    again.resume()
+    again.log(2)
+    assert verify(again.checkpoint(2, {"x": 1})).manifest.parent == first.sha256
 
 
 @pytest.mark.parametrize("metrics", [{"kind": 1}, {"time": 1}, {"loss": "high"}, {"loss": None}])
