@@ -16,7 +16,7 @@ directory was missing.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 FORMAT = 1
@@ -46,7 +46,7 @@ class Orders:
 
 def submission_text(members: Sequence[SubmittedRun]) -> bytes:
     """Return a submission's file without orders."""
-    lines = [_line(asdict(member)) for member in sorted(members, key=lambda member: member.name)]
+    lines = [_line(vars(member)) for member in sorted(members, key=lambda member: member.name)]
     width = max(map(len, lines), default=1)
     head = _line({"format": FORMAT, "members": len(lines), "width": width})
     return b"".join([_padded(head, _HEAD), *(_padded(line, width) for line in lines)])
