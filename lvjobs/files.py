@@ -204,20 +204,24 @@ def json_text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
-def create_exclusive(path: Path, data: bytes | str) -> bool:
+def create_exclusive(path: Path, data: bytes | str, *, durable: bool = True) -> bool:
     """Publish `path` with its whole content if it does not exist yet; return whether this call did.
+
+    `durable`: see `write_many`.
 
     The file is written aside and linked, not opened with O_EXCL and then filled: a reader never sees an empty claim.
     """
     aside = aside_of(path)
     try:
         _write(aside, data)
-        _fsync(aside)
+        if durable:
+            _fsync(aside)
         if not link_new(aside, path):
             return False
     finally:
         aside.unlink(missing_ok=True)
-    fsync_directory(path.parent)
+    if durable:
+        fsync_directory(path.parent)
     return True
 
 

@@ -150,8 +150,7 @@ def _add_submissions(
     if any(member.state is MemberState.LIVE for member in members):
         for member in known:
             if member.state is MemberState.LIVE:
-                is_revoked = (files.revoked / member.token).exists()
-                state = MemberState.REVOKED if is_revoked else MemberState.SETTLED
+                state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED
                 transaction.update_member(member.token, run.id, state=state)
         transaction.update_run(run.id, state=RunState.SUBMITTING, reason="")
     there = {submission.token for submission in transaction.submissions(unsettled=False)}

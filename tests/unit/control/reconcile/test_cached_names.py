@@ -54,7 +54,8 @@ def client(tmp_path, monkeypatch):
             for name, function in real.items():
                 patch.setattr(os, name, client.wrap(function))
             patch.setattr(io, "open", client.wrap(io.open))
-            return scene.one_pass()
+            with scene.session() as session:
+                session.make_pass()
 
     return scene, client, one_pass
 

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from control_scenes import Scene, begun, make_haste
@@ -155,18 +154,6 @@ def test_a_damaged_checkpoint_is_told(scene):
     checked, findings = found(scene)
     assert checked.is_fine
     assert any("checkpoint 000001-00000004 was damaged (a.bin is missing)" in what for _, what in findings)
-
-
-def test_a_lease_that_begins_anew_below_the_ledgers_epoch(scene):
-    for path in scene.study.layout.lease.iterdir():
-        path.unlink()
-    checked = check(scene.study, 5)
-    (finding,) = [each for each in checked.findings if each.level == "error"]
-    assert "and .lvjobs/lease begins anew at 1" in finding.what
-    _, _, path = finding.remedy.partition("type: touch ")
-    Path(path).touch()
-    assert check(scene.study, 5).is_fine
-    scene.one_pass()
 
 
 def test_a_schema_that_is_older_or_newer(scene):
