@@ -151,18 +151,26 @@ def _writing(directory: Path) -> Iterator[None]:
 def back_up(study: StudyContext, file: Path | None) -> Path:
     """Copy runs.db, even while it is in use, to a file or into a directory (None: beside it); return the copy's path.
 
+    The ledger's log, where there is one, is copied to a file whose name ends in `.log` too.
+
     Raises:
-        UsageError: There is no runs.db, or the copy exists or cannot be written.
+        UsageError: There is no runs.db, or a copy exists or cannot be written.
     """
     from lvjobs.control.session import held_study
     from lvjobs.ledger.copies import back_up as copy
 
     name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
     target = study.root / name if file is None else file / name if file.is_dir() else file
+    log, log_copy = study.layout.ledger_log, target.with_name(f"{target.name}.log")
     if not study.layout.database.exists():
         raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK(*study.where)}")
+    if log_copy.exists():
+        raise UsageError(f"{log_copy} exists, and is left as it is; name another file")
     with held_study(study, wait=updates.WRITE_WAIT_SECONDS):
         copy(study.layout.database, target.absolute(), study.where)
+        if log.exists():
+            with _writing(log_copy.parent), log.open("rb") as lines:
+                write_atomic(log_copy, lines)
     return target
 
 

@@ -13,7 +13,7 @@ from lvjobs.files import aside_of, create_new, fsync_directory, link_new
 from lvjobs.ledger.schema import HEAD, LedgerError
 
 _JOURNAL = "-journal"
-"""The file that SQLite keeps beside runs.db, empty unless a write was interrupted. It belongs to that runs.db only."""
+"""The file that SQLite leaves beside runs.db when a write was interrupted. It belongs to that file only."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,11 @@ def put_aside(path: Path, word: str) -> list[Path]:
     """
     aside = path.with_name(f"{path.name}.{word}.aside")
     journal, journal_aside = (each.with_name(each.name + _JOURNAL) for each in (path, aside))
-    was_interrupted = journal.exists() and journal.stat().st_size > 0
-    moved = [new for new, is_there in ((journal_aside, was_interrupted), (aside, path.exists())) if is_there]
+    moved = [new for old, new in ((journal, journal_aside), (path, aside)) if old.exists()]
     for new in moved:
         if new.exists():
             raise UsageError(f"{new} exists; move it away")
-    if was_interrupted:
+    if journal.exists():
         os.link(journal, journal_aside)
         fsync_directory(path.parent)
     if path.exists():

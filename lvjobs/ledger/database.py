@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, event, select, update
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from lvjobs import remedies
+from lvjobs.files import fsync_directory
 from lvjobs.ledger import tables
 from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.log import Change, LedgerLog
@@ -73,6 +74,10 @@ class Ledger:
                 f"runs.db cannot be written ({error.orig}); nothing was changed: see that the disk has room and that "
                 "no other program holds the file"
             ) from error
+        if changes:
+            # SQLite commits by deleting its journal, and syncs that deletion only with the next commit. Until then a
+            # power failure could bring the journal back, and undo a commit after which a job was submitted.
+            fsync_directory(Path(str(self._engine.url.database)).parent)
         if self._log is not None:
             self._write_log(self._log, commit, changes)
 

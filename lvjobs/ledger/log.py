@@ -8,14 +8,16 @@ torn. In both cases the next commit writes the log anew.
 """
 
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-from lvjobs.files import write_atomic
+from lvjobs.files import fsync_directory, write_atomic
 
 Change: TypeAlias = tuple[str, Sequence[Sequence[Any]]]
 
@@ -29,10 +31,11 @@ class LedgerLog:
     torn, of another revision, or has more than `most_bytes`.
     """
 
-    def __init__(self, path: Path, revision: str, most_bytes: int) -> None:
+    def __init__(self, path: Path, revision: str, most_bytes: float = math.inf) -> None:
         self._path = path
         self._revision = revision
         self._descriptor: int | None = None
+        self._is_new = False
         self.last: int | None = None
         with suppress(OSError):
             if path.stat().st_size <= most_bytes:
@@ -46,7 +49,7 @@ class LedgerLog:
         """
         self.last = None
         if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+            self._descriptor = self._open()
         left = memoryview(_line(commit, changes))
         while left:
             left = left[os.write(self._descriptor, left) :]
@@ -55,22 +58,31 @@ class LedgerLog:
     def write_anew(self, commit: int, changes: Iterable[Change]) -> None:
         """Replace the log by one that makes an empty ledger what the ledger is at `commit`. It is durable at once.
 
+        The first log of a ledger is durable after `close`.
+
         Raises:
             OSError: the log cannot be written. The old one is unchanged.
         """
         self.close()
         lines = (_line(commit, [change]) for change in changes)
-        write_atomic(self._path, (line for part in ([_line(commit, self._revision)], lines) for line in part))
+        self._is_new = not self._path.exists()
+        write_atomic(self._path, chain([_line(commit, self._revision)], lines), durable=not self._is_new)
+        self._descriptor = self._open()
         self.last = commit
 
     def close(self) -> None:
         """Make appended lines durable, and close the file. Raises OSError if the disk refuses."""
-        if self._descriptor is not None:
-            descriptor, self._descriptor = self._descriptor, None
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
             try:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if self._is_new:
+                fsync_directory(self._path.parent)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND)
 
 
 class DamagedLogError(ValueError):

@@ -34,9 +34,7 @@ def new_engine(path: Path, synchronous: str = "FULL") -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
-        # TRUNCATE: SQLite does not sync the directory after it deletes a journal. A power failure could then bring the
-        # journal back, and undo a commit after which a job was submitted. An emptied journal is synced.
-        connection.execute("PRAGMA journal_mode=TRUNCATE")
+        connection.execute("PRAGMA journal_mode=DELETE")
         connection.execute(f"PRAGMA synchronous={synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
 

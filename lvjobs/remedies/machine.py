@@ -13,18 +13,24 @@ LEDGER_CHECK = Remedy(
 LEDGER_REBUILD = Remedy(
     "lvjobs ledger rebuild",
     "runs.db is gone.",
-    "Makes it anew from the run directories.",
+    "Makes it anew from its log and the run directories.",
     ("make it anew from them:",),
 )
 LEDGER_REBUILD_ASIDE = Remedy(
     "lvjobs ledger rebuild --aside",
     "runs.db is damaged, or was copied while it was written.",
-    "Keeps the damaged file under another name, and makes runs.db anew from the run directories.",
+    "Keeps the damaged file under another name, and makes runs.db anew from its log and the run directories.",
     (
         "anew: lvjobs ledger rebuild --aside",
         "run directories: lvjobs ledger rebuild --aside",
         "from the journals: lvjobs ledger rebuild --aside",
     ),
+)
+REMOVE_LOG = Remedy(
+    "rm {path}",
+    "A line of the ledger's log is damaged. runs.db is sound.",
+    "Removes the log. The next command writes another from runs.db.",
+    ("the next command writes another:",),
 )
 LEDGER_BACKUP = Remedy(
     "lvjobs ledger backup",

@@ -147,6 +147,42 @@ MUTATIONS = {
         "        if epoch < 0:",
         ("unit/ledger/test_database.py", "unit/control/test_loop_lost.py"),
     ),
+    "the torn last line of the ledger's log": Mutation(
+        "lvjobs/ledger/log.py",
+        '    if not line.endswith(b"\\n") or checksum',
+        "    if checksum",
+        ("unit/ledger/test_log.py", "unit/control/recovery/test_rebuild_log.py"),
+    ),
+    "the checksum of a line of the ledger's log": Mutation(
+        "lvjobs/ledger/log.py",
+        'checksum != b"%08x" % zlib.crc32(text)',
+        "not text",
+        ("unit/ledger/test_log.py",),
+    ),
+    "the sync of a new log before it replaces the old one": Mutation(
+        "lvjobs/ledger/log.py",
+        "durable=not self._is_new",
+        "durable=False",
+        ("unit/ledger/test_log.py",),
+    ),
+    "the number of the log's last commit, compared with the ledger's": Mutation(
+        "lvjobs/ledger/database.py",
+        "            elif log.last != commit:",
+        "            elif log.last is None:",
+        ("unit/ledger/test_log.py",),
+    ),
+    "the sync of a commit": Mutation(
+        "lvjobs/ledger/database.py",
+        "            fsync_directory(Path(str(self._engine.url.database)).parent)",
+        "            pass",
+        ("unit/ledger/test_database.py",),
+    ),
+    "the revocation of a submission that only run directories know": Mutation(
+        "lvjobs/control/recovery/recover.py",
+        "                state = MemberState.REVOKED if is_revoked else MemberState.SETTLED",
+        "                state = MemberState.SETTLED",
+        ("unit/control/recovery/test_rebuild_log.py",),
+    ),
     "the end of a torn line before the next is written": Mutation(
         "lvjobs/worker/journal.py",
         'data = b"\\n" + line if self._torn else line',

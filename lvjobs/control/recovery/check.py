@@ -19,7 +19,8 @@ from lvjobs.control.recovery.place import other_place
 from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
 from lvjobs.ledger.copies import Soundness, examine
-from lvjobs.ledger.database import open_ledger
+from lvjobs.ledger.database import COMMITS, open_ledger
+from lvjobs.ledger.log import DamagedLogError, LedgerLog, read_log
 from lvjobs.ledger.schema import HEAD
 from lvjobs.ledger.storage import Storage, concerns, storage_of
 from lvjobs.study.config import StudyContext
@@ -74,6 +75,7 @@ def check(study: StudyContext, wait: float) -> Checked:
                 findings += other_place(transaction, study)
                 runs, charges, terms = transaction.runs(), transaction.charges(), terms_of(study.config.budget)
                 books = keep_books(terms, runs, charges, transaction.reservations())
+                findings += _of_log(study, int(transaction.setting(COMMITS) or 0))
                 findings += audit(transaction, layout, study.where)
                 findings += _sums(books, statement(books_of(transaction, terms)))
                 facts = {"runs": len(runs), "attempts": len(transaction.attempts()), "charges": len(charges)}
@@ -91,6 +93,20 @@ def _of_file(sound: Soundness, study: StudyContext) -> Iterator[Finding]:
         yield known("no ledger", path=path)
     elif sound.revision != HEAD:
         yield known(f"{'older' if sound.revision < HEAD else 'newer'} schema", revision=sound.revision, head=HEAD)
+
+
+def _of_log(study: StudyContext, commit: int) -> Iterator[Finding]:
+    """Yield a finding if the log does not have the ledger's last commit, or has a damaged line before it."""
+    path = study.layout.ledger_log
+    if LedgerLog(path, HEAD).last != commit:
+        yield finding("log behind", "ledger.log", study.where, path=path)
+        return
+    try:
+        for _ in read_log(path):
+            pass
+    except DamagedLogError as error:
+        remove = remedies.REMOVE_LOG(path=path)
+        yield finding("log damaged", "ledger.log", study.where, path=path, problem=error, remove=remove)
 
 
 def around(study: StudyContext, storage: Storage) -> Iterator[Finding]:

@@ -57,6 +57,16 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
         "has schema {revision}, which is of a newer lvjobs than this one ({head})",
         "use that release",
     ),
+    "log behind": (
+        "note",
+        "{path}, from which a lost runs.db would be made anew, is not up to date",
+        _NEXT_PASS,
+    ),
+    "log damaged": (
+        "error",
+        "{path}, from which a lost runs.db would be made anew, is damaged ({problem})",
+        "remove it, and the next command writes another: {remove}",
+    ),
     "wrong sum": (
         "error",
         "{name} add up to {total} FLOPs, and {spent} are spent",

@@ -109,7 +109,7 @@ def _restore(
                 f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
                 "with --study"
             )
-        lost += read_on(transaction, study.layout, config, sent, now)
+        lost += read_on(transaction, study.layout, sent, now)
         _fill(transaction, found, now)
     snapshots, notes = _query(study, ledger, factory)
     with ledger.transaction() as transaction:

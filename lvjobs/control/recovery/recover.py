@@ -11,14 +11,14 @@ from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.sent import SentJob
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.reconcile.journal_fold import begin, fold
-from lvjobs.control.reconcile.observe import read_attempts, read_claims, read_done, read_from
+from lvjobs.control.reconcile.observe import read_claims, read_done, read_from
 from lvjobs.control.recovery.audit import foreign
 from lvjobs.control.submission.submission_files import standing
 from lvjobs.errors import LvjobsError
 from lvjobs.files import is_foreign
 from lvjobs.ledger.backup_record import BackupRecord, parse_backup
 from lvjobs.ledger.reading import by_run
-from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, SubmissionRecord
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import Claim
@@ -83,59 +83,47 @@ def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code
 
 
 def read_on(
-    transaction: Transaction,
-    layout: StudyLayout,
-    config: StudyConfig,
-    sent: Mapping[str, Sequence[SentJob]],
-    now: float,
+    transaction: Transaction, layout: StudyLayout, sent: Mapping[str, Sequence[SentJob]], now: float
 ) -> list[str]:
     """Add to the runs of the ledger what their directories have beyond it; return lines on unreadable directories.
-
-    A new submission is in the ledger's place of the live one, unless it was revoked.
 
     Args:
         transaction: A transaction of the ledger.
         layout: The study's directories.
-        config: The study's configuration.
         sent: Submissions in the backends' own files, by the name of each run that they name.
         now: The time, in seconds since the epoch.
     """
     attempts, charges = by_run(transaction.attempts()), by_run(transaction.charges())
     members, lost = by_run(transaction.members(unsettled=False)), []
     for run in transaction.runs():
-        files, known = layout.run(run.name), attempts[run.id]
-        tokens = {member.token for member in members[run.id]}
+        files, known = layout.run(run.name), {attempt.generation: attempt for attempt in attempts[run.id]}
         try:
             if is_foreign(files.root):
                 lost.append(foreign(run.name, files.root).what)
                 continue
-            found, _ = read_attempts(run.id, known, files, (now, now))
-            claims = read_claims(files, known=frozenset(one.generation for one in known if one.generation is not None))
+            claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
+            found = [
+                _as_journaled(
+                    known.get(number) or begin(claim, run.id, now), claim, read_from(files.journal(number)), now
+                )
+                for number, claim in sorted(claims.items())
+            ]
         except (OSError, ValueError, TypeError) as error:
             lost.append(f"{run.name}: what its directory has beyond the log ({str(error).splitlines()[0]})")
             continue
-        _save(transaction, run, known, found, charges[run.id])
-        new_claims = {claim.generation: claim for claim in claims if claim.token not in tokens}
-        new_jobs = [job for job in sent.get(run.name, ()) if job.token not in tokens]
-        if new_claims or new_jobs:
-            new = _submissions(files, run.id, config, new_claims, new_jobs)
-            _add_submissions(transaction, run, files, members[run.id], *new)
+        changed = [attempt for attempt in found if attempt.id and _has_more(attempt, known[attempt.generation])]
+        transaction.save_attempts(changed)
+        new = [transaction.add_attempt(attempt) for attempt in found if not attempt.id]
+        derived = charges_of(run, transaction.attempts([run.id]) if changed or new else attempts[run.id])
+        if set(derived) != set(charges[run.id]):
+            transaction.replace_charges({run.id: derived})
+        _add_submissions(transaction, run, files, members[run.id], claims, sent.get(run.name, ()))
     return lost
 
 
-def _save(
-    transaction: Transaction,
-    run: RunRecord,
-    known: Sequence[AttemptRecord],
-    found: Sequence[AttemptRecord],
-    charges: Sequence[Charge],
-) -> None:
-    """Write the attempts that are not as they are `known`, and charges that differ from those that follow."""
-    transaction.save_attempts([attempt for attempt in found if attempt.id and attempt not in known])
-    numbered = [attempt if attempt.id else replace(attempt, id=transaction.add_attempt(attempt)) for attempt in found]
-    derived = charges_of(run, numbered)
-    if set(derived) != set(charges):
-        transaction.replace_charges({run.id: derived})
+def _has_more(seen: AttemptRecord, known: AttemptRecord) -> bool:
+    """Return whether the journal shows another attempt than the ledger, and has all that the ledger has read."""
+    return seen.journal_offset >= known.journal_offset and replace(seen, grown=known.grown) != known
 
 
 def _add_submissions(
@@ -143,21 +131,33 @@ def _add_submissions(
     run: RunRecord,
     files: RunLayout,
     known: Sequence[Member],
-    submissions: Sequence[SubmissionRecord],
-    members: Sequence[Member],
+    claims: Mapping[int, Claim],
+    sent: Sequence[SentJob],
 ) -> None:
-    """Add the submissions that a run's known members do not name. The run is submitted by the newest."""
+    """Add the submissions that a run's known members do not name. The newest is live, unless it was revoked.
+
+    Without a job id it may have been refused, and is none.
+    """
+    tokens = {member.token for member in known}
+    submissions, members = _submissions(
+        files,
+        run.id,
+        run.profile,
+        {number: claim for number, claim in claims.items() if claim.token not in tokens},
+        [job for job in sent if job.job_id and job.token not in tokens],
+    )
     if any(member.state is MemberState.LIVE for member in members):
         for member in known:
             if member.state is MemberState.LIVE:
                 state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED
                 transaction.update_member(member.token, run.id, state=state)
         transaction.update_run(run.id, state=RunState.SUBMITTING, reason="")
-    there = {submission.token for submission in transaction.submissions(unsettled=False)}
-    for submission in submissions:
-        if submission.token not in there:
-            transaction.add_submission(submission, ())
-    transaction.add_members(members)
+    if submissions:
+        there = {submission.token for submission in transaction.submissions(unsettled=False)}
+        for submission in submissions:
+            if submission.token not in there:
+                transaction.add_submission(submission, ())
+        transaction.add_members(members)
 
 
 def _as_journaled(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> AttemptRecord:
@@ -187,7 +187,7 @@ def _guess(
 ) -> tuple[BackupRecord, list[str]]:
     """Return the rows of a run without a backup record (an earlier release made it). study.toml supplies the rest."""
     made = files.config.stat().st_mtime
-    submissions, members = _submissions(files, found.id, config, claims, sent)
+    submissions, members = _submissions(files, found.id, config.profile, claims, sent)
     live = any(member.state is MemberState.LIVE for member in members)
     state, reason = RunState.SUBMITTING if live else RunState.HELD, ""
     if not live:
@@ -217,25 +217,25 @@ def _guess(
 
 
 def _submissions(
-    files: RunLayout, run_id: str, config: StudyConfig, claims: Mapping[int, Claim], sent: Sequence[SentJob]
+    files: RunLayout, run_id: str, profile: str, claims: Mapping[int, Claim], sent: Sequence[SentJob]
 ) -> tuple[list[SubmissionRecord], list[Member]]:
     """Return the submissions that the claims and `sent` show, oldest first, and their members.
 
     A submission that only a claim shows is as old as the claim. Of the submissions that are not revoked, the last one
-    is live, and the others are settled.
+    is live, and the others are settled. `profile` is the run's.
     """
-    own = backend_of(config.profile)
+    own = backend_of(profile)
     found: dict[str, tuple[SubmissionRecord, int]] = {}
     for each in sent:
-        profile = config.profile if each.backend == own.name else BACKENDS[each.backend].usual_profile
+        sent_by = profile if each.backend == own.name else BACKENDS[each.backend].usual_profile
         size, job_id = len(each.run_directories), each.job_id
         place = [path.name for path in each.run_directories].index(files.root.name)
-        found[each.token] = SubmissionRecord(each.token, profile, each.backend, each.created, size, job_id), place
+        found[each.token] = SubmissionRecord(each.token, sent_by, each.backend, each.created, size, job_id), place
     for _, claim in sorted(claims.items()):
         if claim.token and claim.token not in found:
             job, _, index = claim.job_id.partition("_")
             place = int(index or 0)
-            submission = SubmissionRecord(claim.token, config.profile, own.name, claim.time, place + 1, job)
+            submission = SubmissionRecord(claim.token, profile, own.name, claim.time, place + 1, job)
             found[claim.token] = submission, place
     ordered = sorted(found.values(), key=lambda pair: pair[0].created)
     may = [one.token for one, _ in ordered if not _is_revoked(files, one.token)]

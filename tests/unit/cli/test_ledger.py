@@ -57,6 +57,12 @@ def test_backup(ledger, scene, tmp_path, typed):
     assert code == 0
     (copy,) = scene.study.root.glob("runs.db.*.bak")
     assert str(copy) in out
+    log = copy.with_name(f"{copy.name}.log")
+    assert log.read_bytes() == scene.study.layout.ledger_log.read_bytes()
+    aside = copy.rename(tmp_path / "moved")
+    code, _, err = ledger("backup", copy)
+    assert (code, f"{log} exists" in err) == (2, True)
+    aside.rename(copy)
     code, _, err = ledger("backup", copy)
     assert code == 2
     assert "exists, and is left as it is" in err
@@ -68,6 +74,10 @@ def test_backup(ledger, scene, tmp_path, typed):
     copy.rename(scene.study.layout.database)
     assert scene.dump() == before
     assert ledger("check")[0] == 0
+    scene.study.layout.database.unlink()
+    log.rename(scene.study.layout.ledger_log)
+    assert ledger("rebuild")[0] == 0
+    assert scene.rows("charges") == before["charges"]
 
 
 def test_rebuild(ledger, scene):

@@ -224,9 +224,21 @@ def test_a_refused_run_can_be_undone(ledger):
 def test_the_file_is_private_and_keeps_a_rollback_journal(tmp_path, ledger):
     path = tmp_path / "runs.db"
     assert path.stat().st_mode & 0o777 == 0o600
-    with ledger.transaction() as transaction:
-        assert transaction._connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "truncate"
-    assert path.read_bytes()[18:20] == b"\x01\x01", "2 is WAL"
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    connection.close()
+
+
+def test_a_commit_is_durable_when_the_transaction_ends(ledger, monkeypatch):
+    """SQLite commits by deleting its journal: the directory is synced after that, and before anything follows."""
+    synced = []
+    sync = database.fsync_directory
+    monkeypatch.setattr(database, "fsync_directory", lambda path: (synced.append(sorted(path.iterdir())), sync(path)))
+    ledger.call(Transaction.runs)
+    assert synced == []
+    ledger.call(Transaction.set_setting, "a", "1")
+    ((path,),) = synced
+    assert path.name == "runs.db"
 
 
 def test_the_migrations_make_the_tables_as_they_are_declared(tmp_path, ledger):

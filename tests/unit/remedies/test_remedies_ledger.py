@@ -105,6 +105,22 @@ def test_charges_that_the_journals_do_not_show(scene, typed, take):
     assert typed("ledger", "check")[0] == 0
 
 
+@pytest.mark.remedy("REMOVE_LOG")
+def test_a_line_of_the_log_is_damaged(scene, typed, take):
+    begun(scene)
+    log = scene.study.layout.ledger_log
+    log.write_bytes(log.read_bytes().replace(b"one", b"two", 1))
+    code, shown, _ = typed("ledger", "check")
+    assert code == 1
+    assert "is damaged (line" in shown
+    assert take(remedies.REMOVE_LOG, shown, path=log)[0] == 0
+    code, shown, _ = typed("ledger", "check")
+    assert (code, "is not up to date" in shown) == (0, True)
+    assert typed("status")[0] == 0
+    assert "not up to date" not in typed("ledger", "check")[1]
+    assert completed(scene, typed)
+
+
 @pytest.mark.parametrize("command", ["status", "ledger check"])
 @pytest.mark.parametrize("trouble", ["the lease was deleted", "runs.db is from a later time"])
 def test_a_lease_that_is_behind_the_ledger_is_taken_with_a_later_number(tmp_path, scene, typed, trouble, command):
