@@ -16,4 +16,5 @@ finished evaluation back.
 
 For the commands, without torch: `adapters` copies the adapter out of a checkpoint. `tasks` describes the two tasks and
 counts their FLOPs, `evaluations` declares evaluations as runs, and `instruction_tokens` counts an instruction's tokens
-in a process of its own. """
+in a process of its own.
+"""
