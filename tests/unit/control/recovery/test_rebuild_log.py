@@ -112,7 +112,8 @@ def test_a_submission_that_the_log_does_not_have_is_found_by_its_claim(make):
     rebuilt(scene)
     states = {row["token"]: row["state"] for row in scene.rows("members")}
     assert states.keys() == {row["token"] for row in before["members"]}
-    assert [token for token, state in states.items() if state == "live"] == [newer.request.token]
+    assert states.pop(newer.request.token) == "live"
+    assert list(states.values()) == ["revoked"], "whether its job has ended is for a pass to find out"
     finish(scene)
     assert scene.state() == "completed"
     assert len(scene.cluster.jobs) == jobs
