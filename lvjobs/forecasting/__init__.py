@@ -14,7 +14,7 @@ ones and `cache` for its keys and values. `likelihood` computes how likely a tru
 `baselines` has forecasts without a language model, and `examine` scores both. `results` and `series_forecast` read a
 finished evaluation back.
 
-For the commands, without torch: `adapters` copies the adapter out of a checkpoint. `tasks` describes the two tasks and
-counts their FLOPs, `evaluations` declares evaluations as runs, and `instruction_tokens` counts an instruction's tokens
-in a process of its own.
+For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
+evaluations as runs, and `adapters` copies an adapter out of a checkpoint. `instruction_tokens` counts an instruction's
+tokens in a process of its own.
 """
