@@ -15,7 +15,7 @@ study/
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/
-    lease/  study.json  summary.json  closed.json  code/<hash>/  submissions/<token>/
+    lease/  study.json  summary.json  closed_runs.json  code/<hash>/  submissions/<token>/
     profiles/<hash>/           a profile that is a file of the user's, as it was submitted, under its own name
 """
 
