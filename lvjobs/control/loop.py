@@ -1,10 +1,10 @@
 """The loop: one reconcile pass, under the study's lease."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
 
 from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Cluster, Job
@@ -30,11 +30,12 @@ from lvjobs.control.session import ClusterFactory, Session, held_study
 from lvjobs.control.stages.advance import advance
 from lvjobs.control.submission.submission_files import put_back
 from lvjobs.control.summary import build_summary, read_unclosed
-from lvjobs.control.summary_file import read_closed, whole, write_closed, write_summary
+from lvjobs.control.summary_file import by_field, read_closed, whole, write_closed, write_summary
 from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.lease import machine
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.summary import PassSummary
 from lvjobs.study.config import StudyContext
 
 
@@ -52,7 +53,7 @@ class Loop(Session):
     owes_notice: bool = False
     arrival: Arrival = Arrival()
 
-    def make_pass(self) -> dict[str, Any]:
+    def make_pass(self) -> PassSummary:
         """Observe, classify, decide, act. Write the summary, for commands that make no pass, and return it."""
         now = self.clock()
         with self.ledger.transaction() as transaction:
@@ -87,7 +88,7 @@ class Loop(Session):
 
     def summarise(
         self, did: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None
-    ) -> dict[str, Any]:
+    ) -> PassSummary:
         """Close the runs that are over, write the summary of the study as it is now, and return it.
 
         `did` are the lines on what the pass did. `waiting` are the jobs in the queue, by their run's id.
@@ -102,7 +103,8 @@ class Loop(Session):
             mark, closed = transaction.closed_mark(), read_closed(path)
             fresh = None if closed.mark == mark else transaction.closed_rows()
         if fresh is not None:
-            closed = write_closed(path, mark, fresh)
+            closed = by_field(mark, map(json.loads, fresh))
+            write_closed(path, closed)
         shown = replace(summary, runs=[row for row in summary.runs if row.id not in over]).to_dict()
         write_summary(path, shown, mark)
         return whole(shown, closed)

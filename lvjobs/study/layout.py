@@ -13,7 +13,7 @@ study/
     ledger.log                 a copy of what runs.db holds, for `lvjobs ledger rebuild` (lvjobs.ledger.log)
     submissions/<token>.jsonl  what the workers of one sbatch are to train (lvjobs.records.submission)
     submissions/<token>/       its script
-    lease/  study.json  summary.json  closed.json  code/<hash>/
+    lease/  study.json  summary.json  closed_runs.json  code/<hash>/
     profiles/<hash>/           a profile that is a file of the user's, as it was submitted, under its own name
 
 In a run directory that an older release made, some of these have a directory of their own, for good: an attempt of that

@@ -208,7 +208,7 @@ def test_runs_of_many_stages_that_are_over_are_counted():
 def test_what_a_decided_stage_has_paused_is_over():
     runs = [*many(50, "one", "paused"), *many(50, "two")]
     one, two = folded(runs, [a_stage("one", "completed"), a_stage("two")], 30)
-    assert (one.shown, one.hidden) == ([], {"paused": 50})
+    assert (list(one.shown), one.hidden) == ([], {"paused": 50})
     assert two.shown
 
 
