@@ -143,9 +143,21 @@ MUTATIONS = {
     ),
     "the epoch in the ledger, for a holder that slept": Mutation(
         "lvjobs/ledger/database.py",
-        "        if epoch > self._epoch:",
-        "        if epoch < 0:",
+        "        if epoch > self._epoch or (epoch",
+        "        if (epoch",
         ("unit/ledger/test_database.py", "unit/control/test_loop_lost.py"),
+    ),
+    "a change by a holder that woke up before its successor's first": Mutation(
+        "lvjobs/ledger/database.py",
+        "self._version not in (None, version)",
+        "False",
+        ("unit/ledger/test_database.py",),
+    ),
+    "the number of a lease above the ledger's epoch": Mutation(
+        "lvjobs/ledger/lease.py",
+        "max(number, above) + 1",
+        "number + 1",
+        ("unit/ledger/test_lease.py",),
     ),
     "the checksum of a line of the ledger's log, torn or damaged": Mutation(
         "lvjobs/ledger/log.py",
@@ -173,7 +185,7 @@ MUTATIONS = {
     ),
     "the revocation of a submission that only run directories know": Mutation(
         "lvjobs/control/recovery/recover.py",
-        "                state = MemberState.REVOKED if is_revoked else MemberState.SETTLED",
+        "                state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED",
         "                state = MemberState.SETTLED",
         ("unit/control/recovery/test_rebuild_log.py",),
     ),
