@@ -269,7 +269,7 @@ def test_at_the_last_step_but_not_done(zygote, tmp_path, undisturbed):
 
 
 def test_revoked(zygote, tmp_path):
-    layout = make_run(tmp_path / "run")
+    layout = make_run(tmp_path / "runs" / "run")
     for token in ("abc", "abd"):
         submit(layout, token=token)
     layout.config.unlink()
@@ -282,7 +282,7 @@ def test_revoked(zygote, tmp_path):
 
 
 def test_a_mark_of_an_older_release_revokes_too(zygote, tmp_path):
-    layout = make_run(tmp_path / "run")
+    layout = make_run(tmp_path / "runs" / "run")
     for directory in (layout.root / "generations", layout.revoked):
         directory.mkdir()
     (layout.revoked / "abc").touch()
@@ -295,7 +295,7 @@ def test_a_mark_of_an_older_release_revokes_too(zygote, tmp_path):
 
 def test_a_job_whose_submission_is_lost_trains_nothing(zygote, tmp_path):
     """Its allowance is lost with it."""
-    layout = make_run(tmp_path / "run")
+    layout = make_run(tmp_path / "runs" / "run")
     output = tmp_path / "output"
     assert zygote.run(layout, LVJOBS_TOKEN="abc", TOY_OUTPUT=output) == 1
     assert "abc.jsonl: what this job is to train cannot be read, for it is gone" in output.read_text()
@@ -304,7 +304,7 @@ def test_a_job_whose_submission_is_lost_trains_nothing(zygote, tmp_path):
 
 def test_a_revocation_between_the_first_look_and_the_claim_is_seen(zygote, tmp_path):
     """The pass gave the order before it could see the claim, and submits the run again."""
-    layout = make_run(tmp_path / "run")
+    layout = make_run(tmp_path / "runs" / "run")
     submit(layout)
     assert zygote.run(layout, LVJOBS_TOKEN="abc", ZYGOTE_REVOKE=1) == 75
     assert executed(layout) == []

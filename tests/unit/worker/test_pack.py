@@ -119,7 +119,7 @@ def test_a_run_that_was_revoked_is_not_begun_and_one_that_trains_leaves(tmp_path
 
 @pytest.mark.slow
 def test_none_is_begun_that_could_train_no_longer_than_a_minute(tmp_path):
-    runs = a_pack(tmp_path)
+    runs = a_pack(tmp_path / "pack")
     said = ended(begin(runs, 1, LVJOBS_END_TIME=time.time() + 50), 75)
     assert "deadline" in said
     assert not any(run.journal(1).exists() for run in runs)
@@ -153,7 +153,7 @@ def test_one_that_ended_in_error_and_did_not_say_so_is_told_of(tmp_path, said, t
 )
 def test_a_code_error_is_not_tried_again_by_the_same_job(tmp_path, error, token, wanted):
     """Slurm requeues it, and nobody is there to revoke the run."""
-    run = make_run(tmp_path / "run", steps=30)
+    run = make_run(tmp_path / "runs" / "run", steps=30)
     run.generation(1).write_text(Claim(1, token, "17", 0, "host", 4711, 1.0).to_line())
     journal = JournalWriter(run.journal(1))
     journal.write("start")
