@@ -29,6 +29,7 @@ class Work:
     gone: bool = False
 
     def tell(self, now, kind, **fields):
+        self.files.journals.mkdir(exist_ok=True)
         with self.files.journal(self.generation).open("a") as stream:
             stream.write(Entry(kind, now, fields).to_line())
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
+from lvjobs.errors import UsageError
 from lvjobs.files import (
     append_line,
     create_exclusive,
@@ -41,15 +42,22 @@ def write_submission(
         allowances: The training steps that a run may execute in all, by its id; a run without any has no limit.
 
     Raises:
-        OSError: A file cannot be written.
+        UsageError: A file cannot be written.
     """
-    for directory in (study.layout.checkpoints, study.layout.internal, study.layout.submissions):
-        make_directory(directory)
     members = [SubmittedRun(run.name, run_file_of(run), allowances.get(run.id)) for run in runs]
-    write_atomic(study.layout.submission(token), submission_text(members))
-    older = [run for run in _with_directory(study, runs) if study.layout.run(run.name).is_older]
-    write_again(study, older)
-    _allow_in_directories(study, {run.name: steps for run in older if (steps := allowances.get(run.id)) is not None})
+    try:
+        for directory in (study.layout.checkpoints, study.layout.internal, study.layout.submissions):
+            make_directory(directory)
+        write_atomic(study.layout.submission(token), submission_text(members))
+        older = [run for run in _with_directory(study, runs) if study.layout.run(run.name).is_older]
+        write_again(study, older)
+        bounded = {run.name: steps for run in older if (steps := allowances.get(run.id)) is not None}
+        _allow_in_directories(study, bounded)
+    except OSError as error:
+        raise UsageError(
+            f"{study.layout.submission(token)} cannot be written ({error.strerror}); nothing was submitted: make room "
+            "there, or choose another --study"
+        ) from error
 
 
 def withdraw(study: StudyContext, token: str) -> None:
