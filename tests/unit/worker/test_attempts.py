@@ -179,6 +179,7 @@ def test_asked_to_leave_again_and_again(zygote, tmp_path, undisturbed):
     layout = make_run(tmp_path / "run")
     for step, name in ((3, "SIGTERM"), (4, "SIGUSR1"), (17, "SIGUSR2"), (30, "SIGTERM")):
         assert zygote.run(layout, TOY_TERM_AT=step, TOY_SIGNAL=name) == 75
+        assert not list(layout.steps.glob(".*")), "the files that it resumed from are deleted"
     assert zygote.run(layout) == 0
     assert executed(layout) == list(range(1, STEPS + 1)), "a run that leaves replays nothing"
     assert [(e["cause"], e["step"], e["action"]) for e in entries(layout, "leave")] == [
