@@ -47,8 +47,10 @@ def unpack(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> Path:
         LvjobsError: a file changed after it was written, or the copy could not be written.
     """
     path, aside = checkpoint.path, temporary(layout, CheckpointName(generation, checkpoint.name.step))
-    if path.is_dir() or aside.exists():
-        return path if path.is_dir() else aside
+    if path.is_dir():
+        return path
+    if aside.exists():
+        return aside
     try:
         aside.mkdir()
         copy_saved(layout, checkpoint, aside)

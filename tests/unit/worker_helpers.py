@@ -130,7 +130,7 @@ def write_directory(layout, name, state, metrics=None):
     packer, directory = Packer(), layout.steps / str(name)
     directory.mkdir(parents=True)
     structures = {}
-    for key, value in {**state, checkpoints.RNG: determinism.capture_rng()}.items():
+    for key, value in {checkpoints.RNG: determinism.capture_rng(), **state}.items():
         if callable(value):
             (directory / key).mkdir()
             value(directory / key)

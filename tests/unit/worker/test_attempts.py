@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from collections import Counter
@@ -22,16 +23,20 @@ from worker_helpers import (
     revoke,
     start,
     submit,
+    write_directory,
 )
 
 from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.run_files import Allowance, CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
+from lvjobs.worker import checkpoints
 from lvjobs.worker.checkpoints import _LEFTOVER, find_newest_valid, write_checkpoint
 from lvjobs.worker.finishing import finish, publish_final
 from lvjobs.worker.generation import newest_generation
+from lvjobs.worker.stored import stored_at
 from lvjobs.worker.tensor_file import sha256_of
+from lvjobs.worker.unpacking import copy_saved
 
 STEPS = 40
 
@@ -177,6 +182,7 @@ def test_asked_to_leave_again_and_again(zygote, tmp_path, undisturbed):
     layout = make_run(tmp_path / "run")
     for step, name in ((3, "SIGTERM"), (4, "SIGUSR1"), (17, "SIGUSR2"), (30, "SIGTERM")):
         assert zygote.run(layout, TOY_TERM_AT=step, TOY_SIGNAL=name) == 75
+        assert not list(layout.steps.glob(".*")), "the files that it resumed from are deleted"
     assert zygote.run(layout) == 0
     assert executed(layout) == list(range(1, STEPS + 1)), "a run that leaves replays nothing"
     assert [(e["cause"], e["step"], e["action"]) for e in entries(layout, "leave")] == [
@@ -492,6 +498,23 @@ def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed, fault):
     assert not newest.exists(), "pruned once a good one was durable"
     assert final_weights(layout) == final_weights(undisturbed)
     fault("bytes_flipped", layout.root, saw=bad["problem"], same_bits=True)
+
+
+def test_a_run_that_an_older_release_began_ends_with_the_same_bits(zygote, tmp_path, undisturbed):
+    """Its checkpoints are directories: resumed from, the best of them kept, the others deleted."""
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
+    for name, path in checkpoints.published(layout).items():
+        found = checkpoints.verify(path)
+        copy_saved(layout, found, tmp_path / str(name))
+        saver = {"model": lambda to, name=name: shutil.copytree(tmp_path / str(name) / "model", to, dirs_exist_ok=True)}
+        write_directory(layout, name, stored_at(path).load_trees() | saver, found.manifest.metrics)
+        path.unlink()
+    assert zygote.run(layout) == 0
+    assert entries(layout, "start")[-1]["resumed_from"] == "000001-00000020"
+    assert final_weights(layout) == final_weights(undisturbed)
+    kept = {path.name for path in layout.steps.iterdir()}
+    assert kept == {"000001-00000020", "000002-00000030.safetensors", "000002-00000040.safetensors"}
 
 
 @pytest.mark.parametrize(("kept", "resumed"), [(1, "000001-00000010"), (0, None)])

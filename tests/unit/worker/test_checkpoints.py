@@ -411,6 +411,18 @@ def test_a_copy_of_a_file_that_changed_is_refused(layout):
         copy_saved(layout, found, layout.root / "copy")
 
 
+def test_a_disk_that_is_full_when_a_run_resumes(layout, monkeypatch):
+    path = write(layout, 1, 5)
+    found, _ = find_newest_valid(layout)
+
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.Path, "mkdir", refuse)
+    with pytest.raises(LvjobsError, match=rf"{path.name} could not be unpacked to .*No space left.*lvjobs resume"):
+        unpack(layout, 2, found)
+
+
 def test_unpacked_files_are_copied_once_and_removed(layout):
     write(layout, 1, 5)
     found, _ = find_newest_valid(layout)
