@@ -102,10 +102,9 @@ class RunTable(Sequence[RunStatus]):
         """Return a table of the rows at these places, in this order."""
         return RunTable(lambda name: [*map(self.column(name).__getitem__, places)])
 
-    def records(self) -> list[dict[str, Any]]:
-        """Return the rows as JSON holds them."""
-        rows = zip(*map(self.column, RUN_FIELDS), strict=True)
-        return [dict(zip(RUN_FIELDS, row, strict=True)) for row in rows]
+    def records(self, names: Sequence[str] = RUN_FIELDS) -> list[dict[str, Any]]:
+        """Return the rows as JSON holds them, with these fields."""
+        return [dict(zip(names, row, strict=True)) for row in zip(*map(self.column, names), strict=True)]
 
     def __len__(self) -> int:
         return len(self.column("id"))

@@ -1,16 +1,12 @@
 """The text of `lvjobs status` for a terminal: stage by stage, folded to fit the screen; plain text in a pipe."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from itertools import chain, repeat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from rich.cells import cell_len
-from rich.console import Console, JustifyMethod, RenderableType
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from lvjobs import remedies
@@ -18,27 +14,20 @@ from lvjobs.records.summary import AvoidedRow, RunStatus, RunTable, StageStatus,
 from lvjobs.report.numbers import duration, flops
 from lvjobs.report.terminal.console import (
     COLOURS,
-    bar,
     describe_avoided,
-    is_plain,
     new_console,
     reason_lines,
-    short_start,
-    sparkline,
 )
 from lvjobs.report.terminal.stage_lines import stage_line
+from lvjobs.report.terminal.status_table import as_table, as_text, fitting_columns
 
 _BEGIN = str(remedies.SUBMIT_TRAIN)
 
 _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
 """The order in which runs are shown, by state, if not all fit."""
-_NAME = "run"
-_NAME_LEAST = 24
-"""The least number of characters to which a name is shortened, however narrow the terminal is."""
-_WORTH_MORE = 4
-"""The rank up to which columns are worth more than the middle of a long name."""
 _TENTH = 0.1
 _OVER = frozenset({"completed", "cancelled"})
+_EXPLAINED = ("name", "state", "reason", "error", "after", "held_for", "start_estimate")
 _NUMERIC = ("loss_numeric", "validation_loss_numeric", "untrained_loss_numeric")
 _LEAST = 1
 """The least number of runs shown of an open stage, however many stages there are."""
@@ -100,11 +89,14 @@ def render_status(
     feet = [*_budget_lines(summary.budget), *_node_lines(summary.avoided_nodes), *changes]
     blocks = fold(runs, summary.stages, None if lines is None else lines - len(feet) - 3)
     parts: list[RenderableType] = [head]
-    columns = _columns(blocks, console)
+    columns = fitting_columns([block.shown for block in blocks], console)
     first = next((block for block in blocks if block.shown), None)
     for place, block in enumerate(blocks):
-        draw = _table if console.is_terminal else _lines
-        table = draw(block, place, columns, is_first=block is first) if block.shown else None
+        table: RenderableType | None = None
+        if block.shown and console.is_terminal:
+            table = as_table(columns, place, block.shown.column("state"), is_first=block is first)
+        elif block.shown:
+            table = as_text(columns, place, is_first=block is first)
         parts += _render_block(block, table, where)
     if any(value is not None for block in blocks for name in _NUMERIC for value in block.shown.column(name)):
         parts.append(Text("n: of a numeric head, over a series' characters alone; not to be compared with the others"))
@@ -161,160 +153,6 @@ def _folded(stage: StageStatus, runs: RunTable, most: int) -> Block:
     return Block(stage, runs.take(sorted(kept)), hidden)
 
 
-# -- what is shown of a run -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A column: its header, and each block's cells; `right` aligns it. Columns of rank 0 are always shown.
-
-    `coloured` cells have the colour of the run's state. `fixed` is the width in the tables of all stages; None if the
-    name has to be folded.
-    """
-
-    header: str
-    cells: Sequence[Sequence[str]]
-    right: bool = False
-    rank: int = 0
-    coloured: bool = False
-    fixed: int | None = None
-
-    @cached_property
-    def width(self) -> int:
-        return max(_width(self.header), *map(_width, set(chain.from_iterable(self.cells))), 0)
-
-
-def _width(cell: str) -> int:
-    """Return the number of screen columns that the text takes."""
-    return len(cell) if cell.isascii() else cell_len(cell)
-
-
-def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
-    """Return as many columns as fit, those of the lowest rank first."""
-    if not any(block.shown for block in blocks):
-        return []
-    made, plain = [], is_plain(console)
-    for header, names, cell, right, rank in _CELLS:
-        values = [map(block.shown.column, names) for block in blocks]
-        cells = [[*map(cell, *each, repeat(plain))] for each in values]
-        if not rank or any(map(any, cells)):
-            made.append(_Column(header, cells, right, rank, cell in (_state, _progress)))
-    if console.is_terminal:
-        room = console.width - sum(column.width + 1 for column in made[1:] if column.rank <= _WORTH_MORE) - 2
-        made[0] = _shortened(made[0], max(_NAME_LEAST, room), plain=plain)
-    chosen = [column for column in made if not column.rank]
-    room = console.width - sum(column.width + 1 for column in chosen) - 1
-    for column in sorted((each for each in made if each.rank), key=lambda column: column.rank):
-        if column.width + 1 <= room:
-            room -= column.width + 1
-            chosen.append(column)
-    chosen = [column for column in made if column in chosen]
-    return [replace(column, fixed=column.width) for column in chosen] if room >= 0 else chosen
-
-
-def _shortened(names: _Column, most: int, *, plain: bool) -> _Column:
-    """Return names of at most `most` characters. Their last four are kept, which suffice to name a RUN."""
-    gap = ".." if plain else "…"
-
-    def shortened(name: str) -> str:
-        return name if _width(name) <= most else f"{name[: most - len(gap) - 4]}{gap}{name[-4:]}"
-
-    return replace(names, cells=[[*map(shortened, cells)] for cells in names.cells])
-
-
-_often = lru_cache(1024)  # many runs have the same cell
-
-
-def _state(state: str, _plain: bool) -> str:
-    return state
-
-
-@_often
-def _progress(step: int, steps: int, plain: bool) -> str:
-    return bar(min(1.0, step / steps), 5, plain=plain)
-
-
-@_often
-def _steps(step: int, steps: int, _plain: bool) -> str:
-    return f"{step}/{steps}"
-
-
-@_often
-def _tries(attempts: int, cause: str | None, state: str, _plain: bool) -> str:
-    """Return the number of attempts, and why the last one ended unless the state says it."""
-    last = "" if cause in (None, state) else f" {cause}"
-    return f"{attempts}{last}" if attempts else ""
-
-
-def _when(seconds_left: float | None, start_estimate: float | None, not_before: float | None, _plain: bool) -> str:
-    """Return the time left of a running run; else Slurm's expected start, or the earliest next submission."""
-    if seconds_left is not None:
-        return f"{duration(seconds_left)} left"
-    if start_estimate:
-        return f"at {short_start(start_estimate)}"
-    return f"from {short_start(not_before)}" if not_before else ""
-
-
-@_often
-def _loss(loss: float | None, numeric: float | None, _plain: bool) -> str:
-    """Return a loss as text, marked `n` if it is a numeric head's."""
-    if numeric is not None:
-        return f"{numeric:.3f}n"
-    return "" if loss is None else f"{loss:.3f}"
-
-
-@_often
-def _flops(number: int, _plain: bool) -> str:
-    return flops(number) if number else ""
-
-
-def _if_any(value: object, _plain: bool) -> str:
-    return str(value) if value else ""
-
-
-_CELLS: Sequence[tuple[str, tuple[str, ...], Callable[..., str], bool, int]] = (
-    (_NAME, ("name",), _if_any, False, 0),
-    ("state", ("state",), _state, False, 0),
-    ("", ("step", "steps"), _progress, False, 4),
-    ("step", ("step", "steps"), _steps, True, 0),
-    ("loss", ("loss", "loss_numeric"), _loss, True, 0),
-    ("", ("curve",), lambda curve, plain: sparkline(curve or (), 8, plain=plain), False, 3),
-    ("valid.", ("validation_loss", "validation_loss_numeric"), _loss, True, 5),
-    ("before", ("untrained_loss", "untrained_loss_numeric"), _loss, True, 8),
-    ("tries", ("attempts", "cause", "state"), _tries, False, 0),
-    ("redone", ("replayed_steps",), _if_any, True, 7),
-    ("", ("seconds_left", "start_estimate", "not_before"), _when, False, 1),
-    ("FLOPs", ("flops",), _flops, True, 2),
-    ("job", ("job_id",), _if_any, True, 6),
-)
-"""The columns: the header, the fields of a run that a cell shows, the function of these, `right` and `rank`."""
-
-
-def _lines(_block: Block, place: int, columns: Sequence[_Column], *, is_first: bool) -> str:
-    """Return the table as text, for a pipe: ten times as fast as rich's table, and no line is broken in either."""
-    padded = [_padded(column, [*[column.header] * is_first, *column.cells[place]]) for column in columns]
-    return "\n".join(" ".join(cells).rstrip() for cells in zip(*padded, strict=True))
-
-
-def _padded(column: _Column, cells: Sequence[str]) -> Iterable[str]:
-    width, pad = column.width, str.rjust if column.right else str.ljust
-    if "".join(cells).isascii():
-        return map(pad, cells, repeat(width))
-    return (pad(cell, width + len(cell) - _width(cell)) for cell in cells)
-
-
-def _table(block: Block, place: int, columns: Sequence[_Column], *, is_first: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_header=is_first)
-    for column in columns:
-        least = 0 if column.header == _NAME else column.width
-        justify: JustifyMethod = "right" if column.right else "left"
-        table.add_column(column.header, justify=justify, overflow="fold", min_width=least, width=column.fixed)
-    for state, *cells in zip(block.shown.column("state"), *(column.cells[place] for column in columns), strict=True):
-        styles = (COLOURS[state] if column.coloured else "" for column in columns)
-        table.add_row(*map(Text, cells, styles))
-    return table
-
-
 def _render_block(block: Block, table: RenderableType | None, where: Sequence[str]) -> list[RenderableType]:
     """Return the parts of a stage; `table` has its shown runs."""
     parts: list[RenderableType] = [Text()]
@@ -329,10 +167,9 @@ def _render_block(block: Block, table: RenderableType | None, where: Sequence[st
         counted = ", ".join(f"{count} {state}" for state, count in block.hidden.items())
         more = "and " if block.shown else ""
         parts.append(Text(f"{more}{counted} ({remedies.STATUS_ALL(*where)})", style="dim"))
-    explained = zip(*map(block.shown.column, ("state", "reason", "error")), strict=True)
-    waiting = [place for place, (state, *words) in enumerate(explained) if state not in _OVER and any(words)]
-    parts += reason_lines(list(block.shown.take(waiting)), _REASONS if block.hidden else None)
-    return parts
+    rows = block.shown.records(_EXPLAINED)
+    waiting = [read_row(RunStatus, row) for row in rows if row["state"] not in _OVER]
+    return [*parts, *reason_lines(waiting, _REASONS if block.hidden else None)]
 
 
 # -- below the runs -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from lvjobs.ledger import database
 from lvjobs.ledger.copies import examine
 from lvjobs.ledger.database import HEAD, Ledger, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
-from lvjobs.ledger.records import AttemptRecord, Charge, Event, SubmissionRecord, WorkCounts
+from lvjobs.ledger.records import AttemptRecord, Charge, Event, Member, SubmissionRecord, WorkCounts
 from lvjobs.ledger.schema import new_engine
 from lvjobs.ledger.tables import metadata
 from lvjobs.ledger.transaction import Transaction
@@ -120,6 +120,25 @@ def test_runs_that_were_read_before_are_as_they_are_now(ledger):
         assert [run.name for run in transaction.runs()] == ["one"]
     with ledger.transaction() as transaction:
         assert [run.state for run in transaction.runs()] == [RunState.COMPLETED]
+
+
+@pytest.mark.parametrize("change", ["settled", "another", "deleted", "refused"])
+def test_members_that_were_read_before_are_as_they_are_now(ledger, change):
+    with ledger.transaction() as transaction:
+        transaction.add_runs([a_run(), a_run("two")])
+        transaction.add_submission(SubmissionRecord("a" * 12, "lab", "slurm", 1.0), ["oneone"])
+        assert [member.run_id for member in transaction.members()] == ["oneone"]
+        if change == "settled":
+            transaction.update_member("a" * 12, "oneone", state=MemberState.SETTLED)
+        elif change == "another":
+            transaction.add_members([Member("a" * 12, 1, "twotwo")])
+        elif change == "deleted":
+            transaction.delete_submission("a" * 12)
+        else:
+            transaction.delete_run("oneone")
+    with ledger.transaction() as transaction:
+        known = [member.run_id for member in transaction.members()]
+    assert known == (["oneone", "twotwo"] if change == "another" else [])
 
 
 def test_what_was_read_of_a_change_that_is_undone_is_forgotten(ledger):

@@ -325,14 +325,20 @@ def test_a_reader_gets_all_rows_in_order(scene):
     assert [row["name"] for row in json.loads(scene.study.layout.summary.read_text())["runs"]] == ["three"]
 
 
-@pytest.mark.parametrize("damage", ["gone", "half", "older"])
+@pytest.mark.parametrize("damage", ["gone", "half", "a digit", "another format", "older"])
 def test_rows_that_are_not_there_are_missed_and_written_anew(scene, damage):
     path = scene.study.layout.internal / "closed_runs.json"
-    if damage == "gone":
-        path.unlink()
-    else:
-        text = path.read_text()
-        path.write_text(text[: len(text) // 2] if damage == "half" else '{"mark": [1, 1], "runs": []}')
+    text = path.read_text()
+    path.unlink()
+    damaged = {
+        "half": text[: len(text) // 2],
+        "a digit": text.replace('"steps": [12]', '"steps": [13]'),
+        "another format": text.replace('"format": 1', '"format": 2'),
+        "older": '{"mark": [1, 1], "runs": []}',
+    }
+    if damage in damaged:
+        assert damaged[damage] != text
+        path.write_text(damaged[damage])
     torn = read_summary(scene.study.layout.summary)
     assert torn["runs"] == []
     assert "lvjobs status" in torn["problems"][-1]
@@ -340,6 +346,27 @@ def test_rows_that_are_not_there_are_missed_and_written_anew(scene, damage):
     healed = read_summary(scene.study.layout.summary)
     assert [row["name"] for row in healed["runs"]] == ["one", "two"]
     assert healed["problems"] == []
+
+
+def test_rows_that_an_earlier_release_wrote_are_read_until_the_next_pass(scene):
+    former, path = (scene.study.layout.internal / name for name in ("closed.json", "closed_runs.json"))
+    before = dict(read_summary(scene.study.layout.summary))
+    rows = [json.loads(row["row"]) for row in scene.rows("closed")]
+    former.write_text(json.dumps({"mark": json.loads(scene.study.layout.summary.read_text())["closed"], "runs": rows}))
+    path.unlink()
+    assert dict(read_summary(scene.study.layout.summary)) == before
+    assert seen(scene)["runs"] == before["runs"]
+    assert path.exists()
+    assert not former.exists()
+
+
+def test_a_run_that_was_opened_again_since_is_shown_once(scene):
+    path = scene.study.layout.summary
+    summary = json.loads(path.read_text())
+    (closed, _) = read_summary(path)["runs"]
+    path.write_text(json.dumps({**summary, "runs": [{**closed, "state": "running"}]}))
+    shown = read_summary(path)
+    assert [(row["name"], row["state"]) for row in shown["runs"]] == [("one", "running"), ("two", "completed")]
 
 
 def test_what_is_closed_is_not_written_again(scene):
