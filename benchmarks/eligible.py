@@ -88,8 +88,8 @@ class Lvjobs(Subject):
         self.type(sys.executable, "-m", "lvjobs", "submit", "run", "--name", "run")
 
     def _journals(self) -> Iterator[list[dict[str, Any]]]:
-        for path in sorted((self.root / "checkpoints" / "run" / "journals").glob("*.jsonl")):
-            yield lines(path)
+        for path in sorted((self.root / "checkpoints" / "run").glob("*.jsonl")):
+            yield lines(path)[1:]  # the first is the claim
 
     def starts(self) -> list[Start]:
         """All executions until now."""

@@ -41,6 +41,7 @@ from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.records import AttemptRecord, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.run_files import Claim
 from lvjobs.study.config import StudyConfig, StudyContext, load_study
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Driver
@@ -82,20 +83,10 @@ def fill(study: StudyContext, runs: int, open_: int, now: float) -> None:
     ledger.close()
     for number in range(runs - open_ + 1, runs, 2):
         files = study.layout.run(f"run{number}")
-        for directory in (files.generations, files.journals, files.revoked):
-            directory.mkdir(parents=True)
-        claim = {
-            "generation": 1,
-            "token": _TOKEN,
-            "job_id": "7",
-            "restart_count": 0,
-            "host": "n",
-            "pid": 1,
-            "time": now,
-        }
-        files.generation(1).write_text(json.dumps(claim), encoding="utf-8")
+        files.root.mkdir(parents=True)
+        claim = Claim(1, _TOKEN, "7", 0, "n", 1, now)
         files.journal(1).write_text(
-            json.dumps({"kind": "start", "time": now, "resumed_from": None}) + "\n", encoding="utf-8"
+            claim.to_line() + json.dumps({"kind": "start", "time": now, "resumed_from": None}) + "\n", encoding="utf-8"
         )
 
 

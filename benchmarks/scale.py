@@ -76,13 +76,13 @@ def count(root: Path) -> int:
 def ours(root: Path, data: Path, steps: int) -> Left:
     """A run that a worker trained to its end, and its log."""
     layout = RunLayout(root)
-    layout.generations.mkdir(parents=True)
+    root.mkdir(parents=True)
     params = _TRAINS | {"data": str(data)}
     config = RunConfig(task=TRAIN_TASK, steps=steps, checkpoint_every=steps // 4, params=params)
     run = RunFile(id="0", name=root.name, stage="", fingerprint=config.fingerprint, config=config)
     layout.config.write_text(run.model_dump_json(), encoding="utf-8")
     _train([sys.executable, "-m", "lvjobs.worker", str(root)])
-    beside = 2  # allowance.json, which passes write, and the log
+    beside = 1  # the log
     journal = [line for line in layout.journal(1).read_bytes().splitlines() if json.loads(line)["kind"] == "step"]
     return Left(count(root) + beside, sum(len(line) + 1 for line in journal) / len(journal))
 

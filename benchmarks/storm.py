@@ -181,7 +181,7 @@ def _our_results(root: Path) -> int:
 
 
 def _our_steps(root: Path) -> int:
-    journals = (parse_entries(path.read_bytes())[0] for path in root.glob("checkpoints/*/journals/*.jsonl"))
+    journals = (parse_entries(path.read_bytes())[0] for path in root.glob("checkpoints/*/*.jsonl"))
     return sum(entry.kind == "step" for entries in journals for entry in entries)
 
 

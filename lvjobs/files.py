@@ -130,6 +130,36 @@ def write_many(contents: Mapping[Path, Content], *, durable: bool = True) -> Non
         _for_each(fsync_directory, directories)
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to an existing file; it is on disk when this returns. The caller is the file's only writer.
+
+    A last line that a killed writer or a full disk cut short is ended first, else this line would be joined to it.
+
+    Raises:
+        OSError: the line cannot be written. A part of it may be there, as a last line without its newline.
+    """
+    with path.open("r+b") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - 1))
+        is_torn = stream.read(1) not in (b"", b"\n")
+        stream.seek(size)
+        stream.write(b"\n" + line if is_torn else line)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def names_in(directory: Path) -> frozenset[str]:
+    """Return the names in a directory; none if it is missing.
+
+    Listing shows what is there now: an NFS client reads a changed directory again, but may remember for a minute that
+    a name was missing.
+    """
+    try:
+        return frozenset(path.name for path in directory.iterdir())
+    except FileNotFoundError:
+        return frozenset()
+
+
 def make_private(directories: Collection[Path]) -> None:
     """Create each directory with its missing parents; existing ones stay as they are."""
     _for_each(lambda directory: directory.mkdir(parents=True, exist_ok=True, mode=0o700), directories)
@@ -174,20 +204,24 @@ def json_text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
 
-def create_exclusive(path: Path, data: bytes | str) -> bool:
+def create_exclusive(path: Path, data: bytes | str, *, durable: bool = True) -> bool:
     """Publish `path` with its whole content if it does not exist yet; return whether this call did.
+
+    `durable`: see `write_many`.
 
     The file is written aside and linked, not opened with O_EXCL and then filled: a reader never sees an empty claim.
     """
     aside = aside_of(path)
     try:
         _write(aside, data)
-        _fsync(aside)
+        if durable:
+            _fsync(aside)
         if not link_new(aside, path):
             return False
     finally:
         aside.unlink(missing_ok=True)
-    fsync_directory(path.parent)
+    if durable:
+        fsync_directory(path.parent)
     return True
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from lvjobs.study.layout import RunLayout
+
 FAULTS: Mapping[str, Mapping[str, str]] = {
     "The job": {
         "preempted": "preempted: SIGTERM to the job's steps, then Slurm's requeue",
@@ -72,8 +74,8 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "full_ledger": "full at the ledger, before, in and after its journal",
         "read_only": "became read-only",
         "torn_line": "the journal's last line is torn",
-        "bytes_flipped": "a checkpoint's bytes flipped, cut off or gone, each file",
-        "checkpoint_gone": "a checkpoint's directory deleted",
+        "bytes_flipped": "a checkpoint's bytes flipped, cut off or gone, anywhere",
+        "checkpoint_gone": "a checkpoint deleted",
         "ledger_gone": "`runs.db` deleted while runs train and an answer is missing",
         "ledger_copied": "`runs.db` copied while it is written",
         "old_schema": "an older release's `runs.db`, each that was released",
@@ -171,7 +173,7 @@ def executed(run: Path) -> dict[str, list[int]]:
     """What a run's journals show: steps, windows of each validation, series of each forecast."""
     found: dict[str, list[int]] = {"step": [], "validation": [], "generation": []}
     amount = {"step": "step", "validation": "windows", "generation": "series"}
-    for path in sorted((run / "journals").glob("*.jsonl")):
+    for path in sorted(RunLayout(run).journals.glob("*.jsonl")):
         for line in path.read_bytes().splitlines(keepends=True):
             if not line.endswith(b"\n"):
                 continue

@@ -58,14 +58,14 @@ def foresee_stages(
 
 def budget(study: StudyContext, status: Status) -> BudgetStatus:
     """Return the budget of a status, and how much of each later stage the free FLOPs allow."""
-    found = status.summary["budget"]
+    found = status.stored["budget"]
     fits, problem = _still_fits(study, status)
     return read_row(BudgetStatus, {**found, "details": found, "still_fits": fits, "problem": problem})
 
 
 def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[str, Any]], str]:
     """Return how much of each later stage would fit, and the reason if that is not known."""
-    over = {stage["name"] for stage in status.summary["stages"] if stage["state"] == "completed"}
+    over = {stage["name"] for stage in status.stored["stages"] if stage["state"] == "completed"}
     if all(stage.name in over for stage in study.config.stage):
         return [], ""
     from lvjobs.control.planning.foresee import read_ledger, unfolded, what_still_fits

@@ -12,6 +12,7 @@ from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
+from lvjobs.forecasting.adapters import unpack_adapter
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation, training_of
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import Evaluated, evaluated
@@ -58,9 +59,7 @@ def find_subjects(
             Subject(run.name, training, adapter_of(study.layout.run(run.name).final), training.format, run.id)
             for run, training in found
         ]
-    directory = str((study.root / expand_home(adapter)).absolute()) if adapter else ""
-    if adapter and not (Path(directory) / "adapter_config.json").is_file():
-        raise UsageError(f"{directory} holds no adapter_config.json: name the directory that PEFT saved")
+    directory = _adapter_directory(study, adapter) if adapter else ""
     if not isinstance(settings, TrainSettings):
         raise UsageError(
             "[train] in study.toml is of a task of its own, and none of its models can be asked for forecasts; name "
@@ -68,8 +67,17 @@ def find_subjects(
         )
     # [train] is read for the model and the data only. `pinned` refuses data that cannot be used.
     training = training_of("[train]", pinned(settings, study).run_config())
-    name = adapter.name if adapter else f"zero-shot-{zero_shot}-{Path(settings.model).name}"
+    name = Path(directory).name or f"zero-shot-{zero_shot}-{Path(settings.model).name}"
     return [Subject(name, training, directory, zero_shot or "raw")]
+
+
+def _adapter_directory(study: StudyContext, adapter: Path) -> str:
+    path = (study.root / expand_home(adapter)).absolute()
+    if path.is_file():
+        path = unpack_adapter(path, study.layout.internal / "adapters")
+    if not (path / "adapter_config.json").is_file():
+        raise UsageError(f"{path} holds no adapter_config.json: name the directory that PEFT saved, or a checkpoint")
+    return str(path)
 
 
 def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: bool) -> list[int]:

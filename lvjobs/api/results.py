@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lvjobs.records.summary import RunStatus, StageStatus, Summary
+from lvjobs.records.summary import RunStatus, RunTable, StageStatus, Summary
 from lvjobs.study.words import RunState
 
 if TYPE_CHECKING:
@@ -18,29 +18,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Status:
-    """A study after an update. `summary` is what `lvjobs status --json` prints (docs/json.md)."""
+    """A study after an update. `stored` is the update's summary; the rows of runs are read when they are used."""
 
-    summary: Mapping[str, Any]
+    stored: Mapping[str, Any]
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Return what `lvjobs status --json` prints (docs/json.md)."""
+        return dict(self.stored)
 
     @cached_property
     def parsed(self) -> Summary:
         """Return the summary with typed runs, stages and nodes."""
-        return Summary.from_dict(self.summary)
+        return Summary.from_dict(self.stored)
 
     @property
     def changes(self) -> Sequence[str]:
         """Return the changes that the update made, a line each."""
-        return tuple(self.summary["did"])
+        return tuple(self.stored["did"])
 
     @property
     def problems(self) -> Sequence[str]:
         """Return the problems that the update found, a line each."""
-        return tuple(self.summary["problems"])
+        return tuple(self.stored["problems"])
 
     @property
     def stale(self) -> str:
         """Return why this status is an earlier update's; empty if the update was made now."""
-        return str(self.summary.get("stale", ""))
+        return str(self.stored.get("stale", ""))
 
     @property
     def runs(self) -> list[RunStatus]:
@@ -54,8 +59,13 @@ class Status:
 
     def is_at_rest(self, names: Collection[str] | None = None) -> bool:
         """Return whether each of the named runs (None: all) has ended, or waits for the user."""
-        rows = self.summary["runs"]
-        return all(RunState(row["state"]).is_at_rest for row in rows if names is None or row["name"] in names)
+        states = {state for name, state in self.states.items() if names is None or name in names}
+        return all(RunState(state).is_at_rest for state in states)
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Return the state of each run, by its name."""
+        return RunTable.of(self.parsed.runs).states
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ class Study(StudyView):
         Args:
             *runs: Names of runs. Without any, give `zero_shot` or `adapter`.
             zero_shot: Evaluate the base model with this prompt: "raw" or "instruct".
-            adapter: An adapter's directory, in PEFT's format.
+            adapter: An adapter's directory, in PEFT's format, or a checkpoint of a training.
             settings: Keys of [train] that override study.toml: the model and the data, if no run is named.
             resources: Keys of [resources] that override study.toml.
             profile: The cluster profile; None: that of study.toml.

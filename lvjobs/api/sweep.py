@@ -104,6 +104,8 @@ def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list
     if len(chosen) > 1 or chosen[0].evaluates or chosen[0].space:
         return None
     (one,) = chosen
+    if not one.awaited and not one.origin:
+        return asked.configs(one, study.config.stage)
     seen = read_ledger(study, updates.READ_WAIT_SECONDS)
     if not set(one.awaited) <= set(seen.winners):
         return None

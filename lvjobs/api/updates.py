@@ -61,7 +61,7 @@ def update(study: StudyContext, act: Act = lambda _: ()) -> Status:
     with open_session(study) as session:
         done = act(session)
         summary = session.make_pass()
-    return Status({**summary, "did": [*done, *summary["did"]]})
+    return Status(summary | {"did": [*done, *summary["did"]]})
 
 
 def answer_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]:

@@ -37,13 +37,13 @@ class StudyView(StudyContext):
         Raises:
             LvjobsError: No update is possible, and none was ever made.
         """
-        from lvjobs.control.recovery.place import PlaceUnclear
-
         stale = "no pass was made (--no-pass)"
         refused: LvjobsError = UsageError(
             f"no pass was made over {self.root} yet; type: {remedies.STATUS(*self.where)}"
         )
         if reconcile:
+            from lvjobs.control.recovery.place import PlaceUnclear
+
             try:
                 with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS) as (_, status):
                     return status
@@ -52,7 +52,7 @@ class StudyView(StudyContext):
         summary = read_summary(self.layout.summary, self.where)
         if summary is None:
             raise refused
-        return Status({**summary, "stale": stale, "age_seconds": time.time() - summary["time"]})
+        return Status(summary | {"stale": stale, "age_seconds": time.time() - summary["time"]})
 
     def runs(self, *, reconcile: bool = True) -> list[RunStatus]:
         """Return all runs, in the order in which they were declared. See `status`.
@@ -98,7 +98,7 @@ class StudyView(StudyContext):
         from lvjobs.control.summary import find_row
 
         with updates.reconciled(self, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
-            row = find_row(status.summary, run, self.where)
+            row = find_row(status.stored, run, self.where)
             return Explanation(read_row(RunStatus, row), why(session, row), status)
 
     def history(self, run: str) -> History:
@@ -107,7 +107,7 @@ class StudyView(StudyContext):
         from lvjobs.control.summary import find_row
 
         with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS) as (session, status):
-            row = find_row(status.summary, run, self.where)
+            row = find_row(status.stored, run, self.where)
             with session.ledger.transaction() as transaction:
                 (record,) = transaction.find_runs([row["id"]])
                 attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)
@@ -122,7 +122,7 @@ class StudyView(StudyContext):
         from lvjobs.control.inspect.alternatives import find_alternatives, waiting_rows
 
         with updates.reconciled(self, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
-            waiting = waiting_rows(status.summary, run, self.where)
+            waiting = waiting_rows(status.stored, run, self.where)
             answers = find_alternatives(session, waiting[0]) if waiting else []
         return WaitingJobs([read_row(RunStatus, row) for row in waiting], answers, status)
 

@@ -58,10 +58,11 @@ def complete_runs(ctx: click.Context, _parameter: click.Parameter, incomplete: s
 
     root = Path(ctx.params.get("root") or ".")
     try:
-        runs = (read_summary(StudyLayout(root).summary) or {"runs": []})["runs"]
+        summary = read_summary(StudyLayout(root).summary)
     except (OSError, ValueError, KeyError):
-        return []  # no names to complete, and completion cannot show an error
-    return [CompletionItem(run["name"], help=run["state"]) for run in runs if run["name"].startswith(incomplete)]
+        summary = None  # no names to complete, and completion cannot show an error
+    states = summary.runs.states if summary else {}
+    return [CompletionItem(name, help=state) for name, state in states.items() if name.startswith(incomplete)]
 
 
 class Remembering(click.Command):
@@ -129,5 +130,5 @@ def print_problems(status: Status) -> None:
     for line in status.problems:
         click.echo(f"note: {line}", err=True)
     if status.stale:
-        age = status.summary["age_seconds"]
+        age = status.stored["age_seconds"]
         click.echo(f"note: {status.stale}; this is how things stood {age:.0f} s ago", err=True)

@@ -74,7 +74,7 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
     if context.invoked_subcommand is not None:
         return
     study = Study.open(root)
-    summary = (status := study.status(reconcile=not no_pass)).summary
+    summary = (status := study.status(reconcile=not no_pass)).stored
     if table and not as_json:
         from lvjobs.report.study_tables import budget_table
 
@@ -109,9 +109,9 @@ def set_limit(context: click.Context, limit: str, reason: str, root: Path, as_js
     if root == Path() and context.parent is not None:
         root = context.parent.params["root"]  # lvjobs budget --study DIR set LIMIT
     status = Study.open(root).set_budget(limit, reason)
-    shown = status.summary["budget"]
+    shown = status.stored["budget"]
     if as_json:
-        print_json({"schema": status.summary["schema"], **shown})
+        print_json({"schema": status.stored["schema"], **shown})
         return
     tell(status)
     free = shown["free"]

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 def subject_options(function: F) -> F:
     """Add --zero-shot and --adapter to a command."""
     function = click.option(
-        "--adapter", type=click.Path(path_type=Path), help="An adapter's directory, in PEFT's format."
+        "--adapter",
+        type=click.Path(path_type=Path),
+        help="An adapter's directory, in PEFT's format, or a checkpoint of a training.",
     )(function)
     return click.option(
         "--zero-shot", type=click.Choice(["raw", "instruct"]), help="The base model as it is, with this prompt."

@@ -47,7 +47,7 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
     from lvjobs.report.terminal.status_lines import print_status
 
     print_problems(found)
-    age, whole = found.summary.get("age_seconds"), whole or not sys.stdout.isatty()
+    age, whole = found.stored.get("age_seconds"), whole or not sys.stdout.isatty()
     print_status(found.parsed, whole=whole, begin=study.begin, where=study.where, age=age)
 
 
@@ -64,7 +64,7 @@ def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:
     with Live(console=console, auto_refresh=False, screen=False, vertical_overflow="crop") as shown:
         while True:
             found = study.status(reconcile=reconcile)
-            lines, age = None if whole else console.height, found.summary.get("age_seconds")
+            lines, age = None if whole else console.height, found.stored.get("age_seconds")
             parts = render_status(found.parsed, console, lines, study.begin, study.where, age)
             shown.update(Group(*parts), refresh=True)
             if found.is_at_rest() and not found.stale:

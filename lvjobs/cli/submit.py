@@ -97,7 +97,7 @@ def _print_outcome(study: StudyContext, submission: Submission, manner: SubmitOp
     if manner.as_json:
         print_json(
             {
-                "schema": status.summary["schema"],
+                "schema": status.stored["schema"],
                 "outcome": submission.outcome,
                 "job_id": submission.job_id,
                 "token": submission.token,

@@ -38,7 +38,7 @@ def resume(
     print_update(status, as_json=as_json)
     if as_json:
         return
-    held = [run["name"] for run in status.summary["runs"] if run["state"] == "held"]
+    held = [name for name, state in status.states.items() if state == "held"]
     if held:
         shown, command = remedies.STATUS(*study.where), remedies.RESUME_RUN(*study.where, run=held)
         click.echo(f"held, waiting for you: fix what {shown} shows, then: {command}")
@@ -68,7 +68,7 @@ def watch_until(
 
     def show(status: Status) -> None:
         tell(status)
-        _show_progress(status.summary, shown)
+        _show_progress(status.stored, shown)
 
     return wait_until_rest(study, names, every, (lambda _: None) if quiet else show)
 

@@ -1,15 +1,15 @@
 """The loop: one reconcile pass, under the study's lease."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
 
 from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Cluster, Job
 from lvjobs.cluster.templates import ProfileError
-from lvjobs.control.backends import cluster_for, driver_token, left_alone, profile_of, used_profile
+from lvjobs.control.backends import cluster_for, driver_token, left_alone, used_profile
 from lvjobs.control.budget.accounts import Account, Books, open_account
 from lvjobs.control.budget.archive import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
 from lvjobs.control.budget.charges import VANISHED, charges_of
@@ -28,13 +28,14 @@ from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.recovery.place import Arrival, StudyOrigin, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session, held_study
 from lvjobs.control.stages.advance import advance
-from lvjobs.control.submission.run_directories import put_back
+from lvjobs.control.submission.submission_files import put_back
 from lvjobs.control.summary import build_summary, read_unclosed
-from lvjobs.control.summary_file import read_closed, whole, write_closed, write_summary
+from lvjobs.control.summary_file import by_field, read_closed, whole, write_closed, write_summary
 from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.lease import machine
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.summary import PassSummary
 from lvjobs.study.config import StudyContext
 
 
@@ -52,7 +53,7 @@ class Loop(Session):
     owes_notice: bool = False
     arrival: Arrival = Arrival()
 
-    def make_pass(self) -> dict[str, Any]:
+    def make_pass(self) -> PassSummary:
         """Observe, classify, decide, act. Write the summary, for commands that make no pass, and return it."""
         now = self.clock()
         with self.ledger.transaction() as transaction:
@@ -60,7 +61,7 @@ class Loop(Session):
             watch, growing_from = _watched(transaction, now, self.study.config.policy.hung_seconds)
         clusters, unusable = self._clusters_for(known)
         self.absences.clear()
-        for profile in {profile_of(self.study.layout, run) for run in known.runs} - unusable.keys():
+        for profile in {used_profile(self.study.layout, *each) for each in _profiles(known)} - unusable.keys():
             self.absence(profile)
         driver, where = driver_token(self.study.root), self.study.where
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver, where)
@@ -87,7 +88,7 @@ class Loop(Session):
 
     def summarise(
         self, did: Sequence[str], problems: Sequence[str], waiting: Mapping[str, Job] | None = None
-    ) -> dict[str, Any]:
+    ) -> PassSummary:
         """Close the runs that are over, write the summary of the study as it is now, and return it.
 
         `did` are the lines on what the pass did. `waiting` are the jobs in the queue, by their run's id.
@@ -102,7 +103,8 @@ class Loop(Session):
             mark, closed = transaction.closed_mark(), read_closed(path)
             fresh = None if closed.mark == mark else transaction.closed_rows()
         if fresh is not None:
-            closed = write_closed(path, mark, fresh)
+            closed = by_field(mark, map(json.loads, fresh))
+            write_closed(path, closed)
         shown = replace(summary, runs=[row for row in summary.runs if row.id not in over]).to_dict()
         write_summary(path, shown, mark)
         return whole(shown, closed)
@@ -114,7 +116,7 @@ class Loop(Session):
         """
         clusters: dict[str, Cluster] = {}
         unusable: dict[str, ProfileError] = {}
-        for submitted in {(run.profile, run.profile_copy) for run in known.runs}:
+        for submitted in _profiles(known):
             profile = used_profile(self.study.layout, *submitted)
             try:
                 clusters[profile] = self.cluster(profile)
@@ -125,6 +127,11 @@ class Loop(Session):
         for backend in {submission.backend for submission in known.submissions.values()} - clusters.keys():
             clusters[backend] = self.cluster(BACKENDS[backend].watcher)
         return clusters, unusable
+
+
+def _profiles(known: Known) -> set[tuple[str, str]]:
+    """Return the profiles by which the runs were submitted, each with the hash of its copy."""
+    return {(run.profile, run.profile_copy) for run in known.runs}
 
 
 _ELSEWHERE = "Runs are shown as last known; nothing was submitted. Run lvjobs on a login node of the cluster"
@@ -170,11 +177,11 @@ def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
     """Return the books with what this pass observed. The ledger gets it only when the pass acts."""
     accounts: dict[str, Account] = dict(books.accounts)
     for case in cases:
-        attempts = {attempt.generation: attempt for attempt in case.view.attempts if attempt.generation is not None}
-        for action in case.actions:
-            if isinstance(action, SaveAttempt) and action.attempt.generation is not None:
-                attempts[action.attempt.generation] = action.attempt
-        charges = charges_of(case.run, list(attempts.values()))
+        saved = [action.attempt for action in case.actions if isinstance(action, SaveAttempt)]
+        if not saved:
+            continue
+        claimed = [attempt for attempt in (*case.view.attempts, *saved) if attempt.generation is not None]
+        charges = charges_of(case.run, list({attempt.generation: attempt for attempt in claimed}.values()))
         accounts[case.run.id] = open_account(case.run, charges, accounts[case.run.id].reserved)
     return replace(books, accounts=accounts)
 

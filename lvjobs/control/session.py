@@ -15,6 +15,7 @@ from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.lease import Lease, acquire
 from lvjobs.ledger.records import RunRecord
+from lvjobs.ledger.schema import epoch_of
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 
@@ -88,7 +89,7 @@ def held_study(study: StudyContext, *, wait: float) -> Iterator[Lease]:
             study.layout.internal.mkdir(exist_ok=True)
             for directory in (study.layout.internal, study.layout.checkpoints, study.layout.logs):
                 close_to_others(directory)
-            lease = acquire(study.layout.lease, wait=wait)
+            lease = acquire(study.layout.lease, wait=wait, above=epoch_of(study.layout.database))
         except OSError as error:
             raise UsageError(
                 f"{study.root} cannot be written ({error.strerror}); nothing was done: make room there, or choose "

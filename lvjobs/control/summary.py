@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from lvjobs.cluster.protocol import Job
@@ -17,7 +17,6 @@ from lvjobs.control.submission.avoided_nodes import avoided_rows
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.curves import LOSSES
 from lvjobs.records.sketch import Sketch
 from lvjobs.records.summary import RunStatus, StageStatus, Summary
 from lvjobs.study.config import StudyContext
@@ -26,6 +25,7 @@ from lvjobs.study.run import find_name
 from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.registry import task_of
 
+_LOSS_FIELDS = [field.name for field in fields(RunStatus) if field.name.removesuffix("_numeric").endswith("loss")]
 _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
 
@@ -66,8 +66,7 @@ def build_summary(
     their run's id. `now` is in seconds since the epoch.
     """
     runs, attempts = unclosed.runs, unclosed.attempts
-    own = (tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, unclosed.gpus) for run in runs)
-    tally = total([closed_tally(transaction), *own])
+    tally = total([closed_tally(transaction), tally_of(runs, books, attempts, now, unclosed.gpus)])
     stopwatch = Stopwatch(tally.samples)
     jobs = {member.run_id: member for member in transaction.members() if member.state is MemberState.LIVE}
     submissions = {submission.token: submission for submission in transaction.submissions()}
@@ -77,10 +76,9 @@ def build_summary(
     for run in runs:
         member = jobs.get(run.id)
         job_id = submissions[member.token].job_of(member.member) if member else None
-        row = run_row(run, attempts.get(run.id, ()), books, job_id)
-        left = _seconds_left(run, attempts.get(run.id, ()), stopwatch)
-        queued = _queue_row(run, waiting.get(run.id))
-        rows.append(replace(row, seconds_left=left, after=uncompleted.get(run.after), **queued))
+        own = attempts.get(run.id, ())
+        more = _queue_row(run, waiting.get(run.id)) | {"seconds_left": _seconds_left(run, own, stopwatch)}
+        rows.append(run_row(run, own, books, job_id, **more, after=uncompleted.get(run.after)))
     efficiency = Efficiency(_in_order(tally), advise(tally.groups))
     return Summary(
         study=str(study.root),
@@ -90,7 +88,7 @@ def build_summary(
         runs=rows,
         stages=stage_rows(transaction),
         avoided_nodes=avoided_rows(transaction, study.config.policy, now),
-        budget={**statement(books), "efficiency": efficiency.to_dict()},
+        budget={**statement(books, tally.accounts), "efficiency": efficiency.to_dict()},
     )
 
 
@@ -124,8 +122,10 @@ def stage_rows(transaction: Transaction) -> list[StageStatus]:
     return rows
 
 
-def run_row(run: RunRecord, attempts: Sequence[AttemptRecord], books: Books, job_id: str | None) -> RunStatus:
-    """Return a run's row, without the fields that come from the queue and from other runs."""
+def run_row(
+    run: RunRecord, attempts: Sequence[AttemptRecord], books: Books, job_id: str | None, **more: Any
+) -> RunStatus:
+    """Return a run's row. `more` are the fields that come from the queue and from other runs."""
     last = attempts[-1] if attempts else None
     started = [attempt for attempt in attempts if attempt.has_started]
     validated = [attempt for attempt in started if attempt.validation_step is not None]
@@ -136,11 +136,8 @@ def run_row(run: RunRecord, attempts: Sequence[AttemptRecord], books: Books, job
         "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
     }
     own = task_of(run.config).loss_name(run.params)
-    by_name: dict[str, Any] = {
-        f"{key}{name.removeprefix('loss')}": value if name == own else None
-        for name in LOSSES
-        for key, value in losses.items()
-    }
+    by_name: dict[str, Any] = dict.fromkeys(_LOSS_FIELDS)
+    by_name |= {f"{key}{own.removeprefix('loss')}": value for key, value in losses.items()}
     return RunStatus(
         id=run.id,
         ordinal=run.ordinal,
@@ -165,6 +162,7 @@ def run_row(run: RunRecord, attempts: Sequence[AttemptRecord], books: Books, job
         error=last.error if last else "",
         not_before=run.not_before if run.state in _WAITING and run.not_before else None,
         curve=[float(f"{value:.4g}") for value in _curve(started).values],
+        **more,
     )
 
 

@@ -61,8 +61,9 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
 
 def _check_avoided(asked: Asked) -> Iterator[Diagnosis]:
     """Yield the nodes that the study avoids, by the last pass's summary."""
-    summary = read_summary(asked.study.layout.summary) or {}
-    nodes = [node for node in summary.get("avoided_nodes", ()) if node["until"] > time.time()]
+    summary = read_summary(asked.study.layout.summary)
+    known = summary.get("avoided_nodes", ()) if summary else ()
+    nodes = [node for node in known if node["until"] > time.time()]
     if nodes:
         words = [f"{node['node']} until {_clock(node['until'])} ({node['reason']})" for node in nodes]
         yield note(

@@ -15,5 +15,6 @@ ones and `cache` for its keys and values. `likelihood` computes how likely a tru
 finished evaluation back.
 
 For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
-evaluations as runs, and `instruction_tokens` counts an instruction's tokens in a process of its own.
+evaluations as runs, and `adapters` copies an adapter out of a checkpoint. `instruction_tokens` counts an instruction's
+tokens in a process of its own.
 """

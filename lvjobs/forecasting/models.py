@@ -197,6 +197,8 @@ def _adapted(model: Any, lora: Any) -> Any:
 
 def save_adapter(model: Any, directory: Path) -> None:
     """Write the adapter in PEFT's own format."""
+    # PEFT would write a template of a model card each time: ten milliseconds, and a file that says nothing.
+    model.create_or_update_model_card = lambda _: None
     # Not "auto": that would request the base model's vocabulary from the hub.
     model.save_pretrained(directory, save_embedding_layers=False)
 

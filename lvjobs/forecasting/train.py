@@ -194,12 +194,9 @@ class Trainer:
         def adapter(directory: Path) -> None:
             save_adapter(self.model, directory)
 
-        def split(directory: Path) -> None:
-            (directory / SPLIT).write_text(json.dumps(self.split.to_dict()) + "\n", encoding="utf-8")
-
         return {
             "adapter": adapter,
-            "split": split,
+            "split": self.split.to_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "data": self.order.state(),
@@ -212,14 +209,24 @@ class Trainer:
         Raises:
             LvjobsError: its systems were divided in another way, so that validation systems may have been trained on.
         """
-        stored = resumed.directory("split") / SPLIT  # checkpoints of earlier releases have none
-        if stored.is_file() and Split.from_dict(json.loads(stored.read_text(encoding="utf-8"))) != self.split:
-            raise LvjobsError(f"{stored} names other systems than this release would: submit a new run")
+        stored = _split_of(resumed)
+        if stored and Split.from_dict(stored) != self.split:
+            raise LvjobsError(
+                f"the checkpoint of step {resumed.step} names other systems than this release would: submit a new run"
+            )
         load_adapter(self.model, resumed.directory("adapter"))
         self.optimizer.load_state_dict(resumed.state["optimizer"])
         self.scheduler.load_state_dict(resumed.state["scheduler"])
         self.order.restore(resumed.state["data"])
         self.patience.restore(resumed.state["patience"])
+
+
+def _split_of(resumed: Resumed) -> Any:
+    """Return the split that a checkpoint was trained with; older releases wrote a file, and the oldest nothing."""
+    if "split" in resumed.state:
+        return resumed.state["split"]
+    file = resumed.directory("split") / SPLIT
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def checkpoint_layers(model: Any) -> None:

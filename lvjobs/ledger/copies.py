@@ -21,7 +21,6 @@ class Soundness:
     """The state of the file. `problems` are SQLite's words, empty where it is sound; `revision` is its schema."""
 
     revision: str | None
-    epoch: int | None
     problems: tuple[str, ...] = ()
 
     @property
@@ -44,10 +43,9 @@ def examine(path: Path, *, frozen: bool = False) -> Soundness:
                 for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchmany(20)
             ]
             revision = _one(connection, "SELECT version_num FROM alembic_version")
-            epoch = _one(connection, "SELECT value FROM settings WHERE key = 'epoch'")
-            return Soundness(revision, None if epoch is None else int(epoch), tuple(problems))
+            return Soundness(revision, tuple(problems))
     except (sqlite3.DatabaseError, ValueError) as error:
-        return Soundness(None, None, (str(error),))
+        return Soundness(None, (str(error),))
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:

@@ -16,11 +16,10 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from lvjobs import remedies
 from lvjobs.files import fsync_directory
 from lvjobs.ledger import tables
-from lvjobs.ledger.lease import LeaseLost, claim_path, newest_claim
+from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.log import Change, LedgerLog
 from lvjobs.ledger.schema import HEAD, LedgerError, migrate, new_engine, revision_of
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.layout import StudyLayout
 
 COMMITS = "commits"
 """The setting that counts the commits which changed more than the epoch."""
@@ -32,7 +31,7 @@ _Result = TypeVar("_Result")
 
 
 class Ledger:
-    """An open runs.db, under a lease whose number is `epoch`. The first transaction records the epoch.
+    """An open runs.db, under a lease whose number is `epoch`. The first change records the epoch.
 
     `log` gets each commit. `where`: see `lvjobs.study.config.StudyContext.where`.
     """
@@ -43,22 +42,26 @@ class Ledger:
         self._log = log
         self._where = where
         self._known: dict[str, Any] = {}
+        self._version: Any = None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Open one atomic transaction.
 
         Raises:
-            LeaseLost: a later holder of the lease has opened the ledger; nothing is written.
+            LeaseLost: another process changed the ledger since this one opened it; nothing is written.
             LedgerError: runs.db cannot be written; nothing is changed. Or the log cannot be written; runs.db has the
                 changes.
         """
         try:
             with self._engine.begin() as connection:
                 self._check_epoch(connection)
-                changes = _record_changes(connection)
+                before, changes = _changes_in(connection), _record_changes(connection)
                 transaction = Transaction(connection, self._known)
                 yield transaction
+                if _changes_in(connection) != before:
+                    epoch = update(tables.settings).where(_is_epoch()).values(value=str(self._epoch))
+                    connection.execute(epoch, execution_options={"logged": False})
                 commit = int(transaction.setting(COMMITS) or 0)
                 if changes:
                     commit += 1
@@ -108,33 +111,23 @@ class Ledger:
             return function(transaction, *args, **kwargs)
 
     def _check_epoch(self, connection: Connection) -> None:
-        epoch = int(connection.execute(select(tables.settings.c.value).where(_is_epoch())).scalar_one())
-        if epoch > self._epoch:
-            self._check_claims(epoch)
-            raise LeaseLost(
-                "another lvjobs process took over this study while this one slept; nothing was written: type the "
-                f"command again, and if that does not help: {remedies.LEDGER_CHECK(*self._where)}"
-            )
-        if epoch < self._epoch:  # not in the log, because nothing has recorded the changes of this transaction yet
-            connection.execute(update(tables.settings).where(_is_epoch()).values(value=str(self._epoch)))
+        """Refuse to write after a later holder of the lease, or after an earlier one that woke up.
 
-    def _check_claims(self, epoch: int) -> None:
-        """Refuse to write where no process can have claimed the ledger's epoch.
-
-        Typing the command again would not help then.
-
-        Raises:
-            LeaseLost: the newest claim of the lease is older than the epoch.
+        The epoch is recorded with the first change. Until then, a change by another process shows in `data_version`.
         """
-        directory = StudyLayout(Path(str(self._engine.url.database)).parent).lease
-        newest = newest_claim(directory)
-        if newest < epoch:
-            claim = claim_path(directory, epoch)
-            raise LeaseLost(
-                f".lvjobs/lease is gone, or runs.db is from a later time (it was written under lease {epoch}, and the "
-                f"newest in .lvjobs/lease is {newest}); nothing was written: if no other lvjobs runs on this study, "
-                f"type: {remedies.TOUCH(path=claim)}"
+        epoch = int(connection.execute(select(tables.settings.c.value).where(_is_epoch())).scalar_one())
+        version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+        if epoch > self._epoch or (epoch < self._epoch and self._version not in (None, version)):
+            who = (
+                "another lvjobs process took over this study while this one slept"
+                if epoch > self._epoch
+                else "an lvjobs process that slept wrote to this study meanwhile"
             )
+            raise LeaseLost(
+                f"{who}; nothing was written: type the command again, and if that does not help: "
+                f"{remedies.LEDGER_CHECK(*self._where)}"
+            )
+        self._version = version
 
     def close(self) -> None:
         """Close the file, and make its log durable."""
@@ -146,6 +139,12 @@ class Ledger:
 
 def _is_epoch() -> Any:
     return tables.settings.c.key == "epoch"
+
+
+def _changes_in(connection: Connection) -> int:
+    """Return how many rows this connection has changed since it was opened."""
+    changes: int = connection.connection.dbapi_connection.total_changes  # type: ignore[union-attr]
+    return changes
 
 
 def _record_changes(connection: Connection) -> list[Change]:
@@ -198,7 +197,7 @@ def open_ledger(path: Path, epoch: int, log: Path | None = None, where: Sequence
             revision = revision_of(engine)
         if revision != HEAD:
             if revision is not None and revision < HEAD:  # a former holder may sleep, with this file open
-                Ledger(engine, epoch, None, where).call(Transaction.setting, COMMITS)
+                Ledger(engine, epoch, None, where).call(Transaction.set_setting, "epoch", str(epoch))
             engine.dispose()
             migrate(path.resolve(), revision)
         most = 4 * path.stat().st_size + (1 << 20)

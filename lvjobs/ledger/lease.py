@@ -28,8 +28,6 @@ _BEATS_PER_TERM = 5
 _POLL_SECONDS = 0.05
 _KEEP = 3
 _TICKS = ":ticks:"
-_AHEAD = 10_000
-"""The claims that a copied lease skips: runs.db may have been copied later, and then has a later epoch."""
 
 
 class LeaseTaken(LvjobsError):
@@ -132,7 +130,7 @@ class Lease:
         self._leaving.set()
         self._thread.join()
         try:
-            write_atomic(self._path, json.dumps(asdict(replace(self._holder, released=True))))
+            self._write(replace(self._holder, released=True))
         except OSError:  # a full disk. An empty claim is also held by nobody, and needs no space
             with suppress(OSError):  # one that is gone or read-only: the next finds this process ended, or waits a term
                 os.truncate(self._path, 0)
@@ -147,13 +145,17 @@ class Lease:
         while not self._leaving.wait(self._term / _BEATS_PER_TERM) and self.is_current:
             beat += 1
             with suppress(OSError):  # a full disk: the next heartbeat may find space
-                write_atomic(self._path, json.dumps(asdict(replace(self._holder, beat=beat))))
+                self._write(replace(self._holder, beat=beat))
+
+    def _write(self, holder: Holder) -> None:
+        write_atomic(self._path, json.dumps(asdict(holder)), durable=False)
 
 
 def acquire(
     directory: Path,
     *,
     wait: float,
+    above: int = 0,
     term: float = TERM_SECONDS,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -163,6 +165,8 @@ def acquire(
     Args:
         directory: The lease's directory; it is created if missing.
         wait: Seconds; 0 tries once.
+        above: The ledger's epoch. The lease's number is greater, even if claims were lost: with a machine that lost its
+            power, since they are not synced; or deleted by hand; or left behind by a copy of runs.db.
         term: Seconds without a change after which a claim counts as abandoned.
         clock: A monotonic clock, in seconds.
         sleep: A function that sleeps for so many seconds.
@@ -183,15 +187,15 @@ def acquire(
             seen, since = text, clock()
         current = _parse(text)
         free = number == 0 or current is None or current.released or current.is_known_dead()
-        if current is not None and current.was_copied(directory):
-            free, number = True, number + _AHEAD
+        free = free or (current is not None and current.was_copied(directory))
+        own = max(number, above) + 1
         if (free or clock() - since >= term) and create_exclusive(
-            claim_path(directory, number + 1), json.dumps(asdict(holder))
+            claim_path(directory, own), json.dumps(asdict(holder)), durable=False
         ):
             for path in directory.iterdir():  # the last claims stay: they help to find out what happened
-                if path.name.isdigit() and int(path.name) <= number + 1 - _KEEP:
+                if path.name.isdigit() and int(path.name) <= own - _KEEP:
                     path.unlink(missing_ok=True)
-            return Lease(directory, number + 1, holder, term)
+            return Lease(directory, own, holder, term)
         if clock() >= deadline:
             who = f"process {current.pid} on {current.host}" if current else "another process"
             raise LeaseTaken(f"{who} is making a pass over this study; try again in a moment")

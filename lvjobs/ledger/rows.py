@@ -105,15 +105,15 @@ class Rows:
         The query's own order holds only within each part of `values`, not over all parts.
         """
         if column is None or values is None:
-            yield from self._connection.execute(query)
+            yield from self._connection.execute(query).all()  # in one go: row by row takes twice as long
             return
         wanted = sorted(set(values))
         if len(wanted) > MOST_NAMED:
             known = frozenset(wanted)
-            yield from (row for row in self._connection.execute(query) if getattr(row, column.name) in known)
+            yield from (row for row in self._connection.execute(query).all() if getattr(row, column.name) in known)
             return
         for begin in range(0, len(wanted), _VARIABLES):
-            yield from self._connection.execute(query.where(column.in_(wanted[begin : begin + _VARIABLES])))
+            yield from self._connection.execute(query.where(column.in_(wanted[begin : begin + _VARIABLES]))).all()
 
     def _insert(self, table: Table, records: Iterable[Any]) -> None:
         """Insert all records by one statement."""

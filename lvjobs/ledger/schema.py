@@ -1,6 +1,8 @@
 """The schema of runs.db: how the file is opened, created, and migrated from the schema of an older release."""
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 from lvjobs.errors import LvjobsError
 from lvjobs.files import aside_of, create_new, write_atomic
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest migration. It is compared without loading alembic, which only an old or new file needs."""
 
 _BUSY_SECONDS = 30.0
@@ -51,6 +53,19 @@ def revision_of(engine: Engine) -> str | None:
             return None
         revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
         return revision
+
+
+def epoch_of(path: Path) -> int:
+    """Return the epoch of the ledger at `path`; 0 where there is none, or it cannot be read now.
+
+    No lease is needed: an interrupted write is rolled back by whoever reads first.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            (epoch,) = connection.execute("SELECT value FROM settings WHERE key = 'epoch'").fetchone()
+            return int(epoch)
+    except (sqlite3.DatabaseError, TypeError, ValueError):
+        return 0
 
 
 def migrate(path: Path, revision: str | None) -> None:

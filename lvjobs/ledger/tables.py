@@ -6,6 +6,7 @@ The columns of a table that has a record (`lvjobs.ledger.records`) are the recor
 from collections.abc import Callable
 from dataclasses import Field, fields
 from enum import Enum
+from functools import lru_cache
 from types import NoneType
 from typing import Any, get_args
 
@@ -47,6 +48,10 @@ metadata = MetaData(
 )
 
 
+_RECENT = 1024
+"""The number of values that are kept after they were read."""
+
+
 class Stored(TypeDecorator[Any]):
     """A value that is stored as another type and read by a function. A member of an enum is stored by its value."""
 
@@ -66,9 +71,10 @@ class Stored(TypeDecorator[Any]):
         """Return what is stored."""
         return value.value if isinstance(value, Enum) else value
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
-        """Return what is read."""
-        return None if value is None else self.read(value)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Return the function that reads a value. It keeps recent results: many rows have the same value."""
+        parse = self.load_dialect_impl(dialect).result_processor(dialect, coltype) or (lambda value: value)
+        return lru_cache(_RECENT)(lambda value: None if value is None else self.read(parse(value)))
 
 
 _TYPES = {str: String, int: Integer, float: Float, bool: Boolean}
@@ -83,7 +89,7 @@ def _column(item: Field[Any]) -> Column[Any]:
         return Column(item.name, Text, nullable=False)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return Column(item.name, Stored(String, kind), nullable=NoneType in kinds)
-    return Column(item.name, _TYPES.get(kind, JSON), nullable=NoneType in kinds)
+    return Column(item.name, _TYPES.get(kind) or Stored(JSON, lambda value: value), nullable=NoneType in kinds)
 
 
 def _table(name: str, record: type, *items: SchemaItem, **options: Any) -> Table:

@@ -158,9 +158,11 @@ class Transaction(Rows):
     def members(self, *, unsettled: bool = True) -> list[Member]:
         """Return the members that are not settled, or all."""
         query = select(tables.members).order_by(tables.members.c.token, tables.members.c.member)
-        if unsettled:
-            query = query.where(tables.members.c.state != MemberState.SETTLED)
-        return self._records(Member, query)
+        if not unsettled:
+            return self._records(Member, query)
+        if "members" not in self._known:
+            self._known["members"] = self._records(Member, query.where(tables.members.c.state != MemberState.SETTLED))
+        return list(self._known["members"])
 
     def add_submission(self, submission: SubmissionRecord, run_ids: Sequence[str]) -> None:
         """Insert a submission with a live member for each of `run_ids`, in order."""
@@ -170,6 +172,7 @@ class Transaction(Rows):
     def add_members(self, members: Sequence[Member]) -> None:
         """Insert runs' places in submissions."""
         self._reopened(member.run_id for member in members)
+        self._known.pop("members", None)
         self._insert(tables.members, members)
 
     def delete_submission(self, token: str) -> None:
@@ -187,6 +190,7 @@ class Transaction(Rows):
     def update_member(self, token: str, run_id: str, **changes: Any) -> None:
         """Change columns of a member."""
         self._reopened([run_id])
+        self._known.pop("members", None)
         which = (tables.members.c.token == token) & (tables.members.c.run_id == run_id)
         self._connection.execute(update(tables.members).where(which).values(**changes))
 
@@ -291,11 +295,12 @@ class Transaction(Rows):
             self._connection.execute(insert(tables.cells), rows)
 
     def _forget_runs(self) -> None:
-        """Forget the cached runs, because rows of runs change."""
-        self._known.pop("runs", None)
-        self._known.pop("unclosed", None)
+        """Forget the cached rows, because rows of runs change."""
+        for name in ("runs", "unclosed", "members"):
+            self._known.pop(name, None)
 
     def _reopen_members(self, token: str) -> None:
+        self._known.pop("members", None)
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)
         self._reopened(self._connection.execute(query).scalars())
 

@@ -1,6 +1,7 @@
 """The journal: one JSON object a line, append-only, one file a generation. It is the record of what ran.
 
-Kinds of line (each has `kind` and `time`, seconds since the epoch on the worker's clock):
+The first line is the claim of the attempt (`lvjobs.records.run_files.Claim`), with which the file was created. Kinds of
+the other lines (each has `kind` and `time`, seconds since the epoch on the worker's clock):
 
     start       generation, token, job_id, restart_count, host, node (Slurm's name of it), pid, versions (of packages;
                 under `device` the device that computes), python_path (PYTHONPATH beyond the submitted code),
@@ -33,6 +34,9 @@ from typing import Any
 
 from lvjobs.foreign import clean
 
+CLAIM = "claim"
+"""The kind of the first line: the attempt that owns the generation (`lvjobs.records.run_files.Claim`)."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -59,9 +63,11 @@ def parse_line(line: str) -> Entry | None:
 def parse_entries(data: bytes) -> tuple[list[Entry], int]:
     """Return the entries of `data`, and how many bytes they took, up to and including the last newline.
 
-    The next read can continue there. A line in the middle that is no entry (an incomplete write continued by a later
-    one) is skipped.
+    The next read can continue there. The claim is no entry: while a journal has nothing else, it has not begun, and 0
+    bytes are taken. A line in the middle that is no entry (an incomplete write continued by a later one) is skipped.
     """
     end = data.rfind(b"\n") + 1
-    lines = data[:end].decode("utf-8", errors="replace").splitlines()
-    return [entry for line in lines if (entry := parse_line(line)) is not None], end
+    lines = map(parse_line, data[:end].decode("utf-8", errors="replace").splitlines())
+    known = [line for line in lines if line is not None]
+    entries = [line for line in known if line.kind != CLAIM]
+    return entries, 0 if known and not entries else end

@@ -4,10 +4,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from lvjobs.files import json_text
 from lvjobs.foreign import clean
+from lvjobs.records.journal import CLAIM, Entry
 
 Record = TypeVar("Record", bound="JsonRecord")
 
@@ -31,7 +33,7 @@ class JsonRecord:
 
 @dataclass(frozen=True)
 class Claim(JsonRecord):
-    """The attempt that owns a generation: the content of `generations/NNNNNN`, written once.
+    """The attempt that owns a generation: the first line of its journal, written once.
 
     `job_id` is Slurm's (`123` or `123_4`). `restart_count` is 0 in a job's first execution. `time` is in seconds since
     the epoch.
@@ -45,9 +47,46 @@ class Claim(JsonRecord):
     pid: int
     time: float
 
+    def to_line(self) -> str:
+        """Return the claim as the first line of its generation's journal."""
+        return Entry(CLAIM, self.time, {key: value for key, value in asdict(self).items() if key != "time"}).to_line()
+
+    @classmethod
+    def read(cls, path: Path) -> "Claim":
+        """Read the claim with which a generation's file begins: its journal, or an older release's file of its own.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it begins with no claim.
+        """
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            beginning = stream.read(_LONGEST_CLAIM)
+        try:
+            value, _ = json.JSONDecoder().raw_decode(beginning)
+            return cls(**{key: item for key, item in clean(value).items() if key != "kind"})
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"{path} begins with no claim: {error}") from None
+
+
+_LONGEST_CLAIM = 4096
+"""More characters than a claim has."""
+
+_GENERATION = re.compile(r"(\d{6,})(\.jsonl)?\Z")
+
+
+def parse_generation(name: str) -> int | None:
+    """Return the generation that a file beside the claims belongs to, or None for any other entry."""
+    match = _GENERATION.match(name)
+    return int(match[1]) if match else None
+
 
 MANIFEST = "manifest.json"
-_NAME = re.compile(r"(\d{6})-(\d{8})\Z")
+"""The manifest of a checkpoint that is a directory: of an older release, or of another program."""
+
+CHECKPOINT_SUFFIX = ".safetensors"
+"""The end of the name of a checkpoint that is one file."""
+
+_NAME = re.compile(rf"(\d{{6}})-(\d{{8}})({re.escape(CHECKPOINT_SUFFIX)})?\Z")
 
 
 @dataclass(frozen=True, order=True)
@@ -62,17 +101,22 @@ class CheckpointName:
 
 
 def parse_checkpoint_name(text: str) -> CheckpointName | None:
-    """Return the name of a published checkpoint directory, or None for any other entry beside them."""
+    """Return the name of a published checkpoint, file or directory, or None for any other entry beside them."""
     match = _NAME.match(text)
     return CheckpointName(int(match[1]), int(match[2])) if match else None
 
 
 @dataclass(frozen=True)
 class Manifest(JsonRecord):
-    """The content of a checkpoint: relative file path -> SHA-256 (hex), and the metrics known at its step.
+    """The manifest of a checkpoint: its content by SHA-256 (hex), and the metrics known at its step.
 
-    A checkpoint is complete or absent: its manifest lists every file. `time` is in seconds since the epoch. `final`:
-    the run ended with it, although its configuration has more steps. `processes` is how many trained it together.
+    A checkpoint is complete or absent: `files` lists the files in it by their relative paths, those that Savers wrote
+    and, in a directory, all others. `time` is in seconds since the epoch. `final`: the run ended with it, although its
+    configuration has more steps. `processes` is how many trained it together.
+
+    A chain ties each checkpoint to what came before. `parent` is the hash of the checkpoint that its attempt resumed
+    from or wrote before; it is empty for the first. `journal_bytes` and `journal_sha256` are of the beginning of its
+    generation's journal. Older releases (`format` 1) wrote no chain.
     """
 
     generation: int
@@ -82,13 +126,23 @@ class Manifest(JsonRecord):
     time: float = 0.0
     final: bool = False
     processes: int = 1
+    format: int = 1
+    parent: str = ""
+    journal_bytes: int = 0
+    journal_sha256: str = ""
+
+    @property
+    def saved(self) -> dict[str, str]:
+        """Return the files that Savers wrote, with their SHA-256."""
+        return {file: digest for file, digest in self.files.items() if "/" in file}
 
 
 @dataclass(frozen=True)
 class Done(JsonRecord):
     """A finished run: the generation and step it ended at, the checkpoint its weights came from, its last metrics.
 
-    The marker is written once, durably; a worker that finds it trains no more.
+    `files` has the SHA-256 of each file in `final/`; older releases wrote these to `final/manifest.json`. The marker is
+    written once, durably; a worker that finds it trains no more.
     """
 
     generation: int
@@ -96,6 +150,7 @@ class Done(JsonRecord):
     checkpoint: str
     time: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

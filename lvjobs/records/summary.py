@@ -1,8 +1,9 @@
 """The summary: what a reconcile pass writes for commands that make none, as `status --json` shows it (docs/json.md)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, TypeVar, overload
 
 _T = TypeVar("_T")
 
@@ -65,6 +66,87 @@ class RunStatus:
         return dict(vars(self))
 
 
+RUN_FIELDS = tuple(RunStatus.__dataclass_fields__)
+
+
+class RunTable(Sequence[RunStatus]):
+    """The rows of runs, by field. A field is read, and a `RunStatus` is built, only when it is used."""
+
+    def __init__(self, read: Callable[[str], Sequence[Any]]) -> None:
+        """Use `read`, which returns a field's values: one for each run, in one order for all fields."""
+        self._read = read
+        self._columns: dict[str, Sequence[Any]] = {}
+
+    @classmethod
+    def of(cls, runs: Sequence[RunStatus]) -> "RunTable":
+        """Return a table of these runs."""
+        return runs if isinstance(runs, RunTable) else cls.of_rows([*map(vars, runs)])
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Mapping[str, Any]]) -> "RunTable":
+        """Return a table of rows as JSON holds them; None for a key that a row does not have."""
+        return cls(lambda name: [row.get(name) for row in rows])
+
+    def column(self, name: str) -> Sequence[Any]:
+        """Return a field's values."""
+        if name not in self._columns:
+            self._columns[name] = self._read(name)
+        return self._columns[name]
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Return the state of each run, by its name."""
+        return dict(zip(self.column("name"), self.column("state"), strict=True))
+
+    def take(self, places: Sequence[int]) -> "RunTable":
+        """Return a table of the rows at these places, in this order."""
+        return RunTable(lambda name: [*map(self.column(name).__getitem__, places)])
+
+    def records(self, names: Sequence[str] = RUN_FIELDS) -> list[dict[str, Any]]:
+        """Return the rows as JSON holds them, with these fields."""
+        return [dict(zip(names, row, strict=True)) for row in zip(*map(self.column, names), strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.column("id"))
+
+    @overload
+    def __getitem__(self, place: int) -> RunStatus: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[RunStatus]: ...
+    def __getitem__(self, place: int | slice) -> RunStatus | list[RunStatus]:
+        if isinstance(place, slice):
+            return list(self.take(range(len(self))[place]))
+        return read_row(RunStatus, {name: self.column(name)[place] for name in RUN_FIELDS})
+
+    def __iter__(self) -> Iterator[RunStatus]:
+        return (read_row(RunStatus, row) for row in self.records())
+
+
+class PassSummary(Mapping[str, Any]):
+    """The summary of a pass as JSON holds it. `runs` are its runs, whose rows are built when they are used."""
+
+    def __init__(self, values: Mapping[str, Any], runs: RunTable) -> None:
+        """Use the values of all keys, and for the key `runs` the rows of `runs`."""
+        self._values = values
+        self.runs = runs
+
+    @cached_property
+    def _records(self) -> list[dict[str, Any]]:
+        return self.runs.records()
+
+    def __getitem__(self, key: str) -> Any:
+        return self._records if key == "runs" else self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __or__(self, more: Mapping[str, Any]) -> "PassSummary":
+        return PassSummary({**self._values, **more}, self.runs)
+
+
 @dataclass(frozen=True)
 class StageStatus:
     """A stage as of the last update: the number of its `runs`, of those `done` and `held`, and its `winner`'s name.
@@ -125,7 +207,7 @@ class Summary:
             found.get("time", 0.0),
             found["did"],
             found["problems"],
-            [read_row(RunStatus, row) for row in found["runs"]],
+            found.runs if isinstance(found, PassSummary) else RunTable.of_rows(found["runs"]),
             [read_row(StageStatus, row) for row in stages],
             [read_row(AvoidedRow, row) for row in found.get("avoided_nodes", ())],
             found.get("budget") or {},

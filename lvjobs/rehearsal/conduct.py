@@ -19,7 +19,7 @@ from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab import Lab, LabError
 from lvjobs.records.journal import parse_entries
-from lvjobs.records.run_files import Claim
+from lvjobs.records.run_files import Claim, parse_generation
 from lvjobs.rehearsal.verdict import Difference, differences
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.layout import RunLayout, StudyLayout
@@ -200,8 +200,8 @@ class FaultInjector:
         self._draw()
 
     def _newest(self) -> Claim | None:
-        paths = sorted(path for path in self._files.generations.glob("*") if path.name.isdecimal())
-        return Claim.from_json(paths[-1].read_text(encoding="utf-8")) if paths else None
+        paths = sorted(path for path in self._files.generations.glob("*") if parse_generation(path.name))
+        return Claim.read(paths[-1]) if paths else None
 
 
 def _train(root: Path, profile: str, config: RunConfig, between: Callable[[], None]) -> Mapping[str, Any]:

@@ -150,12 +150,6 @@ CHMOD_OWNER = Remedy(
     "Gives you permission.",
     ("cannot be written (mode",),
 )
-TOUCH = Remedy(
-    "touch {path}",
-    ".lvjobs/lease was deleted, or runs.db was put back from a later time; and no other lvjobs runs.",
-    "Restores the count of leases, so that commands can write again.",
-    ("if no other lvjobs runs on this study",),
-)
 
 # -- the lab --------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The tables, figures and pages that show a study, made from plain values and from the files of its runs.
 
-Output: `terminal` has the text that commands print (a column of `lvjobs status` goes into `terminal/status_lines`, a
+Output: `terminal` has the text that commands print (a column of `lvjobs status` goes into `terminal/status_table`, a
 new value of a row into `lvjobs.records.summary`), `figures` draws, and `page` writes the report's HTML. `outputs`
 writes CSV, JSON lines and event files, and guards the directories that results go to. `table` is one table for all of
 these, and `numbers` formats every number.

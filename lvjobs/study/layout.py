@@ -1,36 +1,60 @@
-"""The paths of a study's and a run's files. Nothing here reads or writes.
+"""The paths of a study's and a run's files. Nothing here reads a file's content, or writes.
 
 study/
   study.toml  runs.db
   logs/<run>/<job>.out
-  checkpoints/<run>/           the run directory
+  checkpoints/<run>/           the run directory, made by the run's first worker
     run.json                   configuration, immutable
-    ledger.json                of an older release: a copy of what runs.db knew of it (lvjobs.ledger.backup_record)
-    generations/000001         the attempt that claimed the run, one file each (lvjobs.worker.generation)
-    journals/000001.jsonl      the journal of that generation, append-only
-    steps/000001-00000250/     a checkpoint: (generation, step), with manifest.json
-    revoked/<token>            submissions that may no longer train this run
-    allowance.json             how many steps it may execute in all (lvjobs.worker.generation)
+    000001.jsonl               generation 1: the claim of its attempt, then its journal, append-only
+    000001-00000250.safetensors  a checkpoint: (generation, step)
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   .lvjobs/
-    ledger.log                 a copy of what runs.db holds (lvjobs.ledger.log)
-    lease/  study.json  summary.json  closed.json  code/<hash>/  submissions/<token>/
+    ledger.log                 a copy of what runs.db holds, for `lvjobs ledger rebuild` (lvjobs.ledger.log)
+    submissions/<token>.jsonl  what the workers of one sbatch are to train (lvjobs.records.submission)
+    submissions/<token>/       its script
+    lease/  study.json  summary.json  closed_runs.json  code/<hash>/
     profiles/<hash>/           a profile that is a file of the user's, as it was submitted, under its own name
+
+In a run directory that an older release made, some of these have a directory of their own, for good: an attempt of that
+release may still run, and looks there for newer generations.
+
+    generations/000001         the claim
+    journals/000001.jsonl      the journal
+    steps/000001-00000250/     a checkpoint, with manifest.json
+    revoked/<token>            submissions without a file that may no longer train this run
+    allowance.json             how many steps such a submission may execute in all
+    ledger.json                what runs.db held of the run
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 
 class _Below:
-    """An attribute of a layout: a path below its root."""
+    """An attribute of a layout: a path below its root. It is made when it is first used."""
 
     def __init__(self, relative: str) -> None:
         self._relative = relative
 
+    def __set_name__(self, _kind: type, name: str) -> None:
+        self._name = name
+
     def __get__(self, layout: "RunLayout | StudyLayout", _kind: type) -> Path:
-        return layout.root / self._relative
+        path = layout.root / self._relative
+        vars(layout)[self._name] = path  # Python finds it there the next time
+        return path
+
+
+class _OwnIfOlder:
+    """An attribute of a run's layout: a directory of an older release's run directory, else the run directory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layout: "RunLayout", _kind: type) -> Path:
+        return layout.root / self._name if layout.is_older else layout.root
 
 
 @dataclass(frozen=True)
@@ -41,18 +65,30 @@ class RunLayout:
 
     config = _Below("run.json")
     memo = _Below("ledger.json")
-    generations = _Below("generations")
-    journals = _Below("journals")
-    steps = _Below("steps")
+    generations = _OwnIfOlder("generations")
+    journals = _OwnIfOlder("journals")
+    steps = _OwnIfOlder("steps")
     revoked = _Below("revoked")
     allowance = _Below("allowance.json")
     final = _Below("final")
     done = _Below("done.json")
 
+    @cached_property
+    def is_older(self) -> bool:
+        """Return whether an older release made the run directory: it made this directory for claims, too."""
+        return (self.root / "generations").is_dir()
+
+    @property
+    def study(self) -> "StudyLayout":
+        """Return the paths of the study that the run belongs to."""
+        return StudyLayout(self.root.parent.parent)
+
     def generation(self, number: int) -> Path:
-        return self.generations / f"{number:06d}"
+        """Return the path of a generation's claim."""
+        return self.generations / f"{number:06d}" if self.is_older else self.journal(number)
 
     def journal(self, generation: int) -> Path:
+        """Return the path of a generation's journal."""
         return self.journals / f"{generation:06d}.jsonl"
 
 
@@ -74,6 +110,9 @@ class StudyLayout:
     code = _Below(".lvjobs/code")
     submissions = _Below(".lvjobs/submissions")
     local_jobs = _Below(".lvjobs/local")
+
+    def submission(self, token: str) -> Path:
+        return self.submissions / f"{token}.jsonl"
 
     def profile_copy(self, digest: str, profile: str) -> Path:
         return self.internal / "profiles" / digest / Path(profile).name

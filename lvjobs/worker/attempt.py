@@ -12,13 +12,16 @@ from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
+from lvjobs.worker.chain import Chain
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, prune, write_checkpoint
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
-from lvjobs.worker.generation import AllowanceMeter, is_revoked, is_superseded
+from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
-from lvjobs.worker.state import load_trees
+from lvjobs.worker.stored import stored_at
+from lvjobs.worker.submission import Submission
+from lvjobs.worker.unpacking import unpack
 
 _CHECK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""
@@ -55,7 +58,7 @@ class Attempt:
     layout: RunLayout
     config: RunConfig
     generation: int
-    token: str
+    submission: Submission
     journal: JournalWriter
     found: Checkpoint | None
     invalid: list[InvalidCheckpoint] = field(default_factory=list)
@@ -70,7 +73,8 @@ class Attempt:
         self.reason: str | None = None
         self._signal_journaled = False
         self._signal_lock = threading.Lock()
-        self._meter = AllowanceMeter(self.layout, self.generation)
+        self._meter = AllowanceMeter(self.layout, self.generation, self.submission)
+        self._chain = Chain(self.journal.path, self.found.sha256 if self.found else "")
         self._resumed = False
         self._metrics: dict[str, float] = {}
         self._mark = self._checked = self._readable = time.monotonic()
@@ -98,10 +102,11 @@ class Attempt:
         if self.found is None:
             self._lap()
             return None
-        state = load_trees(self.found.path)
+        directory = unpack(self.layout, self.generation, self.found)
+        state = stored_at(self.found.path).load_trees()
         determinism.restore_rng(state.pop(RNG))
         self._lap()
-        return Resumed(self.found.name.step, state, self.found.path)
+        return Resumed(self.step, state, directory)
 
     def log(self, step: int, **metrics: SupportsFloat) -> None:
         """Journal one executed step."""
@@ -151,7 +156,9 @@ class Attempt:
             )
         started = time.monotonic()
         name = CheckpointName(self.generation, step)
-        path, size = write_checkpoint(self.layout, name, state, self._metrics, final=final, processes=self.team.size)
+        path, size = write_checkpoint(
+            self.layout, name, state, self._metrics, self._chain, final=final, processes=self.team.size
+        )
         if final and not size:
             raise ValueError(
                 f"run.checkpoint({step}, final=True): step {step} was checkpointed already, as one of many; say "
@@ -171,10 +178,6 @@ class Attempt:
             )
         self._lap()
         return path
-
-    def may_begin(self) -> bool:
-        """Return whether any allowance is left, or the run need not stop. This is called before anything is loaded."""
-        return not self._meter.is_used_up(0) or not self.must_stop()
 
     def should_stop(self) -> bool:
         """Return whether the run must stop, the same answer for all ranks of the process group."""
@@ -211,6 +214,8 @@ class Attempt:
                     raise
             else:
                 self._readable = now
+        if self.submission.is_revoked:
+            return REVOKED
         if self.logged < self.config.steps and self._meter.is_used_up(self.logged - self.step):
             return EXHAUSTED
         return None
@@ -223,11 +228,10 @@ class Attempt:
 
     def _check_directory(self) -> str | None:
         """Return why the run directory demands a stop, or None. Raises OSError if it is gone or does not answer."""
-        self.layout.root.stat()  # in a directory that is gone no revocation and no allowance would be found
+        self.layout.root.stat()
         if is_superseded(self.layout, self.generation):
             return "superseded"
-        if is_revoked(self.layout, self.token):
-            return REVOKED
+        self.submission.refresh()
         self._meter.refresh()
         return None
 

@@ -1,24 +1,21 @@
 """Checkpoints: written as a whole or not at all; the last ones and the best are kept.
 
-A checkpoint is written aside, every file fsynced and hashed, the manifest last. If no newer generation has claimed the
-run, it is then renamed to `<generation>-<step>`. A resume uses the newest checkpoint whose checksums hold. The newest
-is durable before any other is deleted.
+A checkpoint is one file (see lvjobs.worker.stored). It is written aside and fsynced. If no newer generation has claimed
+the run, it is then renamed to `<generation>-<step>.safetensors`. A resume uses the newest checkpoint whose checksums
+hold. The newest is durable before any other is deleted.
 
-    steps/000002-00000500/
-      manifest.json
-      adapter/...                       files of the Saver called `adapter`
-      _state.tree.json, .safetensors    the trees, and the RNG states (see lvjobs.worker.state)
-    steps/.000002-00000750.tmp.HOST.PID being written, or left over from a process that was killed
+    000002-00000500.safetensors       a checkpoint
+    .000002-00000750.tmp.HOST.PID/    one that is being written, or left over from a process that was killed
 """
 
 import errno
-import hashlib
 import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +23,16 @@ from typing import Any
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.records.curves import LOSSES
-from lvjobs.records.run_files import MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
+from lvjobs.records.run_files import CHECKPOINT_SUFFIX, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
+from lvjobs.worker.chain import Chain
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State
+from lvjobs.worker.stored import stored_at, write_file
 
 RNG = "_rng"
 
 _STATE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}\Z")
-_BLOCK = 1 << 20
 
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 """Errors about the file itself. Any other error means that the file system is not available."""
@@ -54,6 +52,8 @@ class Checkpoint:
     name: CheckpointName
     path: Path
     manifest: Manifest
+    sha256: str = ""
+    """The hash that the next checkpoint's manifest names as its parent."""
 
 
 @dataclass(frozen=True)
@@ -69,68 +69,33 @@ def temporary(layout: RunLayout, name: CheckpointName) -> Path:
     return layout.steps / f".{name}.tmp.{os.uname().nodename}.{os.getpid()}"
 
 
-def published(layout: RunLayout) -> list[CheckpointName]:
-    """Return the names of all checkpoints, valid or not, oldest first."""
+def published(layout: RunLayout) -> dict[CheckpointName, Path]:
+    """Return the names and paths of all checkpoints, valid or not, oldest first."""
     try:
-        names = [parse_checkpoint_name(path.name) for path in layout.steps.iterdir()]
+        named = {parse_checkpoint_name(path.name): path for path in layout.steps.iterdir()}
     except FileNotFoundError:
-        return []
-    return sorted(name for name in names if name is not None)
+        return {}
+    return {name: named[name] for name in sorted(name for name in named if name is not None)}
 
 
-def _files(directory: Path) -> Iterator[str]:
-    for root, directories, names in os.walk(directory):
-        for name in sorted(names + directories):
-            path = Path(root, name)
-            if path.is_symlink():
-                raise ValueError(f"{path}: a checkpoint holds no symbolic links; write a file")
-            if path.is_file():
-                yield path.relative_to(directory).as_posix()
-
-
-def sha256_of(path: Path, *, sync: bool = False) -> str:
-    """Return the file's SHA-256 in hex; with `sync`, make the file durable as well."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-        if sync:
-            os.fsync(stream.fileno())
-    return digest.hexdigest()
-
-
-def seal(
-    directory: Path, name: CheckpointName, metrics: Mapping[str, float], *, final: bool = False, processes: int = 1
-) -> None:
-    """Make everything in `directory` durable and write the manifest last."""
-    hashes = {file: sha256_of(directory / file, sync=True) for file in sorted(_files(directory))}
-    manifest = Manifest(name.generation, name.step, hashes, metrics, time.time(), final, processes)
-    for parent, _, _ in os.walk(directory):
-        files.fsync_directory(Path(parent))
-    files.write_atomic(directory / MANIFEST, manifest.to_json())
-
-
-def verify(directory: Path) -> Manifest:
-    """Return the manifest of `directory` if every file exists and has the hash that was written.
+def verify(path: Path) -> Checkpoint:
+    """Return the checkpoint at `path` if every byte is what was written.
 
     Raises:
-        ValueError: a file is missing, unexpected or changed; the message names it.
+        ValueError: something is missing, unexpected or changed; the message names it.
         OSError: the file system does not hand out a file now, so nothing is known.
     """
+    name = parse_checkpoint_name(path.name)
     try:
-        manifest = Manifest.from_json((directory / MANIFEST).read_text(encoding="utf-8"))
-        there = set(_files(directory)) - {MANIFEST}
-        if there != set(manifest.files):
-            odd = sorted(there ^ set(manifest.files))
-            raise ValueError(f"{odd[0]} is {'not in the manifest' if odd[0] in there else 'missing'}")
-        for file, digest in manifest.files.items():
-            if sha256_of(directory / file) != digest:
-                raise ValueError(f"{file} is not what was written (its SHA-256 differs)")
-    except (OSError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        manifest, digest = stored_at(path).verify()
+    except (OSError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
         if isinstance(error, OSError) and error.errno not in _NOT_THERE:
             raise
         raise ValueError(f"{type(error).__name__}: {error}") from None
-    return manifest
+    own = CheckpointName(manifest.generation, manifest.step)
+    if own != name:
+        raise ValueError(f"its manifest is of {own}")
+    return Checkpoint(own, path, manifest, digest)
 
 
 def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[InvalidCheckpoint]]:
@@ -141,19 +106,15 @@ def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[Invali
             it.
     """
     invalid: list[InvalidCheckpoint] = []
-    for name in reversed(published(layout)):
-        path = layout.steps / str(name)
+    for name, path in reversed(published(layout).items()):
         try:
-            manifest = _verify_patiently(path)
-            if (manifest.generation, manifest.step) != (name.generation, name.step):
-                raise ValueError(f"its manifest is of {CheckpointName(manifest.generation, manifest.step)}")  # noqa: TRY301
-            return Checkpoint(name, path, manifest), invalid
-        except ValueError as error:
+            return _verify_patiently(path, layout.root.name), invalid
+        except ValueError as error:  # noqa: PERF203 - a few
             invalid.append(InvalidCheckpoint(name, str(error)))
     return None, invalid
 
 
-def _verify_patiently(path: Path) -> Manifest:
+def _verify_patiently(path: Path, run: str) -> Checkpoint:
     for _ in range(_READS - 1):
         try:
             return verify(path)
@@ -164,30 +125,38 @@ def _verify_patiently(path: Path) -> Manifest:
     except OSError as error:
         raise LvjobsError(
             f"{path} cannot be read ({error.strerror}); it may be good, so the run does not go on without it: see that "
-            f"the disk is there, then: {remedies.RESUME_RUN(run=path.parent.parent.name)}"
+            f"the disk is there, then: {remedies.RESUME_RUN(run=run)}"
         ) from None
 
 
 def write_checkpoint(
-    layout: RunLayout, name: CheckpointName, state: State, metrics: Mapping[str, float], **marks: Any
+    layout: RunLayout,
+    name: CheckpointName,
+    state: State,
+    metrics: Mapping[str, float],
+    chain: Chain | None = None,
+    **marks: Any,
 ) -> tuple[Path, int]:
     """Publish `state` under `name`; return its path and its size in bytes (0 if it existed: then it is left alone).
 
-    `marks` are the manifest's `final` and `processes`.
+    `chain` ties it to what came before, and is continued by it. `marks` are the manifest's `final` and `processes`.
 
     Raises:
         Superseded: a newer generation has claimed the run; nothing was published.
         LvjobsError: it could not be written (a full disk, a quota); the earlier checkpoints are untouched.
     """
-    path, aside = layout.steps / str(name), temporary(layout, name)
+    path, aside = layout.steps / f"{name}{CHECKPOINT_SUFFIX}", temporary(layout, name)
     if path.exists():
         return path, 0
     check_fence(layout, name.generation)  # before the work, so that an orphan does not fill the disk
     try:
         files.make_directory(layout.steps)
-        size = _write_aside(aside, name, state, metrics, marks)
+        marks |= chain.marks() if chain else {}
+        manifest = Manifest(name.generation, name.step, {}, metrics, time.time(), **marks)
+        written, digest = _write_aside(aside, manifest, state)
+        size = written.stat().st_size
         check_fence(layout, name.generation)
-        aside.rename(path)
+        written.rename(path)
         files.fsync_directory(layout.steps)
     except _write_errors() as error:
         # The successor may have deleted the files that an orphan was writing.
@@ -199,23 +168,23 @@ def write_checkpoint(
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    if chain:
+        chain.parent = digest
     return path, size
 
 
 def _write_errors() -> tuple[type[Exception], ...]:
-    import safetensors  # only after an error: a task without tensors never loads it
+    import safetensors  # only after an error, for Savers that use it: a task without tensors never loads it
 
     return (OSError, safetensors.SafetensorError)
 
 
-def _write_aside(
-    aside: Path, name: CheckpointName, state: State, metrics: Mapping[str, float], marks: Mapping[str, Any]
-) -> int:
+def _write_aside(aside: Path, manifest: Manifest, state: State) -> tuple[Path, str]:
     from lvjobs.worker import determinism
-    from lvjobs.worker.state import save_trees
 
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    saved, path = aside / "saved", aside / "checkpoint"
+    saved.mkdir(parents=True)
     rng = determinism.capture_rng()
     trees = {key: value for key, value in state.items() if not callable(value)}
     for key, value in state.items():
@@ -225,12 +194,11 @@ def _write_aside(
                 "letter"
             )
         if callable(value):
-            _call_saver(key, value, aside / key)
-    save_trees(aside, {**trees, RNG: rng})
+            _call_saver(key, value, saved / key)
+    digest = write_file(path, manifest, {**trees, RNG: rng}, saved)
     # A Saver may draw random numbers. Without this, a run that checkpoints would differ from one that does not.
     determinism.restore_rng(rng)
-    seal(aside, name, metrics, **marks)
-    return sum((aside / file).stat().st_size for file in _files(aside))
+    return path, digest
 
 
 def _call_saver(key: str, saver: Callable[[Path], Any], directory: Path) -> None:
@@ -257,11 +225,10 @@ def decide_prune(
     return sorted(set(names) - keep)
 
 
-def _validation_loss(layout: RunLayout, name: CheckpointName) -> float | None:
+def _validation_loss(path: Path) -> float | None:
     try:
-        text = (layout.steps / str(name) / MANIFEST).read_text(encoding="utf-8")
-        metrics = Manifest.from_json(text).metrics
-    except (OSError, ValueError, AttributeError):
+        metrics = stored_at(path).read_manifest().metrics
+    except (OSError, ValueError, AttributeError, KeyError):
         return None
     return next((metrics[metric] for metric in VALIDATION_LOSSES if metric in metrics), None)
 
@@ -274,19 +241,23 @@ def prune(
     Raises:
         Superseded: a newer generation has claimed the run; nothing was deleted.
     """
-    names = [name for name in published(layout) if name.generation <= generation]
-    losses = {name: loss for name in names if (loss := _validation_loss(layout, name)) is not None}
-    surplus = decide_prune(names, losses, invalid, keep_last=keep_last, keep_best=keep_best)
+    paths = {name: path for name, path in published(layout).items() if name.generation <= generation}
+    losses = {name: loss for name, path in paths.items() if (loss := _validation_loss(path)) is not None}
+    surplus = decide_prune(paths, losses, invalid, keep_last=keep_last, keep_best=keep_best)
     if surplus:
         check_fence(layout, generation)
     for name in surplus:
-        aside = temporary(layout, name)
-        try:
-            # Moved first: a checkpoint that is half deleted would look damaged.
-            (layout.steps / str(name)).rename(aside)
-        except OSError:
-            continue  # gone already, or owned by another user: leftover files are no reason to end a run
-        shutil.rmtree(aside, ignore_errors=True)
+        # It may be gone already, or owned by another user: leftover files are no reason to end a run.
+        with suppress(OSError):
+            _delete(paths[name], temporary(layout, name))
+
+
+def _delete(path: Path, aside: Path) -> None:
+    if not path.is_dir():
+        path.unlink()
+        return
+    path.rename(aside)  # a directory that is half deleted would look damaged
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sweep_leftovers(layout: RunLayout, generation: int) -> None:

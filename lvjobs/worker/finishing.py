@@ -7,56 +7,48 @@ only repeats this.
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.records.run_files import Done
+from lvjobs.records.run_files import MANIFEST, Done
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.checkpoints import Checkpoint, seal, sha256_of, verify
+from lvjobs.worker.checkpoints import Checkpoint
 from lvjobs.worker.generation import check_fence
+from lvjobs.worker.stored import files_in
+from lvjobs.worker.tensor_file import sha256_of
+from lvjobs.worker.unpacking import copy_saved
 
 
-def _saved_files(checkpoint: Checkpoint) -> list[str]:
-    # Trees lie at the checkpoint's top level; directories hold the files of Savers.
-    return [file for file in checkpoint.manifest.files if "/" in file]
-
-
-def _is_published(final: Path, checkpoint: Checkpoint) -> bool:
+def _is_published(final: Path, saved: Mapping[str, str]) -> bool:
     try:
-        manifest = verify(final)
+        there = set(files_in(final)) - {MANIFEST}  # older releases wrote one
+        return there == set(saved) and all(sha256_of(final / file) == saved[file] for file in saved)
     except (ValueError, OSError):
         return False
-    return manifest.step == checkpoint.name.step and set(manifest.files) == set(_saved_files(checkpoint))
 
 
-def _stage(aside: Path, checkpoint: Checkpoint) -> None:
+def _stage(layout: RunLayout, aside: Path, checkpoint: Checkpoint) -> None:
     aside.mkdir()
-    for file in _saved_files(checkpoint):
-        copy = aside / file
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(checkpoint.path / file, copy)
-        if sha256_of(copy) != checkpoint.manifest.files[file]:
-            raise LvjobsError(
-                f"{checkpoint.path / file} changed after it was written. The run is not finished from it; the next "
-                f"attempt begins from an older checkpoint: {remedies.RESUME_RUN(run=aside.parent.name)}"
-            )
-    seal(aside, checkpoint.name, checkpoint.manifest.metrics)
+    copy_saved(layout, checkpoint, aside, sync=True)
+    for directory, _, _ in os.walk(aside):
+        files.fsync_directory(Path(directory))
 
 
 def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> None:
-    """Copy the Savers' files to `final/` (with a manifest that names the checkpoint), all at once.
+    """Copy the Savers' files to `final/`, all at once.
 
     Raises:
         Superseded: a newer generation has claimed the run; nothing was published.
         LvjobsError: the file system refused, or a file of the checkpoint changed after it was written.
     """
-    if _is_published(layout.final, checkpoint):
+    if _is_published(layout.final, checkpoint.manifest.saved):
         return
     owner = f"{generation:06d}.{os.uname().nodename}.{os.getpid()}"
     aside, old = layout.root / f".final.tmp.{owner}", layout.root / f".final.old.{owner}"
     try:
-        _stage(aside, checkpoint)
+        _stage(layout, aside, checkpoint)
         check_fence(layout, generation)
         if layout.final.exists():  # damaged, or of a configuration that had no Savers: a good one is never replaced
             layout.final.rename(old)
@@ -91,6 +83,7 @@ def finish(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> Done:
     _delete_leftovers(layout, generation)
     publish_final(layout, generation, checkpoint)
     check_fence(layout, generation)
-    done = Done(generation, checkpoint.name.step, str(checkpoint.name), time.time(), checkpoint.manifest.metrics)
+    name, manifest = checkpoint.name, checkpoint.manifest
+    done = Done(generation, name.step, str(name), time.time(), manifest.metrics, manifest.saved)
     files.create_exclusive(layout.done, done.to_json())
     return done

@@ -32,7 +32,7 @@ from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, SilentRun
 from lvjobs.worker.process_group import PeerLost, ProcessGroup, join
-from lvjobs.worker.state import load_trees
+from lvjobs.worker.stored import stored_at
 from lvjobs.worker.task import function_of
 
 _POLL_SECONDS = 0.2
@@ -62,13 +62,15 @@ class LostRank:
 class LaunchedRanks:
     """The followers of one attempt."""
 
-    def __init__(self, root: Path, size: int, checkpoint: Path | None, step: int) -> None:
-        """Start the followers; each waits for the others in `lvjobs.worker.process_group.join`, at `meeting`."""
+    def __init__(self, root: Path, size: int, checkpoint: Path | None, saved: Path | None, step: int) -> None:
+        """Start the followers; each waits for the others in `lvjobs.worker.process_group.join`, at `meeting`.
+
+        `saved` is the directory with the files that Savers wrote in the checkpoint.
+        """
         self._directory = Path(tempfile.mkdtemp(prefix="lvjobs-"))
         self.meeting = self._directory / "meeting"
-        assignments = [
-            Assignment(str(root), rank, size, str(self.meeting), str(checkpoint or ""), step) for rank in range(1, size)
-        ]
+        found = str(checkpoint or ""), str(saved or "")
+        assignments = [Assignment(str(root), rank, size, str(self.meeting), *found, step) for rank in range(1, size)]
         self._closing = threading.Event()
         self._followers: list[tuple[Assignment, subprocess.Popen[bytes]]] = []
         for assignment in assignments:
@@ -138,13 +140,17 @@ PEER_LOST = 76
 
 @dataclass(frozen=True)
 class Assignment:
-    """A follower's orders: the run, its rank, the group's size, the meeting file and the checkpoint to begin from."""
+    """A follower's orders: the run, its rank, the group's size, the meeting file and the checkpoint to begin from.
+
+    `saved` is the directory with the files that Savers wrote in that checkpoint.
+    """
 
     root: str
     rank: int
     size: int
     meeting: str
     checkpoint: str = ""
+    saved: str = ""
     step: int = 0
 
     def to_json(self) -> str:
@@ -168,15 +174,14 @@ class FollowingRun(SilentRun):
     def __init__(self, assignment: Assignment, config: RunConfig, team: ProcessGroup) -> None:
         super().__init__(config, Path(assignment.root), team, assignment.step)
         self._group = team
-        self._checkpoint = assignment.checkpoint
+        self._assignment = assignment
 
     def resume(self) -> Resumed | None:
         """Return the checkpoint that the first process begins from."""
         loading.end()
         found = None
-        if self._checkpoint:
-            path = Path(self._checkpoint)
-            found = Resumed(self.step, load_trees(path), path)
+        if checkpoint := self._assignment.checkpoint:
+            found = Resumed(self.step, stored_at(Path(checkpoint)).load_trees(), Path(self._assignment.saved))
         self._reseed(self.step)
         return found
 

@@ -11,30 +11,19 @@ run in between, so the worker itself has to stop when the run's allowance is use
 
 import os
 import time
-from pathlib import Path
 
-from lvjobs import files, remedies
-from lvjobs.errors import RunRefused, Superseded
+from lvjobs import files
+from lvjobs.errors import Superseded
 from lvjobs.records.journal import parse_entries
-from lvjobs.records.run_files import Allowance, Claim
+from lvjobs.records.run_files import Claim, parse_generation
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.environment import JobEnvironment
-
-
-def _number(path: Path) -> int:
-    return int(path.name) if path.name.isdecimal() else 0
+from lvjobs.worker.submission import Submission
 
 
 def newest_generation(layout: RunLayout) -> int:
-    """Return the greatest generation that was claimed, 0 if none.
-
-    This lists the directory instead of checking one name: opening a directory makes an NFS client refresh it, while the
-    absence of a single name may come from its cache.
-    """
-    try:
-        return max(map(_number, layout.generations.iterdir()), default=0)
-    except FileNotFoundError:
-        return 0
+    """Return the greatest generation that was claimed, 0 if none."""
+    return max((parse_generation(name) or 0 for name in files.names_in(layout.generations)), default=0)
 
 
 def claim_generation(layout: RunLayout, environment: JobEnvironment) -> Claim:
@@ -50,7 +39,8 @@ def claim_generation(layout: RunLayout, environment: JobEnvironment) -> Claim:
             pid=os.getpid(),
             time=time.time(),
         )
-        if files.create_exclusive(layout.generation(claim.generation), claim.to_json()):
+        text = claim.to_json() if layout.is_older else claim.to_line()
+        if files.create_exclusive(layout.generation(claim.generation), text):
             return claim
 
 
@@ -68,39 +58,24 @@ def check_fence(layout: RunLayout, generation: int) -> None:
         )
 
 
-def is_revoked(layout: RunLayout, token: str) -> bool:
-    """Return whether the submission that carries `token` may no longer train this run."""
-    return bool(token) and (layout.revoked / token).exists()
-
-
 class AllowanceMeter:
     """The rest of a run's allowance for one generation. It reads files of others and writes nothing."""
 
-    def __init__(self, layout: RunLayout, generation: int) -> None:
+    def __init__(self, layout: RunLayout, generation: int, submission: Submission) -> None:
         """Read the allowance for the first time. Raises the same errors as `refresh`."""
         self._layout = layout
         self._own = layout.journal(generation)
+        self._submission = submission
         self._offsets: dict[str, int] = {}
         self._others = 0
-        self._allowed: int | None = None
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the allowance, which may have been renewed, and the steps that other generations executed since.
+        """Read the steps that other generations executed since the last time.
 
         Raises:
             OSError: the file system does not answer now.
-            RunRefused: the allowance cannot be parsed. A run without one (its study set no budget) has no limit.
         """
-        try:
-            self._allowed = Allowance.from_json(self._layout.allowance.read_text(encoding="utf-8")).training
-        except FileNotFoundError:
-            self._allowed = None
-        except ValueError as error:
-            raise RunRefused(
-                f"{self._layout.allowance}: what this run may spend cannot be read ({error}); see that the disk is "
-                f"there, then: {remedies.RESUME_RUN(run=self._layout.root.name)}"
-            ) from None
         for path in self._layout.journals.glob("*.jsonl"):
             offset = self._offsets.get(path.name, 0)
             if path == self._own or path.stat().st_size <= offset:
@@ -113,4 +88,5 @@ class AllowanceMeter:
 
     def is_used_up(self, executed: int) -> bool:
         """Return whether the allowance is used up once this generation has executed `executed` steps."""
-        return self._allowed is not None and self._others + executed >= self._allowed
+        allowed = self._submission.allowance
+        return allowed is not None and self._others + executed >= allowed

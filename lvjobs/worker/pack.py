@@ -19,13 +19,14 @@ from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
 from lvjobs.records.failure import read_error
 from lvjobs.records.journal import parse_entries
-from lvjobs.records.run_files import Claim
+from lvjobs.records.run_files import Claim, parse_generation
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import signals
 from lvjobs.worker.early_exit import DEADLINE, Deadline, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY, PACK, PACKED, WANTS_REQUEUE, JobEnvironment
-from lvjobs.worker.generation import is_revoked, newest_generation
+from lvjobs.worker.generation import newest_generation
 from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.submission import Submission
 
 _POLL_SECONDS = 0.1
 _CHECK_SECONDS = 10.0
@@ -50,6 +51,7 @@ _FINAL_KINDS = frozenset({"error", "leave", "done"})
 @dataclass
 class _Child:
     layout: RunLayout
+    submission: Submission
     process: "subprocess.Popen[bytes]"
     place: int
     revoked: float | None = None
@@ -83,20 +85,21 @@ class PackRunner:
             self._pass_signal_on()
             while waiting and self._signal is None and len(self._children) < self.environment.side_by_side:
                 layout = waiting.pop(0)
-                if self._is_wanted(layout):
-                    self._start(layout)
+                submission = self._submission(layout)
+                if _is_wanted(layout, submission, self.environment.token):
+                    self._start(layout, submission)
             if not self._children:
                 break
             self._reap()
             time.sleep(_POLL_SECONDS)
-        waiting = [layout for layout in waiting if self._is_wanted(layout)]
+        token = self.environment.token
+        waiting = [layout for layout in waiting if _is_wanted(layout, self._submission(layout), token)]
         return self._close(is_unfinished=bool(waiting))
 
-    def _is_wanted(self, layout: RunLayout) -> bool:
-        token = self.environment.token
-        return not layout.done.exists() and not is_revoked(layout, token) and not _has_failed(layout, token)
+    def _submission(self, layout: RunLayout) -> Submission:
+        return Submission(layout, self.environment.token)
 
-    def _start(self, layout: RunLayout) -> None:
+    def _start(self, layout: RunLayout, submission: Submission) -> None:
         taken = {child.place for child in self._children}
         place = next(place for place in range(self.environment.side_by_side) if place not in taken)
         environ = {name: value for name, value in os.environ.items() if name != PACK} | {PACKED: "1"}
@@ -105,7 +108,7 @@ class PackRunner:
             environ["CUDA_VISIBLE_DEVICES"] = device
         with signals.shielded():  # until the worker listens, a signal waits and does not kill it
             process = subprocess.Popen([sys.executable, "-m", "lvjobs.worker", str(layout.root)], env=environ)
-        self._children.append(_Child(layout, process, place))
+        self._children.append(_Child(layout, submission, process, place))
 
     def _pass_signal_on(self) -> None:
         """Start no more runs once the job is asked to stop, or its time is up; pass the signal on to the workers."""
@@ -135,7 +138,8 @@ class PackRunner:
 
     def _end_revoked(self, child: _Child, now: float) -> None:
         if child.revoked is None:
-            child.revoked = now if is_revoked(child.layout, self.environment.token) else None
+            child.submission.refresh()
+            child.revoked = now if child.submission.is_revoked else None
         elif now - child.revoked > _STOP_SECONDS:
             child.process.kill()
 
@@ -153,10 +157,14 @@ class PackRunner:
         return ERROR if ERROR in self._codes else DONE
 
 
+def _is_wanted(layout: RunLayout, submission: Submission, token: str) -> bool:
+    return not layout.done.exists() and not submission.is_revoked and not _has_failed(layout, token)
+
+
 def _has_failed(layout: RunLayout, token: str) -> bool:
     """Return whether its code failed earlier in this job. It would fail again, and no pass ran that could hold it."""
     number = newest_generation(layout)
-    if not number or Claim.from_json(layout.generation(number).read_text(encoding="utf-8")).token != token:
+    if not number or Claim.read(layout.generation(number)).token != token:
         return False
     journal = layout.journal(number)
     entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
@@ -170,9 +178,9 @@ def _journal_killed(child: _Child, code: int) -> None:
     """
     _say(f"{child.layout.root.name}: its worker died ({code})")
     for path in child.layout.generations.iterdir() if child.layout.generations.is_dir() else ():
-        if not path.name.isdecimal():  # left over from a process that was killed while it claimed
+        if parse_generation(path.name) is None:  # such as what a process left that was killed while it claimed
             continue
-        claim = Claim.from_json(path.read_text(encoding="utf-8"))
+        claim = Claim.read(path)
         if (claim.pid, claim.host) != (child.process.pid, os.uname().nodename):
             continue
         journal = child.layout.journal(claim.generation)

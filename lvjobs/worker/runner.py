@@ -11,13 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from lvjobs import remedies
 from lvjobs.cluster import inside
-from lvjobs.errors import LvjobsError, RunRefused, Superseded
+from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.foreign import cleaned
 from lvjobs.records.failure import RecordedError, record_error
 from lvjobs.study.layout import RunLayout
-from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.study.words import LeaveCause
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
@@ -34,10 +32,12 @@ from lvjobs.worker.environment import (
 )
 from lvjobs.worker.finishing import finish
 from lvjobs.worker.follower import LaunchedRanks, LostRank, exit_code_of
-from lvjobs.worker.generation import claim_generation, is_revoked, is_superseded
+from lvjobs.worker.generation import claim_generation, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
+from lvjobs.worker.submission import Submission
 from lvjobs.worker.task import function_of
+from lvjobs.worker.unpacking import unpack
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
@@ -75,51 +75,18 @@ def main(arguments: list[str]) -> int:
         return ERROR
 
 
-def read_run(layout: RunLayout) -> RunConfig:
-    """Return the run's configuration, if this process may train it.
-
-    Raises:
-        RunRefused: the file is missing, invalid or edited, or the directory belongs to another user.
-    """
-    try:
-        owner = layout.root.stat().st_uid
-        text = layout.config.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunRefused(
-            f"{layout.config}: cannot be read ({error}); name a run directory, or see: {remedies.LEDGER_CHECK}"
-        ) from None
-    if owner != os.getuid():
-        raise RunRefused(
-            f"{layout.root} belongs to user {owner}, and this job runs as {os.getuid()}; it is not trained: declare a "
-            "run of your own, in a study of your own"
-        )
-    try:
-        run = RunFile.model_validate_json(text)
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise RunRefused(
-            f"{layout.config} is not a run's configuration ({reason}); runs.db has it, and writes it again: "
-            f"{remedies.RESUME_RUN(run=layout.root.name)}"
-        ) from None
-    if not run.is_as_declared:
-        raise RunRefused(
-            f"{layout.config}: the configuration was edited after it was declared (its fingerprint differs). "
-            f"A run is immutable; to have its own configuration written again, type: "
-            f"{remedies.RESUME_RUN(run=layout.root.name)}"
-        )
-    return run.config
-
-
 def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     """Execute one attempt of the run and return the exit code (or exit by os._exit)."""
     if layout.done.exists():
         _say(f"{layout.root.name} is done already; nothing to do")
         return DONE
-    if is_revoked(layout, environment.token):
+    submission = Submission(layout, environment.token)
+    if submission.is_revoked:
         _say(f"submission {environment.token} may no longer train {layout.root.name}; nothing to do")
         return DONE
-    config = read_run(layout)
+    config = submission.read_run()
     claim = claim_generation(layout, environment)
+    submission.refresh()  # after the claim, which is durable: see lvjobs.worker.submission
     journal = JournalWriter(layout.journal(claim.generation))
     found, invalid = find_newest_valid(layout)
     journal.write(
@@ -149,7 +116,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         )
     sweep_leftovers(layout, claim.generation)
     attempt = Attempt(
-        layout, config, claim.generation, claim.token, journal, found, invalid, _deadline(environment, claim.time)
+        layout, config, claim.generation, submission, journal, found, invalid, _deadline(environment, claim.time)
     )
     signals.report_at_once(attempt.journal_signal)
     return _train_and_close(attempt, environment)
@@ -202,7 +169,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
     """Train to the last step and return its checkpoint; return None if the run has to stop early."""
     steps = attempt.config.steps
     if not attempt.is_over:
-        if not attempt.may_begin():
+        if attempt.must_stop():  # before anything is loaded
             return None
         loading.begin()
         determinism.pin_threads(attempt.config.threads)
@@ -210,10 +177,13 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
         task = function_of(attempt.config)
         if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
-        if environment.processes > 1:
-            _train_together(attempt, environment)
-        else:
-            task(attempt)
+        try:
+            if environment.processes > 1:
+                _train_together(attempt, environment)
+            else:
+                task(attempt)
+        finally:
+            sweep_leftovers(attempt.layout, attempt.generation + 1)  # what `resume` unpacked
     if attempt.is_over:
         # Found and verified again: a run is done only if its last checkpoint can be read.
         found, _ = find_newest_valid(attempt.layout)
@@ -236,7 +206,8 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
     size = environment.processes
     check_devices(size)
     found = attempt.found
-    ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, attempt.step)
+    saved = unpack(attempt.layout, attempt.generation, found) if found else None
+    ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, saved, attempt.step)
     try:
         ranks.watch(lambda loss: _give_up(attempt, environment, ranks, loss))
         attempt.team = join(0, size, ranks.meeting)
@@ -259,6 +230,7 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks
         else:
             attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
         ranks.close()
+        sweep_leftovers(attempt.layout, attempt.generation + 1)
         _exit_at_once(ERROR if loss.error else exit_code_of(loss), environment)
 
 

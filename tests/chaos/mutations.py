@@ -58,15 +58,57 @@ MUTATIONS = {
         ("unit/control/test_loop_submit.py",),
     ),
     "the revocation of a submission whose run went on elsewhere": Mutation(
-        "lvjobs/worker/generation.py",
-        "    return bool(token) and (layout.revoked / token).exists()",
-        "    return False",
+        "lvjobs/worker/submission.py",
+        "        self.is_revoked |= name in orders.revoked\n",
+        "",
         ("unit/worker/test_attempts.py::test_revoked",),
     ),
-    "the fsync of a checkpoint's files before the rename": Mutation(
+    "the reading of orders once the claim is durable": Mutation(
+        "lvjobs/worker/runner.py",
+        "    submission.refresh()  # after the claim, which is durable: see lvjobs.worker.submission\n",
+        "",
+        ("unit/worker/test_attempts.py::test_a_revocation_between_the_first_look_and_the_claim_is_seen",),
+    ),
+    "the end of a torn order before the next one": Mutation(
+        "lvjobs/files.py",
+        'stream.write(b"\\n" + line if is_torn else line)',
+        "stream.write(line)",
+        ("unit/records/test_submission.py::test_a_torn_order_is_ended_and_given_again",),
+    ),
+    "the listing of a run directory before anything in it is looked for": Mutation(
+        "lvjobs/control/reconcile/observe.py",
+        "names_in(files.root) if run.name in there else frozenset()",
+        "names_in(files.root)",
+        ("unit/control/reconcile/test_cached_names.py",),
+    ),
+    "the sync of a submission's file before its row": Mutation(
+        "lvjobs/control/submission/send.py",
+        "        write_submission(study, token, runs, {run.id: wanted[run.id].training for run in bounded})\n",
+        "",
+        ("unit/control/test_loop_submit.py::test_runs_that_wait_have_one_file_for_all_of_them",),
+    ),
+    "the fsync of a checkpoint before the rename": Mutation(
+        "lvjobs/worker/tensor_file.py",
+        "        os.fsync(stream.fileno())\n",
+        "",
+        ("unit/worker/test_checkpoints.py",),
+    ),
+    "a checkpoint's own hash, checked before it is used": Mutation(
+        "lvjobs/worker/tensor_file.py",
+        '    if written != digest.hexdigest().encode("ascii"):',
+        "    if not written:",
+        ("unit/worker/test_checkpoints.py",),
+    ),
+    "the parent of a checkpoint": Mutation(
         "lvjobs/worker/checkpoints.py",
+        "        chain.parent = digest\n",
+        "        pass\n",
+        ("unit/worker/test_checkpoints.py",),
+    ),
+    "the journal on disk before a checkpoint proves it": Mutation(
+        "lvjobs/worker/chain.py",
         "            os.fsync(stream.fileno())\n",
-        "            pass\n",
+        "",
         ("unit/worker/test_checkpoints.py",),
     ),
     "the fsync of any small file before its rename": Mutation(
@@ -101,9 +143,21 @@ MUTATIONS = {
     ),
     "the epoch in the ledger, for a holder that slept": Mutation(
         "lvjobs/ledger/database.py",
-        "        if epoch > self._epoch:",
-        "        if epoch < 0:",
+        "        if epoch > self._epoch or (epoch",
+        "        if (epoch",
         ("unit/ledger/test_database.py", "unit/control/test_loop_lost.py"),
+    ),
+    "a change by a holder that woke up before its successor's first": Mutation(
+        "lvjobs/ledger/database.py",
+        "self._version not in (None, version)",
+        "False",
+        ("unit/ledger/test_database.py",),
+    ),
+    "the number of a lease above the ledger's epoch": Mutation(
+        "lvjobs/ledger/lease.py",
+        "max(number, above) + 1",
+        "number + 1",
+        ("unit/ledger/test_lease.py",),
     ),
     "the checksum of a line of the ledger's log, torn or damaged": Mutation(
         "lvjobs/ledger/log.py",
@@ -131,7 +185,7 @@ MUTATIONS = {
     ),
     "the revocation of a submission that only run directories know": Mutation(
         "lvjobs/control/recovery/recover.py",
-        "                state = MemberState.REVOKED if is_revoked else MemberState.SETTLED",
+        "                state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED",
         "                state = MemberState.SETTLED",
         ("unit/control/recovery/test_rebuild_log.py",),
     ),

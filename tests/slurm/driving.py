@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import faults
@@ -16,8 +17,10 @@ from click.testing import CliRunner
 
 from lvjobs.api.updates import READ_WAIT_SECONDS
 from lvjobs.cli import cli
+from lvjobs.control.reconcile.observe import read_claims
 from lvjobs.control.summary_file import read_summary
 from lvjobs.lab import LabError
+from lvjobs.study.layout import RunLayout
 
 STUDY_TOML = """\
 profile = "{profile}"
@@ -222,21 +225,22 @@ class Study:
         """All complete lines of all the run's journals, or of one generation's, in order of generation."""
         lines = []
         which = "*" if generation is None else f"{generation:06d}"
-        for path in sorted((self.files(name) / "journals").glob(f"{which}.jsonl")):
-            lines += [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        for path in sorted(RunLayout(self.files(name)).journals.glob(f"{which}.jsonl")):
+            whole = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            lines += [line for line in whole if line["kind"] != "claim"]
         return lines
 
     def executed(self, name, generation=None):
         return [line["step"] for line in self.journal(name, generation) if line["kind"] == "step"]
 
     def claims(self, name):
-        return [json.loads(path.read_text()) for path in sorted((self.files(name) / "generations").glob("[0-9]*"))]
+        return [asdict(claim) for claim in read_claims(RunLayout(self.files(name)), known=frozenset())]
 
     def reach(self, name, step, *, generation=None, timeout=420):
         """Wait until the run has executed `step`; with `generation`, until that one or a later one has, itself."""
         deadline = time.monotonic() + timeout
         while True:
-            claims = self.claims(name) if (self.files(name) / "generations").exists() else []
+            claims = self.claims(name)
             executed = self.executed(name, None if generation is None else len(claims))
             if len(claims) >= (generation or 1) and max(executed, default=0) >= step:
                 return claims[-1]

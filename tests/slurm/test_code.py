@@ -74,8 +74,8 @@ def test_packages_of_a_module_are_found_behind_the_code_and_those_of_the_shell_a
     study.submit("run", "--steps", "20")
     run = study.until("run", "completed", "held")
     assert (run["state"], run["error"]) == ("completed", "")
-    journal = (study.root / "checkpoints" / "run" / "journals" / "000001.jsonl").read_text()
-    assert json.loads(journal.splitlines()[0])["python_path"] == str(tmp_path / "training")
+    journal = (study.root / "checkpoints" / "run" / "000001.jsonl").read_text()
+    assert json.loads(journal.splitlines()[1])["python_path"] == str(tmp_path / "training")
 
 
 def test_code_edited_after_submit_does_not_run(study: Study, lab, package, fault):

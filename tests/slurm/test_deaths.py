@@ -11,6 +11,7 @@ import pytest
 from driving import Study, kill_worker, until
 
 from lvjobs.lab import LabConfig
+from lvjobs.study.layout import RunLayout
 
 pytestmark = pytest.mark.slurm
 
@@ -146,7 +147,7 @@ def test_the_time_limit_ends_it_twice(study: Study, lab, undisturbed, fault):
 
 def published(study, generation):
     """The checkpoints of that generation that are there."""
-    return {path.name for path in (study.files("run") / "steps").glob(f"{generation:06d}-*")}
+    return {path.name for path in RunLayout(study.files("run")).steps.glob(f"{generation:06d}-*")}
 
 
 def test_an_orphan_of_a_failed_node_cannot_publish(study: Study, lab, undisturbed, fault):

@@ -81,4 +81,4 @@ def test_scancel_of_a_shared_job_cancels_all_its_runs(study, lab):
         assert ended == {("cancelled", "cancelled")}, study.story(waiting[0])
     assert lab.run("squeue", "-h", "-o", "%i").strip() == "", "an update submitted the waiting runs again"
     assert {known for known, _ in study.known_jobs()} == {job_id}
-    assert [(study.files(name) / "journals").exists() for name in waiting] == [False, False]
+    assert [study.files(name).exists() for name in waiting] == [False, False]

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from driving import Study, kill_worker, until
 
+from lvjobs.study.layout import RunLayout
+
 REPOSITORY = Path(__file__).parents[2]
 
-LAST_RELEASE = "b60a2af3cd6a"
-"""The newest commit whose ledger has schema 0008. Raise it, and the two schemas below, with each release."""
+LAST_RELEASE = "bed7bfb"
+"""The newest commit whose ledger has schema 0009. Raise it, and the two schemas below, with each release."""
 
-LAST_SCHEMA, SCHEMA = "0008", "0009"
+LAST_SCHEMA, SCHEMA = "0009", "0010"
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,10 @@ def test_a_local_study_of_the_last_release_is_completed(tmp_path, last_release, 
     assert run["attempts"] == 2
     refuse(study, last_release)
     study.type("ledger", "check")
+    layout = RunLayout(study.files("run"))
+    assert layout.is_older
+    assert sorted(path.name for path in layout.steps.iterdir() if path.is_dir()), "checkpoints of the last release"
+    assert sorted(path.name for path in layout.generations.iterdir()) == ["000001", "000002"]
 
 
 @pytest.mark.slurm

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from lvjobs import files
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.log import LedgerLog
 
@@ -47,9 +46,9 @@ class Instants:
     def watch(self, scene, setattr_=setattr, also=()):
         """Put an instant before and after everything that leaves a trace; `also` are functions: module and name."""
         scene.shown = _Watched(scene.shown, self)
-        # written aside | published, not yet durable | published: a death can fall between any two
-        setattr_(files, "_write", self.around("writing a file aside", files._write))
-        setattr_(files, "fsync_directory", self.around("publishing a file", files.fsync_directory))
+        # written aside | synced | published, not yet durable | durable: a process may end between any two
+        for name in ("fsync", "rename", "link", "unlink"):
+            setattr_(os, name, self.around(f"os.{name}", getattr(os, name)))
         setattr_(Ledger, "transaction", _watched_transaction(Ledger.transaction, self))
         setattr_(LedgerLog, "append", self.around("a line of the log", LedgerLog.append))
         for module, name in also:

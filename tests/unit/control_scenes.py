@@ -21,8 +21,8 @@ from lvjobs.control.reconcile import run_commands
 from lvjobs.control.stages import submit_runs
 from lvjobs.control.submission import declare
 from lvjobs.control.submission.declare import RunRequest
+from lvjobs.control.submission.submission_files import standing
 from lvjobs.ledger import database
-from lvjobs.records.run_files import Allowance
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Budget, Driver, Policy, Resources
@@ -221,7 +221,11 @@ class Scene:
         return any(job.end is None for job in self.cluster.jobs)
 
     def is_revoked(self, job, name="one"):
-        return (self.files(name).revoked / job.request.token).exists()
+        return self.standing(job.request.token, name)[0]
+
+    def standing(self, token, name="one"):
+        """Whether a submission is revoked for a run, and the run's allowance in it, as a worker sees it."""
+        return standing(self.study.layout, name, token)
 
 
 class _Cashier:
@@ -240,8 +244,7 @@ class _Cashier:
         rate, limit = RATES["official"]["training"], self.scene.study.config.budget.limit
         assert (executed.total() + ahead) * rate <= limit, "a job starts that the budget does not allow"
         for directory in request.run_directories:
-            path = directory / "allowance.json"
-            allowed = Allowance.from_json(path.read_text()).training if path.exists() else None
+            _, allowed = self.scene.standing(request.token, directory.name)
             assert allowed == reserved.get(runs[directory.name]), "a worker may spend other than what was reserved"
         return self.submit(request)
 
@@ -290,11 +293,10 @@ def check(scene):
     for run in data["runs"]:
         mine = members[run["id"]]
         live = [member for member in mine if member["state"] == "live"]
-        files = scene.files(run["name"])
         _check_state(run, live, tokens)
         for member in mine:
             if member["state"] == "revoked":
-                assert (files.revoked / member["token"]).exists(), "revoked in the ledger, but no worker is told"
+                assert scene.standing(member["token"], run["name"])[0], "revoked in the ledger, but no worker is told"
         unrevoked = [job for job in scene.alive(run["name"]) if not scene.is_revoked(job, run["name"])]
         assert len(unrevoked) <= 1, f"{run['name']} may be trained by {[job.id for job in unrevoked]} at once"
         if unrevoked and run["state"] not in ENDED:

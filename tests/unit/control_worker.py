@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.records.journal import Entry
-from lvjobs.records.run_files import Allowance, CheckpointName, Claim, Done, parse_checkpoint_name
+from lvjobs.records.run_files import CheckpointName, Claim, Done, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
+from lvjobs.worker.generation import newest_generation
+from lvjobs.worker.submission import Submission
 
 LOOK_EVERY = 10
 """Steps between an orphan's looks at whether a newer generation exists (the real worker's ten seconds)."""
@@ -32,7 +34,7 @@ class Work:
             stream.write(Entry(kind, now, fields).to_line())
 
     def newest(self):
-        return max((int(path.name) for path in self.files.generations.iterdir()), default=0)
+        return newest_generation(self.files)
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Worker:
         files = {name: RunLayout(job.run_directory.parent / name) for name in names}
         while waiting and not job.signals and len(running) < int(job.request.environment["LVJOBS_SIDE_BY_SIDE"]):
             name = waiting.pop(0)
-            if not files[name].done.exists() and not (files[name].revoked / key[1]).exists():
+            if not files[name].done.exists() and not Submission(files[name], key[1]).is_revoked:
                 running.append(name)
         for name in list(running):
             code = self._one(job, files[name], name)
@@ -119,13 +121,15 @@ class Worker:
 
     def _begin(self, key, job, files):
         token = job.request.token
-        if files.done.exists() or (files.revoked / token).exists():
+        submission = Submission(files, token)
+        if files.done.exists() or submission.is_revoked:
             return 0
         if files.root.name in self.dumb:
             return None
-        number = max((int(path.name) for path in files.generations.iterdir()), default=0) + 1
+        submission.read_run()
+        number = newest_generation(files) + 1
         claim = Claim(number, token, job.id, job.restart_count, job.node, 1, self.now)
-        files.generation(number).write_text(claim.to_json())
+        files.generation(number).write_text(claim.to_json() if files.is_older else claim.to_line())
         found = self._checkpoint(files)
         work = self.works[key] = Work(files, token, number, found.step if found else 0)
         if files.root.name in self.mute:
@@ -153,7 +157,7 @@ class Worker:
         if not is_orphan or work.taken % LOOK_EVERY == 0:
             if work.newest() > work.generation:
                 return self._leave(work, "superseded")
-            if (work.files.revoked / work.token).exists():
+            if Submission(work.files, work.token).is_revoked:
                 return self._leave(work, "stopped")
         if work.step < config["steps"] and self._is_exhausted(work):
             self._save(work)
@@ -180,10 +184,9 @@ class Worker:
 
     def _is_exhausted(self, work):
         """All steps of all generations, against what may be executed."""
-        if not work.files.allowance.exists():
-            return False
-        executed = sum(path.read_text().count('"kind":"step"') for path in work.files.journals.iterdir())
-        return executed >= Allowance.from_json(work.files.allowance.read_text()).training
+        allowed = Submission(work.files, work.token).allowance
+        executed = sum(path.read_text().count('"kind":"step"') for path in work.files.journals.glob("*.jsonl"))
+        return allowed is not None and executed >= allowed
 
     def _step(self, key, work, name, config, *, is_orphan):
         work.step += 1

@@ -112,7 +112,7 @@ def finish(files, steps):
     done = Done(generation=2, step=steps, checkpoint=f"000002-{steps:08d}", time=BEGAN)
     files.done.write_text(done.to_json())
     start = {"resumed_from": None, "versions": VERSIONS, "host": "node2"}
-    if files.journals.exists():
+    if files.journal(1).exists():
         first, *rest = files.journal(1).read_text().splitlines()
         line = {**json.loads(first), **start}
         files.journal(1).write_text("\n".join([json.dumps(line), *rest]) + "\n")

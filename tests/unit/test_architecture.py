@@ -1,6 +1,7 @@
 """Who may import whom, package by package; and no command of the control plane loads torch."""
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -192,6 +193,19 @@ def test_opening_a_study_loads_no_command_line_and_nothing_heavy(tmp_path):
     loaded = heads(done.stdout.split())
     assert "pydantic" in loaded
     assert loaded & (HEAVY | {"click", "rich", "matplotlib", "numpy", "sqlalchemy"}) == set()
+
+
+def test_a_command_that_only_reads_loads_neither_the_ledger_nor_the_loop(tmp_path):
+    (tmp_path / "study.toml").write_text("")
+    (tmp_path / ".lvjobs").mkdir()
+    summary = {"study": str(tmp_path), "time": 0.0, "did": [], "problems": [], "runs": [], "stages": [], "budget": {}}
+    (tmp_path / ".lvjobs" / "summary.json").write_text(json.dumps(summary))
+    code = "import sys\nfrom lvjobs.cli import cli\ncli(['status', '--no-pass'], standalone_mode=False)"
+    code += "\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = done.stderr.split()
+    assert "lvjobs.control.summary_file" in loaded
+    assert heads(loaded) & (HEAVY | {"sqlalchemy", "optuna", "numpy", "submitit"}) == set()
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (PACKAGE / "api").glob("*.py")))

@@ -8,9 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from lvjobs.files import append_line
 from lvjobs.records.journal import parse_entries
+from lvjobs.records.submission import SubmittedRun, orders_text, submission_text
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
+from lvjobs.worker import checkpoints, determinism, stored
+from lvjobs.worker.state import Packer
+from lvjobs.worker.tensor_file import sha256_of, write_tensor_file
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -26,6 +31,19 @@ def make_run(directory, *, steps=40, task="toy_task:train", checkpoint_every=10,
     run = RunFile(id="id", name=directory.name, stage="s", fingerprint=config.fingerprint, config=config)
     layout.config.write_text(run.model_dump_json())
     return layout
+
+
+def submit(*layouts, token="abc", allowance=None):
+    """The file of a submission of these runs, as a pass writes it."""
+    path = layouts[0].study.submission(token)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    members = [SubmittedRun(each.root.name, json.loads(each.config.read_text()), allowance) for each in layouts]
+    path.write_bytes(submission_text(members))
+
+
+def revoke(layout, token="abc"):
+    """The order that the submission may train the run no more."""
+    append_line(layout.study.submission(token), orders_text(revoked=[layout.root.name]))
 
 
 def environment(**variables):
@@ -99,7 +117,32 @@ def executed(layout):
 
 def published(layout):
     """The names of the published checkpoints."""
-    return sorted(path.name for path in layout.steps.iterdir() if not path.name.startswith("."))
+    return [str(name) for name in checkpoints.published(layout)]
+
+
+def checkpoint_path(layout, name):
+    """The checkpoint of that name, a file or a directory."""
+    return next(path for found, path in checkpoints.published(layout).items() if str(found) == name)
+
+
+def write_directory(layout, name, state, metrics=None):
+    """A checkpoint as a directory, as releases before the single file wrote it."""
+    packer, directory = Packer(), layout.steps / str(name)
+    directory.mkdir(parents=True)
+    structures = {}
+    for key, value in {checkpoints.RNG: determinism.capture_rng(), **state}.items():
+        if callable(value):
+            (directory / key).mkdir()
+            value(directory / key)
+        else:
+            structures[key] = packer.pack(value, key)
+    (directory / "_state.tree.json").write_text(json.dumps(structures))
+    if packer.parts:
+        write_tensor_file(directory / "_state.tree.safetensors", packer.parts.values(), {})
+    hashes = {file: sha256_of(directory / file) for file in stored.files_in(directory)}
+    fields = {"generation": name.generation, "step": name.step, "files": hashes, "metrics": metrics or {}}
+    (directory / "manifest.json").write_text(json.dumps({**fields, "time": 1.5, "final": False, "processes": 1}))
+    return directory
 
 
 def final_weights(layout):

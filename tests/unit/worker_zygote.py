@@ -9,13 +9,20 @@ import tempfile
 import traceback
 
 import toy_task  # noqa: F401 - imported beforehand
+from worker_helpers import revoke
 
 from lvjobs.cluster import inside
-from lvjobs.worker import follower, runner, signals
+from lvjobs.worker import follower, generation, runner, signals
 
 # A machine that stalls for some seconds is neither a silent controller nor a process that is lost.
 inside.TIMEOUT = 600.0
 follower._GRACE_SECONDS = 300.0
+
+
+def claim_once_revoked(layout, environment):
+    """Claim; just before, a pass that saw no claim gives the order that this submission may train the run no more."""
+    revoke(layout, environment.token)
+    return generation.claim_generation(layout, environment)
 
 
 def attempt(directory, environment):
@@ -28,6 +35,8 @@ def attempt(directory, environment):
         signals.install()
         if "ZYGOTE_TERM" in os.environ:
             os.kill(os.getpid(), signal.SIGTERM)
+        if "ZYGOTE_REVOKE" in os.environ:
+            runner.claim_generation = claim_once_revoked
         code = runner.main([directory])
     except BaseException:  # noqa: BLE001
         traceback.print_exc()

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from lvjobs.flops.conventions import BINDING
@@ -37,15 +38,20 @@ class Terms:
 
         A run declared by an earlier release has rates of the official convention only. It is counted by these.
         """
-        rates = run.rates.get(self.convention) or run.rates.get("official") or {}
-        return int(rates.get(_WORK[kind], 0))
+        return int(self._rates(run).get(_WORK[kind], 0))
 
     def price(self, run: RunRecord | Priced, work: WorkCounts) -> int:
         """Return the FLOPs of `work` that count against the limit."""
-        flops = work.training * self.rate(run, "useful")
+        rates = self._rates(run)
+        flops = work.training * int(rates.get("training", 0))
         if self.counts_inference:
-            flops += work.validation * self.rate(run, "validation") + work.generation * self.rate(run, "generation")
+            flops += work.validation * int(rates.get("validation", 0)) + work.generation * int(
+                rates.get("generation", 0)
+            )
         return flops
+
+    def _rates(self, run: RunRecord | Priced) -> Mapping[str, int]:
+        return run.rates.get(self.convention) or run.rates.get("official") or {}
 
 
 @dataclass(frozen=True)
@@ -98,12 +104,12 @@ class Books:
         """Return every account, in the order in which the runs were declared."""
         return sorted((*self.closed, *self.accounts.values()), key=lambda account: account.run.ordinal)
 
-    @property
+    @cached_property
     def spent(self) -> int:
         """Return the FLOPs spent against the limit."""
         return sum(account.spent(self.terms) for account in (*self.closed, *self.accounts.values()))
 
-    @property
+    @cached_property
     def reserved(self) -> int:
         """Return the FLOPs reserved for runs that may still spend them."""
         return sum(account.set_aside(self.terms) for account in self.accounts.values())
@@ -139,12 +145,14 @@ def open_account(run: RunRecord, charges: Sequence[Charge], reserved: WorkCounts
     return Account(run, units, sum(charge.estimated for charge in charges), reserved)
 
 
-def statement(books: Books) -> dict[str, Any]:
+def statement(books: Books, executed: Sequence[Account] | None = None) -> dict[str, Any]:
     """Return limit, spent, reserved and free; the FLOPs by kind and by stage; and the total spent by each convention.
 
-    `spent` is exactly the sum of the kinds that count, and exactly the sum of `by_stage`.
+    `spent` is exactly the sum of the kinds that count, and exactly the sum of `by_stage`. `executed` is the work of the
+    books in fewer accounts (see `Tally.accounts`); None: each run's account.
     """
-    terms, accounts = books.terms, books.all
+    terms = books.terms
+    accounts = books.all if executed is None else sorted(executed, key=lambda account: account.run.ordinal)
     by_kind = dict.fromkeys(KINDS, 0)
     by_stage: dict[str, int] = defaultdict(int)
     by_stage_and_kind: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(KINDS, 0))
@@ -154,7 +162,7 @@ def statement(books: Books) -> dict[str, Any]:
             flops = account.flops(terms, kind)
             by_kind[kind] += flops
             by_stage_and_kind[account.run.stage][kind] += flops
-    spent, reserved = books.spent, books.reserved
+    spent, reserved = sum(by_stage.values()), books.reserved
     return {
         "convention": terms.convention,
         "counts_inference": terms.counts_inference,
@@ -166,12 +174,12 @@ def statement(books: Books) -> dict[str, Any]:
         "estimated": sum(account.estimated * terms.rate(account.run, "replayed") for account in accounts),
         "by_stage": dict(by_stage),
         "by_stage_and_kind": dict(by_stage_and_kind),
-        "by_convention": {name: _spent_by(books, name) for name in BINDING},
+        "by_convention": {name: _spent_by(accounts, replace(terms, convention=name)) for name in BINDING},
     }
 
 
-def _spent_by(books: Books, convention: str) -> int | None:
-    """Return the FLOPs spent by a convention; None if a run was declared before lvjobs knew it."""
-    if any(account.run.rates and convention not in account.run.rates for account in books.all):
+def _spent_by(accounts: Sequence[Account], terms: Terms) -> int | None:
+    """Return the FLOPs spent by another convention's terms; None if a run was declared before lvjobs knew it."""
+    if any(account.run.rates and terms.convention not in account.run.rates for account in accounts):
         return None
-    return replace(books, terms=replace(books.terms, convention=convention)).spent
+    return sum(account.spent(terms) for account in accounts)

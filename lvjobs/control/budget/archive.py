@@ -8,6 +8,7 @@ or otherwise, reopens it (triggers, `lvjobs.ledger.tables.closed`).
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from operator import add
@@ -104,20 +105,32 @@ def parse_tally(text: str) -> Tally:
 
 
 def tally_of(
-    account: Account, run: RunRecord, attempts: Sequence[AttemptRecord], now: float, gpus: Mapping[str, int]
+    runs: Sequence[RunRecord],
+    books: Books,
+    attempts: Mapping[str, Sequence[AttemptRecord]],
+    now: float,
+    gpus: Mapping[str, int],
 ) -> Tally:
-    """Return the tally of one run, up to `now` (seconds since the epoch).
+    """Return the tally of some runs, up to `now` (seconds since the epoch).
 
-    `gpus` are those that a job gets by default, by `RunRecord.submitted_by`.
+    `attempts` are by run id. `gpus` are those that a job gets by default, by `RunRecord.submitted_by`.
     """
-    units = {kind: account.units.get(kind, 0) for kind in KINDS}
-    own = {run.id: attempts}
-    return Tally(
-        {(run.stage, canonical_json(run.rates)): StageWork(run.ordinal, **units, estimated=account.estimated)},
-        shares_of([run], own, now, gpus),
-        measure([run], own),
-        samples_of([run], attempts),
-    )
+    alike: dict[tuple[str, int], list[Account]] = defaultdict(list)
+    for run in runs:
+        # Equal rates are mostly one object, as the ledger reads them. This saves the text of each run's rates.
+        alike[run.stage, id(run.rates)].append(books.accounts[run.id])
+    work: dict[tuple[str, str], StageWork] = {}
+    for (stage, _), accounts in alike.items():
+        key, part = (stage, canonical_json(accounts[0].run.rates)), _work_of(accounts)
+        work[key] = work[key] + part if key in work else part
+    every = [attempt for run in runs for attempt in attempts.get(run.id, ())]
+    return Tally(work, shares_of(runs, attempts, now, gpus), measure(runs, attempts), samples_of(runs, every))
+
+
+def _work_of(accounts: Sequence[Account]) -> StageWork:
+    units = {kind: sum(account.units.get(kind, 0) for account in accounts) for kind in KINDS}
+    first = min(account.run.ordinal for account in accounts)
+    return StageWork(first, **units, estimated=sum(account.estimated for account in accounts))
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
@@ -228,7 +241,7 @@ def close_what_is_over(
     if not over:
         return set()
     before = closed_tally(transaction)
-    tallies = {run.id: tally_of(books.accounts[run.id], run, attempts.get(run.id, ()), now, gpus) for run in over}
+    tallies = {run.id: tally_of([run], books, attempts, now, gpus) for run in over}
     transaction.close_runs(
         [Closed(run.id, json.dumps(rows[run.id].to_dict()), tallies[run.id].to_json()) for run in over]
     )

@@ -12,7 +12,7 @@ a long run weighs more than a short one.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ class Share:
     wall: float = 0.0
 
     def __add__(self, other: "Share") -> "Share":
-        return Share(*(mine + its for mine, its in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return _total((self, other))
 
     @property
     def goodput(self) -> float | None:
@@ -102,11 +102,15 @@ def shares_of(
     `attempts` are by run id, oldest first, as the ledger has them. `profile_gpus` are the GPUs that a job gets by
     default, by `RunRecord.submitted_by`. They count where accounting has no number and the run asks for none.
     """
-    by_stage: dict[str, Share] = defaultdict(Share)
+    by_stage: dict[str, list[Share]] = defaultdict(list)
     for run in runs:
         asked = _gpus_requested(run, profile_gpus)
-        by_stage[run.stage] += _share(run, attempts.get(run.id, ()), asked, now)
-    return dict(by_stage)
+        by_stage[run.stage].append(_share(run, attempts.get(run.id, ()), asked, now))
+    return {stage: _total(shares) for stage, shares in by_stage.items()}
+
+
+def _total(shares: Iterable[Share]) -> Share:
+    return Share(*map(sum, zip(*(vars(share).values() for share in shares), strict=True)))
 
 
 def _gpus_requested(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:

@@ -73,7 +73,8 @@ class Measured:
 
     def __add__(self, other: "Measured") -> "Measured":
         sums: list[Any] = [*map(add, vars(self).values(), vars(other).values())]
-        return replace(Measured(*sums), longest=max(self.longest, other.longest))
+        sums[-1] = max(self.longest, other.longest)
+        return Measured(*sums)
 
 
 Groups: TypeAlias = Mapping[tuple[str, str, int], Measured]

@@ -11,7 +11,7 @@ from lvjobs.control.budget.efficiency import end_of
 from lvjobs.control.session import Session
 from lvjobs.control.stages.comparison import standing
 from lvjobs.control.summary import build_summary, read_unclosed
-from lvjobs.control.summary_file import ClosedRows, read_summary, whole
+from lvjobs.control.summary_file import by_field, read_summary, whole
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord
 from lvjobs.records.summary import Summary
@@ -35,7 +35,7 @@ def report_data(session: Session) -> dict[str, Any]:
             max(each.started, each.ended or 0.0, each.grown) for each in attempts
         ]
         now = last["time"] if last else max(happened, default=0.0)
-        closed = ClosedRows(rows=[json.loads(row) for row in transaction.closed_rows()])
+        closed = by_field(transaction.closed_mark(), map(json.loads, transaction.closed_rows()))
         unclosed, short = read_unclosed(transaction, session.study.layout), session.books(transaction)
         open_ = build_summary(transaction, session.study, short, unclosed, (), (), now, {})
         summary = Summary.from_dict(whole(open_.to_dict(), closed))

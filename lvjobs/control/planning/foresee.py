@@ -25,6 +25,7 @@ from lvjobs.files import private
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord, WorkCounts
+from lvjobs.ledger.schema import epoch_of
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
@@ -78,7 +79,7 @@ def read_ledger(study: StudyContext, wait: float) -> LedgerView:
     try:
         with (
             private(),
-            acquire(study.layout.lease, wait=wait) as lease,
+            acquire(study.layout.lease, wait=wait, above=epoch_of(study.layout.database)) as lease,
             closing(open_ledger(study.layout.database, lease.number, where=study.where)) as ledger,
             ledger.transaction() as transaction,
         ):

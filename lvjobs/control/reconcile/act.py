@@ -32,10 +32,9 @@ from lvjobs.control.reconcile.actions import (
 from lvjobs.control.submission.avoided_nodes import avoid_node
 from lvjobs.control.submission.declare import changes_of, file_of, renewed
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn, wait
-from lvjobs.control.submission.run_directories import allow
 from lvjobs.control.submission.send import SubmitResult, same_job
+from lvjobs.control.submission.submission_files import allow, revoke
 from lvjobs.errors import UsageError
-from lvjobs.files import create_exclusive
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import Event, RunRecord
@@ -98,10 +97,15 @@ def _write(
         transaction.replace_charges(charges)
         _close_accounts(transaction, runs)
         # Before the commit: a submission that the ledger calls revoked must never train, even if this process crashes.
-        _revoke(actions, study, runs)
-    for action in actions:  # after the commit: no worker may spend what the ledger did not reserve
-        if isinstance(action, Reserve):
-            allow(study, {runs[action.run_id].name: action.work})
+        revoke(study, [(each.token, runs[each.run_id].name) for each in actions if isinstance(each, Revoke)])
+        renewed_steps = {each.run_id: each.work.training for each in actions if isinstance(each, Reserve)}
+        live = [member for member in transaction.members() if member.state is MemberState.LIVE]
+    # After the commit: no worker may spend what the ledger did not reserve.
+    allow(
+        study,
+        [(member.token, runs[member.run_id].name) for member in live if member.run_id in renewed_steps],
+        {runs[run_id].name: steps for run_id, steps in renewed_steps.items()},
+    )
     return runs, list(dict.fromkeys(lines))
 
 
@@ -201,16 +205,6 @@ def _close_accounts(transaction: Transaction, runs: Mapping[str, RunRecord]) -> 
         is_over = (run.state.is_final or run.held_for) and run_id not in spending
         if is_over or run.state is RunState.COMPLETED:
             transaction.give_back(run_id)
-
-
-def _revoke(actions: Sequence[Action], study: StudyContext, runs: Mapping[str, RunRecord]) -> None:
-    """Write the revocation marks that workers read. They are durable before the run is submitted again."""
-    for action in actions:
-        if isinstance(action, Revoke):
-            path = study.layout.run(runs[action.run_id].name).revoked / action.token
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                create_exclusive(path, "")
 
 
 def _touch(

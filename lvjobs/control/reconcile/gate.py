@@ -102,7 +102,7 @@ class _Gate:
         for case in self._in_order():
             if case.is_submitted:
                 self._admit(case)
-            elif case.run.held_for is HeldFor.BUDGET and case.state is RunState.HELD and case.is_idle:
+            elif case.run.held_for is HeldFor.BUDGET and case.is_idle and case.state is RunState.HELD:
                 self._release(case)
         return [action for case in self._cases for action in case.actions]
 
@@ -123,18 +123,19 @@ class _Gate:
     def _follow_replays(self, case: Case) -> None:
         """Renew the reservation, or hold the run, if replayed steps left too little for the remaining work."""
         account = self._account(case)
+        if account.reserved is not None and not self._is_short(case):
+            return
         wanted = account.executed + case.ahead() + replay_of_an_interval(case.run.config, case.checkpoint)
         extra = self._extra(case, wanted)
         if account.reserved is None:  # submitted by an old release, which made no reservations
             self._reserve(case, wanted, extra)
-        elif self._is_short(case):
-            if self._renew and extra <= self._free:
-                self._reserve(case, wanted, extra)
-                note = f"{account.units['replayed']} steps were replayed: its reservation was renewed"
-                standing = case.standing
-                case.actions.append(SetRun(case.run.id, case.state, standing.reason, standing.cause, note=note))
-            else:
-                self._refuse_replays(case, extra)
+        elif self._renew and extra <= self._free:
+            self._reserve(case, wanted, extra)
+            note = f"{account.units['replayed']} steps were replayed: its reservation was renewed"
+            standing = case.standing
+            case.actions.append(SetRun(case.run.id, case.state, standing.reason, standing.cause, note=note))
+        else:
+            self._refuse_replays(case, extra)
 
     def _is_short(self, case: Case) -> bool:
         account = self._account(case)
@@ -157,6 +158,8 @@ class _Gate:
 
     def _make_room(self) -> None:
         """Free FLOPs while more is reserved than the limit allows: first of runs without a job, then of queued jobs."""
+        if self._free >= 0:
+            return
         for case in reversed(self._in_order()):
             rests = case.state in (RunState.HELD, RunState.PAUSED, RunState.PLANNED) and not case.is_submitted
             if self._free < 0 and rests and case.is_idle and self._account(case).reserved is not None:

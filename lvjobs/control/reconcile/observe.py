@@ -16,10 +16,10 @@ from lvjobs.cluster.protocol import Cluster, Job, Load, Snapshot
 from lvjobs.control.reconcile.hang import grown_at
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.views import MemberView, RunView, with_packs
-from lvjobs.files import is_foreign
+from lvjobs.files import is_foreign, names_in
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
 from lvjobs.records.journal import parse_entries
-from lvjobs.records.run_files import Claim, Done
+from lvjobs.records.run_files import Claim, Done, parse_generation
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.words import MemberState, RunState
 
@@ -86,14 +86,17 @@ def observe(
     for member in known.members:
         places[member.run_id].append(_member_view(member, known, snapshots, jobs, layout))
     views = []
+    there = names_in(layout.checkpoints)
     problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
     for run in known.runs:
         files = layout.run(run.name)
         try:
-            if is_foreign(files.root):
+            if run.name in there and is_foreign(files.root):
                 check = remedies.LEDGER_CHECK(*where)
                 raise PermissionError(1, f"it belongs to another user, and nothing in it is believed; see: {check}")
-            views.append(_run_view(run, known, places[run.id], files, (growing_from, now)))
+            # A run directory is looked into only once it is listed (see `names_in`): its first worker makes it.
+            names = names_in(files.root) if run.name in there else frozenset()
+            views.append(_run_view(run, known, places[run.id], files, names, (growing_from, now)))
         except (OSError, ValueError, TypeError) as error:  # damage to one run must not stop the others
             problems.append(
                 f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
@@ -160,11 +163,13 @@ def _run_view(
     known: Known,
     members: Sequence[MemberView],
     files: RunLayout,
+    names: frozenset[str],
     growing: tuple[float, float],
 ) -> RunView:
     # The marker is read before the journals: then they hold all steps of a finished run, and all are charged.
-    done = read_done(files)
-    attempts, changed = read_attempts(run.id, known.attempts.get(run.id, ()), files, growing)
+    done = read_done(files) if files.done.name in names else None
+    before = known.attempts.get(run.id, ())
+    attempts, changed = read_attempts(run.id, before, files, growing) if names else (list(before), frozenset())
     live = next((view for view in members if view.member.state is MemberState.LIVE), None)
     others = [view for view in members if view.member.state is MemberState.REVOKED]
     return RunView(run, attempts, changed, live, others, done, known.before.get(run.after))
@@ -199,13 +204,8 @@ def read_attempts(
 
 def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
     """Return the claims of the generations that are not `known`, in order."""
-    try:
-        names = [path.name for path in files.generations.iterdir()]
-    except FileNotFoundError:
-        return []
-    paths = [files.generations / name for name in names if name.isdigit() and int(name) not in known]
-    claims = [Claim.from_json(path.read_text(encoding="utf-8")) for path in paths]
-    return sorted(claims, key=lambda claim: claim.generation)
+    numbers = {parse_generation(name) for name in names_in(files.generations)} - {None, *known}
+    return [Claim.read(files.generation(number)) for number in sorted(number for number in numbers if number)]
 
 
 def read_done(files: RunLayout) -> Done | None:

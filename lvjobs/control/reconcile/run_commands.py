@@ -9,7 +9,7 @@ from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import Action, Revoke, SetRun
 from lvjobs.control.session import Session
 from lvjobs.control.submission.declare import changes_of, differences, renewed
-from lvjobs.control.submission.run_directories import prepare, write_again
+from lvjobs.control.submission.submission_files import write_again
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.run import find_name
@@ -100,10 +100,7 @@ def resume_runs(
     tasks = {run.config["task"] for run in runs if run.id in there}
     find_tasks(session.study.root, tasks)
     copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}
-    # Before the commit: a worker that checkpoints more often than the ledger says stays within its allowance.
-    prepare(session.study, [now[run.id] for run in runs if run.id in there and now[run.id].config != run.config])
-    others = [run for run in runs if run.id not in now and session.study.layout.run(run.name).root.is_dir()]
-    written = {run.id for run in write_again(session.study, others)}
+    written = {run.id for run in write_again(session.study, [run for run in runs if run.id not in now])}
     told = [copy.note for copy in copies.values() if copy.note]
     with session.ledger.transaction() as transaction:
         for run in runs:

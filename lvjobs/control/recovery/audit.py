@@ -10,13 +10,12 @@ from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done, read_from
 from lvjobs.control.recovery.findings import Finding, finding
-from lvjobs.control.submission.run_directories import is_edited
+from lvjobs.control.submission.submission_files import is_claimed, is_edited, standing
 from lvjobs.files import is_foreign
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.journal import Entry, parse_entries
-from lvjobs.records.run_files import Allowance
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
 from lvjobs.study.words import MemberState, RunState
@@ -36,7 +35,7 @@ def audit(transaction: Transaction, layout: StudyLayout, where: Sequence[str] = 
     for run in transaction.runs():
         names.add(run.name)
         rows = (attempts[run.id], charges[run.id], members[run.id], reserved.get(run.id))
-        audited = _Audited(run, layout.run(run.name), where, *rows)
+        audited = _Audited(run, layout, where, *rows)
         try:
             yield from audited.findings()
         except (OSError, ValueError, TypeError) as error:
@@ -49,12 +48,16 @@ class _Audited:
     """One run's directory and the ledger's rows of it."""
 
     run: RunRecord
-    files: RunLayout
+    layout: StudyLayout
     where: Sequence[str]
     attempts: Sequence[AttemptRecord]
     charges: Sequence[Charge]
     members: Sequence[Member]
     reserved: WorkCounts | None
+
+    @property
+    def files(self) -> RunLayout:
+        return self.layout.run(self.run.name)
 
     def finding(self, name: str, /, **values: object) -> Finding:
         return finding(name, self.run.name, self.where, **values)
@@ -62,7 +65,9 @@ class _Audited:
     def findings(self) -> Iterator[Finding]:
         run, files = self.run, self.files
         if not files.root.is_dir():
-            yield self.finding("gone", root=files.root)
+            if self.attempts:
+                yield self.finding("gone", root=files.root)
+            yield from self._ordered()
             return
         if is_foreign(files.root):
             yield foreign(run.name, files.root)
@@ -74,13 +79,12 @@ class _Audited:
         if done is None and run.state is RunState.COMPLETED:
             yield self.finding("not done", path=files.done)
         yield from self._spent()
-        yield from self._allowed()
-        for member in self.members:
-            if member.state is MemberState.REVOKED and not (files.revoked / member.token).exists():
-                yield self.finding("not revoked", token=member.token)
+        yield from self._ordered()
 
     def _identity(self) -> Iterator[Finding]:
         path = self.files.config
+        if not path.exists() and not is_claimed(self.files):
+            return  # its first worker writes it
         try:
             found = RunFile.read(path)
         except (OSError, ValueError) as error:
@@ -158,17 +162,21 @@ class _Audited:
                 charged, shown = _words(there.get(key)), _words(wanted.get(key))
                 yield self.finding("wrong charge", attempt=key[0], kind=key[1], charged=charged, shown=shown)
 
-    def _allowed(self) -> Iterator[Finding]:
-        if self.reserved is None:
-            return
-        try:
-            allowed = Allowance.from_json(self.files.allowance.read_text(encoding="utf-8")).training
-        except FileNotFoundError:
-            if self.members:
-                yield self.finding("no allowance", path=self.files.allowance)
-            return
-        if allowed > self.reserved.training:
-            yield self.finding("large allowance", allowed=allowed, reserved=self.reserved.training)
+    def _ordered(self) -> Iterator[Finding]:
+        """Yield where the workers of a submission are told other than what the ledger has."""
+        for member in self.members:
+            if member.state is MemberState.SETTLED:
+                continue
+            try:
+                is_revoked, allowed = standing(self.layout, self.run.name, member.token)
+            except FileNotFoundError as error:
+                is_revoked, allowed = False, None
+                if member.state is MemberState.LIVE and self.reserved is not None:
+                    yield self.finding("no allowance", path=error.filename)
+            if member.state is MemberState.REVOKED and not is_revoked:
+                yield self.finding("not revoked", token=member.token)
+            if self.reserved is not None and allowed is not None and allowed > self.reserved.training:
+                yield self.finding("large allowance", allowed=allowed, reserved=self.reserved.training)
 
 
 def _words(charge: Charge | None) -> str:
@@ -183,7 +191,7 @@ def _strangers(names: set[str], checkpoints: Path, where: Sequence[str]) -> Iter
     except FileNotFoundError:
         return
     for path in directories:
-        if any((path / "generations").glob("*")):
+        if is_claimed(RunLayout(path)):
             yield finding("unknown", path.name, where, root=path)
         elif (path / "run.json").exists():
             yield finding("left over", path.name, root=path)

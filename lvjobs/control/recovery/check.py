@@ -20,7 +20,6 @@ from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
 from lvjobs.ledger.copies import Soundness, examine
 from lvjobs.ledger.database import COMMITS, open_ledger
-from lvjobs.ledger.lease import claim_path
 from lvjobs.ledger.log import DamagedLogError, LedgerLog, read_log
 from lvjobs.ledger.schema import HEAD
 from lvjobs.ledger.storage import Storage, concerns, storage_of
@@ -68,9 +67,9 @@ def check(study: StudyContext, wait: float) -> Checked:
         return Checked(storage, examine(layout.database, frozen=True), {}, tuple(around(study, storage)))
     with held_study(study, wait=wait) as lease:
         sound = examine(layout.database)
-        findings = [*around(study, storage), *_of_file(sound, study, lease.number)]
+        findings = [*around(study, storage), *_of_file(sound, study)]
         facts: dict[str, int] = {}
-        if sound.is_current and sound.epoch is not None and sound.epoch <= lease.number:
+        if sound.is_current:
             opened = closing(open_ledger(layout.database, lease.number, where=study.where))
             with opened as ledger, ledger.transaction() as transaction:
                 findings += other_place(transaction, study)
@@ -84,7 +83,7 @@ def check(study: StudyContext, wait: float) -> Checked:
     return Checked(storage, sound, facts, tuple(findings))
 
 
-def _of_file(sound: Soundness, study: StudyContext, number: int) -> Iterator[Finding]:
+def _of_file(sound: Soundness, study: StudyContext) -> Iterator[Finding]:
     known = partial(finding, subject="runs.db", where=study.where)
     path = study.layout.database
     yield from (known("damaged", path=path, problem=problem) for problem in sound.problems)
@@ -94,9 +93,6 @@ def _of_file(sound: Soundness, study: StudyContext, number: int) -> Iterator[Fin
         yield known("no ledger", path=path)
     elif sound.revision != HEAD:
         yield known(f"{'older' if sound.revision < HEAD else 'newer'} schema", revision=sound.revision, head=HEAD)
-    elif sound.epoch is not None and sound.epoch > number:
-        touch = remedies.TOUCH(path=claim_path(study.layout.lease, sound.epoch))
-        yield known("lease gone", epoch=sound.epoch, number=number, touch=touch)
 
 
 def _of_log(study: StudyContext, commit: int) -> Iterator[Finding]:

@@ -34,7 +34,6 @@ class Finding:
 _ANEW = f"make the ledger anew from the journals: {remedies.LEDGER_REBUILD_ASIDE}{{where}}"
 _NEXT_PASS = f"the next pass writes it again: {remedies.RESUME}{{where}}"
 _KEPT = "runs.db has what was in it, and writes it again: {resume_run}"
-_CLAIM = "if no other lvjobs runs on this study, type: {touch}"
 
 _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     # the file
@@ -57,11 +56,6 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
         "error",
         "has schema {revision}, which is of a newer lvjobs than this one ({head})",
         "use that release",
-    ),
-    "lease gone": (
-        "error",
-        "was written under lease {epoch}, and .lvjobs/lease begins anew at {number}: was it deleted?",
-        _CLAIM,
     ),
     "log behind": (
         "note",
@@ -155,7 +149,7 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     ),
     "no allowance": (
         "error",
-        "{path} is gone: a worker would train without a bound",
+        "{path} is gone: its worker would train without a limit, or not at all",
         _NEXT_PASS,
     ),
     "large allowance": (

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from lvjobs import remedies
 from lvjobs.control.recovery.disown import Stake, disown, stake_of
 from lvjobs.control.recovery.findings import Finding, finding
-from lvjobs.control.submission.run_directories import prepare
+from lvjobs.control.submission.submission_files import write_run_files
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_atomic
 from lvjobs.ledger.copies import examine
@@ -207,7 +207,7 @@ def relocate(transaction: Transaction, study: StudyContext, former: Path) -> int
     """
     runs = [(run, _moved(run, former, study.root)) for run in transaction.runs()]
     moved = [new for run, new in runs if new != run]
-    prepare(study, [run for run in moved if study.layout.run(run.name).config.exists()])
+    write_run_files(study, [run for run in moved if study.layout.run(run.name).config.exists()])
     for run in moved:
         columns = ("config", "declared", "profile", "resources", "typed")
         transaction.update_run(run.id, **{key: getattr(run, key) for key in columns})

@@ -13,6 +13,7 @@ from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done, read_from
 from lvjobs.control.recovery.audit import foreign
+from lvjobs.control.submission.submission_files import standing
 from lvjobs.errors import LvjobsError
 from lvjobs.files import is_foreign
 from lvjobs.ledger.backup_record import BackupRecord, parse_backup
@@ -148,8 +149,7 @@ def _add_submissions(
     if any(member.state is MemberState.LIVE for member in members):
         for member in known:
             if member.state is MemberState.LIVE:
-                is_revoked = (files.revoked / member.token).exists()
-                state = MemberState.REVOKED if is_revoked else MemberState.SETTLED
+                state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED
                 transaction.update_member(member.token, run.id, state=state)
         transaction.update_run(run.id, state=RunState.SUBMITTING, reason="")
     if submissions:
@@ -238,7 +238,7 @@ def _submissions(
             submission = SubmissionRecord(claim.token, profile, own.name, claim.time, place + 1, job)
             found[claim.token] = submission, place
     ordered = sorted(found.values(), key=lambda pair: pair[0].created)
-    may = [one.token for one, _ in ordered if not (files.revoked / one.token).exists()]
+    may = [one.token for one, _ in ordered if not _is_revoked(files, one.token)]
     members = []
     for one, place in ordered:
         if one.token not in may:
@@ -247,3 +247,10 @@ def _submissions(
             state = MemberState.LIVE if one.token == may[-1] else MemberState.SETTLED
         members.append(Member(one.token, place, run_id, state))
     return [one for one, _ in ordered], members
+
+
+def _is_revoked(files: RunLayout, token: str) -> bool:
+    try:
+        return standing(files.study, files.root.name, token)[0]
+    except FileNotFoundError:  # an older release submitted it, and its budget had no limit
+        return (files.revoked / token).exists()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from lvjobs import remedies
@@ -19,10 +20,10 @@ from lvjobs.control.submission.declare import (
     is_run_of,
 )
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn
-from lvjobs.control.submission.run_directories import clear, is_claimed, prepare
 from lvjobs.control.submission.send import Shortfall, SubmitResult, reservations_for
+from lvjobs.control.submission.submission_files import is_claimed
 from lvjobs.errors import UsageError
-from lvjobs.files import is_foreign
+from lvjobs.files import is_foreign, names_in
 from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
@@ -101,7 +102,8 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     if shortfall is not None:
         raise OverBudget(shortfall)
     if not declared.new:
-        _record(session, wanted, declared)
+        session.ledger.call(_record, wanted, declared)
+        revive(session, wanted.stage)
         return Entered(declared.existing, (), None)
     code = snapshot_code(study.layout.code, wanted.configs[0].task)
     new = [replace(run, code=code.name) for run in declared.new]
@@ -111,12 +113,15 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     prepared = prepare_submission(study, queue, cluster, ready or later)
     with suppress(ClusterError):  # sbatch will fail in the same way, and `send` handles its errors
         cluster.check(prepared.first.requests[0])
-    _make_room(study, new)
-    _record(session, wanted, replace(declared, new=new))
+    _refuse_anothers(study, new)
+    record = partial(_record, wanted=wanted, declared=replace(declared, new=new))
     if not ready:
-        return Entered(declared.existing, new, _plan(session, later), code.note)
-    # one array; a pass submits the rest as soon as it may follow
-    sent = next(send_in_turn(study, queue, cluster, prepared, session.terms, session.clock(), later))
+        session.ledger.call(record)
+        sent = _plan(session, later)
+    else:
+        # one array; a pass submits the rest as soon as it may follow
+        sent = next(send_in_turn(study, queue, cluster, prepared, session.terms, session.clock(), later, record))
+    revive(session, wanted.stage)
     if not sent.runs:
         _plan(session, new)
     if sent.outcome in (SubmitOutcome.REFUSED, SubmitOutcome.OVER_BUDGET):
@@ -147,31 +152,28 @@ def _check_stage(transaction: Transaction, wanted: RunRequest) -> StageRecord | 
     return former
 
 
-def _record(session: Session, wanted: RunRequest, declared: Declaration) -> None:
+def _record(transaction: Transaction, wanted: RunRequest, declared: Declaration) -> None:
     """Add the new runs to the ledger, and all runs to their stage.
 
     The stage is running from then on, unless it is decided and no run is new.
     """
-    with session.ledger.transaction() as transaction:
-        transaction.add_runs(declared.new)
-        if wanted.sweep is None:
-            return
-        transaction.add_cells(wanted.stage, declared.ids)
-        record = next(each for each in transaction.stages() if each.name == wanted.stage)
-        if declared.new or record.state is not StageState.COMPLETED or not is_same(record, wanted.sweep):
-            changes = {**UNDECIDED, "definition": wanted.sweep.definition, "request": wanted.sweep.request}
-            transaction.update_stage(wanted.stage, state=StageState.RUNNING, **changes)
-    revive(session, wanted.stage)
+    transaction.add_runs(declared.new)
+    if wanted.sweep is None:
+        return
+    transaction.add_cells(wanted.stage, declared.ids)
+    record = next(each for each in transaction.stages() if each.name == wanted.stage)
+    if declared.new or record.state is not StageState.COMPLETED or not is_same(record, wanted.sweep):
+        changes = {**UNDECIDED, "definition": wanted.sweep.definition, "request": wanted.sweep.request}
+        transaction.update_stage(wanted.stage, state=StageState.RUNNING, **changes)
 
 
 def _discard(session: Session, runs: Sequence[RunRecord], former: StageRecord | None, logs: Path) -> None:
-    """Delete runs whose first submission was refused, with their directories. Restore their stage's `former` record."""
+    """Delete runs whose first submission was refused. Restore their stage's `former` record."""
     with session.ledger.transaction() as transaction:
         for run in runs:
             transaction.delete_run(run.id)
         if former is not None:
             transaction.update_stage(**{each.name: getattr(former, each.name) for each in fields(former)})
-    clear(session.study, runs)
     with suppress(OSError):  # other jobs' logs may be there
         logs.rmdir()
 
@@ -184,24 +186,18 @@ def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
     return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
 
 
-def _make_room(study: StudyContext, runs: Sequence[RunRecord]) -> None:
-    for run in runs:
-        _refuse_anothers(study.layout.run(run.name), run)
-    try:
-        prepare(study, runs)
-    except OSError as error:
-        clear(study, runs)
-        raise UsageError(
-            f"{study.layout.checkpoints} cannot be written ({error.strerror}); nothing was submitted: make "
-            "room, or choose another --study"
-        ) from error
-
-
-def _refuse_anothers(files: RunLayout, run: RunRecord) -> None:
-    """Refuse a run directory that belongs to another user or to another run.
+def _refuse_anothers(study: StudyContext, runs: Sequence[RunRecord]) -> None:
+    """Refuse run directories that belong to another user or to another run.
 
     A directory that a worker has claimed, but this ledger does not know, may only be used by the same run.
     """
+    there = names_in(study.layout.checkpoints)
+    for run in runs:
+        if run.name in there:
+            _refuse_anothers_directory(study.layout.run(run.name), run)
+
+
+def _refuse_anothers_directory(files: RunLayout, run: RunRecord) -> None:
     if is_foreign(files.root):
         raise UsageError(
             f"{files.root} belongs to another user, who could change what the run trains; nothing was submitted: "

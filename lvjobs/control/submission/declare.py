@@ -94,6 +94,7 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
     new: list[RunRecord] = []
     existing: list[RunRecord] = []
     there = transaction.runs()
+    gpus = gpus_of(wanted.resources, wanted.profile)
     by_name = {run.name: run for run in there}
     known = KnownRuns(there)
 
@@ -121,7 +122,7 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
             config=config.model_dump(mode="json"),
             profile=wanted.profile,
             profile_copy=wanted.profile_copy,
-            resources=requested_of(config, wanted.resources, wanted.profile),
+            resources=requested_of(config, wanted.resources, gpus),
             code="",
             created=time.time(),
             typed=_typed(config, wanted),
@@ -156,13 +157,17 @@ def _typed(config: RunConfig, wanted: RunRequest) -> dict[str, list[Any]]:
     return typed_over(wanted.file, requested)
 
 
-def requested_of(config: RunConfig, resources: Resources, profile: str) -> dict[str, Any]:
-    """Return the resources that a run's jobs request.
+def gpus_of(resources: Resources, profile: str) -> int:
+    """Return the GPUs that a job gets: the requested ones, or as many as its profile gives it."""
+    return gpus_by_default(profile) if resources.gpus is None else resources.gpus
+
+
+def requested_of(config: RunConfig, resources: Resources, gpus: int) -> dict[str, Any]:
+    """Return the resources that a run's jobs request; `gpus` is what `gpus_of` returns for them.
 
     Raises:
         UsageError: The training cannot use as many GPUs or processes.
     """
-    gpus = gpus_by_default(profile) if resources.gpus is None else resources.gpus
     shared = resources.model_dump(include={"max_parallel", "pack", "side_by_side"}, exclude_none=True)
     return resources.variables() | shared | _team(config, gpus, resources)
 
@@ -237,7 +242,7 @@ def renewed(
         run,
         profile=profile,
         profile_copy=renew_profile(study.layout, replace(run, profile=profile), where),
-        resources=requested_of(RunConfig.model_validate(config), resources, profile),
+        resources=requested_of(RunConfig.model_validate(config), resources, gpus_of(resources, profile)),
         typed=typed_over(file, settings),
         config=config,
         declared={**{key: run.config.get(key) for key in changes}, **run.declared},

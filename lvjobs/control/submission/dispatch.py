@@ -6,7 +6,7 @@ unclear outcome, no more are sent.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -53,22 +53,27 @@ class Queue:
         self.ledger = ledger
         self._now = now
         self._loads = {backend: load for backend, load in (loads or {}).items() if load is not None}
+        self._fresh: dict[str, _Known] = {}
 
     def limits(self, cluster: Cluster, profile: str, request: JobRequest) -> Limits:
         """Return the site's limits on such jobs, read once an hour; without any limit if the site does not answer."""
         names = ("partition", "account", "qos", "max_queued")  # jobs with the same of these have the same limits
         key = json.dumps([profile, *(request.resources.get(name) for name in names)])
-        known = self.ledger.call(Transaction.row, "site_limits", _Known, key=key)
+        known = self._fresh.get(key) or self.ledger.call(Transaction.row, "site_limits", _Known, key=key)
         if known is not None and 0 <= self._now - known.time < _FRESH_SECONDS:
             return known.limits
         try:
             limits = cluster.limits(request)
         except ClusterError:
             return Limits()  # sbatch's refusal will show the limits
-        fresh = _Known(key, self._now, [asdict(cap) for cap in limits.caps], limits.members, limits.minutes)
-        with self.ledger.transaction() as transaction:
-            transaction.set_rows("site_limits", [fresh], key=key)
+        caps = [asdict(cap) for cap in limits.caps]
+        self._fresh[key] = _Known(key, self._now, caps, limits.members, limits.minutes)
         return limits
+
+    def keep_limits(self, transaction: Transaction) -> None:
+        """Write the limits that were read, for later passes."""
+        for key, known in self._fresh.items():
+            transaction.set_rows("site_limits", [known], key=key)
 
     def room(self, cluster: Cluster, profile: str, limits: Limits) -> FreeSlots:
         """Return how many more jobs fit within `limits`."""
@@ -88,6 +93,7 @@ class Queue:
 
     def forget_limits(self) -> None:
         """Delete all kept limits, because sbatch has contradicted them."""
+        self._fresh.clear()
         with self.ledger.transaction() as transaction:
             transaction.set_rows("site_limits", ())
 
@@ -121,6 +127,7 @@ def send_in_turn(
     terms: Terms,
     now: float,
     later: Sequence[RunRecord] = (),
+    declare: Callable[[Transaction], object] | None = None,
 ) -> Iterator[SubmitResult]:
     """Submit prepared runs, array by array in their order, while there is room.
 
@@ -132,6 +139,8 @@ def send_in_turn(
         terms: The prices and the limit of the budget.
         now: The time of submission, in seconds since the epoch.
         later: Runs that come after these. With each array, the FLOPs of all of these and `later` are reserved.
+        declare: What adds the runs to the ledger, if they are not in it. One commit is enough for that and for the
+            first submission.
 
     Yields:
         The outcome of each submission, as `send` returns it. The last is `limited` if there is no room for the rest,
@@ -139,6 +148,13 @@ def send_in_turn(
     """
     job, profile = prepared.first, prepared.runs[0].profile
     offers = _offers(queue, cluster, profile, job)
+
+    def begin(transaction: Transaction) -> None:
+        queue.keep_limits(transaction)
+        if declare is not None:
+            declare(transaction)
+
+    first: Callable[[Transaction], None] | None = begin
     most = len(prepared.runs)
     waiting = list(prepared.runs)
     while waiting:
@@ -161,9 +177,12 @@ def send_in_turn(
             array = prepared.timing.applied(waiting[:tried])
             if (array, choice) != (job.runs, job.choice):
                 job = prepare_job(study, array, choice)
-            sent = send(study, queue.ledger, cluster, job, terms, now, (*waiting[tried:], *later))
+            sent = send(study, queue.ledger, cluster, job, terms, now, (*waiting[tried:], *later), first)
+            first = None
             if sent.outcome is not SubmitOutcome.LIMITED:
                 break
+        if first is not None:  # there was no room for any
+            queue.ledger.call(first)
         if sent.outcome is SubmitOutcome.LIMITED:
             wait(queue.ledger, waiting, sent.said)
         yield sent

@@ -2,7 +2,7 @@
 
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lvjobs import remedies
@@ -21,8 +21,8 @@ from lvjobs.control.budget.accounts import Terms
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.cost import allowance, newest_checkpoints
 from lvjobs.control.submission.avoided_nodes import note_placed, place, read_avoidance
-from lvjobs.control.submission.run_directories import allow, write_again
 from lvjobs.control.submission.slots import choices, is_packed, waits
+from lvjobs.control.submission.submission_files import withdraw, write_submission
 from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, RunRecord, SubmissionRecord, WorkCounts
@@ -150,6 +150,7 @@ def send(
     terms: Terms,
     now: float,
     later: Sequence[RunRecord] = (),
+    declare: Callable[[Transaction], object] | None = None,
 ) -> SubmitResult:
     """Reserve the FLOPs of the job's runs, and submit it; do neither if the budget has no room.
 
@@ -161,16 +162,18 @@ def send(
         terms: The prices and the limit of the budget.
         now: The time of submission, in seconds since the epoch.
         later: Runs that come after the job's. Their FLOPs are reserved too, so that they can complete.
+        declare: What adds the runs to the ledger, in the same transaction, if they are not in it.
 
     Returns:
         The outcome. Errors of sbatch are outcomes, and are recorded with the runs.
     """
     runs, requests, token = job.runs, job.requests, job.requests[0].token
-    write_again(study, runs)
     requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     backend, packed = backend_of(runs[0].profile).name, is_packed(runs)
     submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
+        if declare is not None:
+            declare(transaction)
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
             outcome = SubmitOutcome.OVER_BUDGET
@@ -178,14 +181,14 @@ def send(
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve({run.id: wanted[run.id] for run in bounded})
-        allow(study, {run.name: wanted[run.id] for run in bounded})  # before sbatch: no job starts without a limit
+        write_submission(study, token, runs, {run.id: wanted[run.id].training for run in bounded})
         transaction.add_submission(submission, [run.id for run in runs])
         changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}
         transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})
     try:
         placed = place(cluster, requests, entries)
     except (SubmitUnclear, SubmitLimited, SubmitDeferred, SubmitRefused) as error:
-        return _not_placed(ledger, runs, token, now, error)
+        return _not_placed(study, ledger, runs, token, now, error)
     submission = replace(submission, job_id=placed.job_id)
     with ledger.transaction() as transaction:
         transaction.update_submission(token, job_id=placed.job_id)
@@ -202,7 +205,9 @@ def send(
     )
 
 
-def _not_placed(ledger: Ledger, runs: Sequence[RunRecord], token: str, now: float, error: ClusterError) -> SubmitResult:
+def _not_placed(
+    study: StudyContext, ledger: Ledger, runs: Sequence[RunRecord], token: str, now: float, error: ClusterError
+) -> SubmitResult:
     """Record that sbatch submitted no job, or that nobody knows yet; return what became of the runs."""
     if isinstance(error, SubmitUnclear):
         reason = f"no answer to sbatch yet: {error}"
@@ -210,6 +215,7 @@ def _not_placed(ledger: Ledger, runs: Sequence[RunRecord], token: str, now: floa
             transaction.update_runs({run.id: {"reason": reason} for run in runs})
             transaction.add_events([Event(now, RunState.SUBMITTING.value, reason, run.id) for run in runs])
         return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
+    withdraw(study, token)
     if isinstance(error, SubmitLimited):
         reason = waits(str(error))
         _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)

@@ -1,42 +1,34 @@
 """The text of `lvjobs status` for a terminal: stage by stage, folded to fit the screen; plain text in a pipe."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from rich.cells import cell_len
-from rich.console import Console, JustifyMethod, RenderableType
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.records.summary import AvoidedRow, RunStatus, StageStatus, Summary, read_row
+from lvjobs.records.summary import AvoidedRow, RunStatus, RunTable, StageStatus, Summary, read_row
 from lvjobs.report.numbers import duration, flops
 from lvjobs.report.terminal.console import (
     COLOURS,
-    bar,
     describe_avoided,
-    is_plain,
     new_console,
     reason_lines,
-    short_start,
-    sparkline,
 )
 from lvjobs.report.terminal.stage_lines import stage_line
+from lvjobs.report.terminal.status_table import as_table, as_text, fitting_columns
 
 _BEGIN = str(remedies.SUBMIT_TRAIN)
 
 _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
 """The order in which runs are shown, by state, if not all fit."""
-_NAME = "run"
-_NAME_LEAST = 24
-"""The least number of characters to which a name is shortened, however narrow the terminal is."""
-_WORTH_MORE = 4
-"""The rank up to which columns are worth more than the middle of a long name."""
 _TENTH = 0.1
+_OVER = frozenset({"completed", "cancelled"})
+_EXPLAINED = ("name", "state", "reason", "error", "after", "held_for", "start_estimate")
+_NUMERIC = ("loss_numeric", "validation_loss_numeric", "untrained_loss_numeric")
 _LEAST = 1
 """The least number of runs shown of an open stage, however many stages there are."""
 _REASONS = 3
@@ -50,7 +42,7 @@ class Block:
     """A stage with its `shown` runs; its `hidden` runs are counted by state."""
 
     stage: StageStatus
-    shown: Sequence[RunStatus]
+    shown: RunTable
     hidden: Mapping[str, int]
 
 
@@ -89,24 +81,32 @@ def render_status(
     """Return the parts of the status, from top to bottom, in about `lines` lines (None: no limit)."""
     if not summary.runs and all(stage.state == "declared" for stage in summary.stages):
         return [Text(f"No runs yet. Type: {begin}")]
-    head, changes = _head_line(summary), _pass_lines(summary.did, age, None if lines is None else _CHANGES_SHOWN)
+    runs = RunTable.of(summary.runs)
+    head, changes = (
+        _head_line(summary.study, runs),
+        _pass_lines(summary.did, age, None if lines is None else _CHANGES_SHOWN),
+    )
     feet = [*_budget_lines(summary.budget), *_node_lines(summary.avoided_nodes), *changes]
-    blocks = fold(summary.runs, summary.stages, None if lines is None else lines - len(feet) - 3)
+    blocks = fold(runs, summary.stages, None if lines is None else lines - len(feet) - 3)
     parts: list[RenderableType] = [head]
-    columns = _columns(blocks, console)
+    columns = fitting_columns([block.shown for block in blocks], console)
     first = next((block for block in blocks if block.shown), None)
-    for block in blocks:
-        parts += _render_block(block, columns, where, is_first=block is first, whole_lines=not console.is_terminal)
-    if any(_is_numeric(run) for block in blocks for run in block.shown):
+    for place, block in enumerate(blocks):
+        table: RenderableType | None = None
+        if block.shown and console.is_terminal:
+            table = as_table(columns, place, block.shown.column("state"), is_first=block is first)
+        elif block.shown:
+            table = as_text(columns, place, is_first=block is first)
+        parts += _render_block(block, table, where)
+    if any(value is not None for block in blocks for name in _NUMERIC for value in block.shown.column(name)):
         parts.append(Text("n: of a numeric head, over a series' characters alone; not to be compared with the others"))
     return [*parts, Text(), *feet]
 
 
-def _head_line(summary: Summary) -> Text:
+def _head_line(study: str, runs: RunTable) -> Text:
     """Return the study's name, and the number of runs in each state."""
-    counted = Counter(run.state for run in summary.runs)
-    total = counted.total()
-    text = Text(f"{PurePath(summary.study).name}: {total} run{'s' if total != 1 else ''}", style="bold")
+    counted, total = Counter(runs.column("state")), len(runs)
+    text = Text(f"{PurePath(study).name}: {total} run{'s' if total != 1 else ''}", style="bold")
     for state in COLOURS:
         if counted[state]:
             text.append(f", {counted[state]} {state}", style=f"not bold {COLOURS[state]}")
@@ -122,14 +122,14 @@ def fold(runs: Sequence[RunStatus], stages: Sequence[StageStatus], lines: int | 
     If not all fit, runs that may need the user's attention are shown first, then running ones; finished stages show
     none.
     """
-    by_stage: dict[str, list[RunStatus]] = {}
-    for run in runs:
-        by_stage.setdefault(run.stage, []).append(run)
+    table, by_stage = RunTable.of(runs), dict[str, list[int]]()
+    for place, name in enumerate(table.column("stage")):
+        by_stage.setdefault(name, []).append(place)
     declared = {stage.name: stage for stage in stages if stage.state != "declared" or stage.name in by_stage}
     order = [*declared, *(name for name in by_stage if name not in declared)]
     # A stage that study.toml does not declare has no state: its runs were submitted one by one.
     nameless = {name: read_row(StageStatus, {"name": name, "state": ""}) for name in by_stage}
-    found = [({**nameless, **declared}[name], by_stage.get(name, [])) for name in order]
+    found = [({**nameless, **declared}[name], table.take(by_stage.get(name, ()))) for name in order]
     if lines is None or sum(2 + len(own) for _, own in found) + 1 <= lines:
         return [Block(stage, own, {}) for stage, own in found]
     open_ones = sum(_is_open(stage, own) for stage, own in found)
@@ -138,180 +138,38 @@ def fold(runs: Sequence[RunStatus], stages: Sequence[StageStatus], lines: int | 
     return [_folded(stage, own, share if _is_open(stage, own) else 0) for stage, own in found]
 
 
-def _is_open(stage: StageStatus, runs: Sequence[RunStatus]) -> bool:
+def _is_open(stage: StageStatus, runs: RunTable) -> bool:
     """Return whether runs of the stage can still change: those that a decided stage has paused cannot."""
-    return stage.state != "completed" and any(run.state not in ("completed", "cancelled") for run in runs)
+    return stage.state != "completed" and not _OVER.issuperset(runs.column("state"))
 
 
-def _folded(stage: StageStatus, runs: Sequence[RunStatus], most: int) -> Block:
+def _folded(stage: StageStatus, runs: RunTable, most: int) -> Block:
     if len(runs) <= most:
         return Block(stage, runs, {})
-    urgent = sorted(range(len(runs)), key=lambda at: (_FIRST_SHOWN.index(runs[at].state), at))[:most]
+    states = runs.column("state")
+    urgent = sorted(range(len(runs)), key=lambda at: (_FIRST_SHOWN.index(states[at]), at))[:most]
     kept = set(urgent)
-    hidden = Counter(run.state for at, run in enumerate(runs) if at not in kept)
-    return Block(stage, [run for at, run in enumerate(runs) if at in kept], hidden)
+    hidden = Counter(state for at, state in enumerate(states) if at not in kept)
+    return Block(stage, runs.take(sorted(kept)), hidden)
 
 
-# -- what is shown of a run -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A column: its header, and each run's cell; `right` aligns it. Columns of rank 0 are always shown.
-
-    `coloured` cells have the colour of the run's state. `fixed` is the width in the tables of all stages; None if the
-    name has to be folded.
-    """
-
-    header: str
-    cells: Mapping[str, str]
-    right: bool = False
-    rank: int = 0
-    coloured: bool = False
-    fixed: int | None = None
-
-    @cached_property
-    def width(self) -> int:
-        return max(_width(self.header), *map(_width, set(self.cells.values())), 0)
-
-    def padded(self, cells: Sequence[str]) -> list[str]:
-        width, pad = self.width, str.rjust if self.right else str.ljust
-        return [pad(cell, width if cell.isascii() else width + len(cell) - _width(cell)) for cell in cells]
-
-
-def _width(cell: str) -> int:
-    """Return the number of screen columns that the text takes."""
-    return len(cell) if cell.isascii() else cell_len(cell)
-
-
-def _columns(blocks: Sequence[Block], console: Console) -> list[_Column]:
-    """Return as many columns as fit, those of the lowest rank first."""
-    runs = [run for block in blocks for run in block.shown]
-    if not runs:
-        return []
-    plain = is_plain(console)
-    made = [
-        _Column(header, {run.name: cell(run, plain) for run in runs}, right, rank, cell in (_state, _progress))
-        for header, cell, right, rank in _CELLS
-    ]
-    made = [column for column in made if not column.rank or any(column.cells.values())]
-    if console.is_terminal:
-        room = console.width - sum(column.width + 1 for column in made[1:] if column.rank <= _WORTH_MORE) - 2
-        made[0] = _shortened(made[0], max(_NAME_LEAST, room), plain=plain)
-    chosen = [column for column in made if not column.rank]
-    room = console.width - sum(column.width + 1 for column in chosen) - 1
-    for column in sorted((each for each in made if each.rank), key=lambda column: column.rank):
-        if column.width + 1 <= room:
-            room -= column.width + 1
-            chosen.append(column)
-    chosen = [column for column in made if column in chosen]
-    return [replace(column, fixed=column.width) for column in chosen] if room >= 0 else chosen
-
-
-def _shortened(names: _Column, most: int, *, plain: bool) -> _Column:
-    """Return names of at most `most` characters. Their last four are kept, which suffice to name a RUN."""
-    gap = ".." if plain else "…"
-    cells = {
-        name: cell if _width(cell) <= most else f"{name[: most - len(gap) - 4]}{gap}{name[-4:]}"
-        for name, cell in names.cells.items()
-    }
-    return replace(names, cells=cells)
-
-
-def _state(run: RunStatus, _plain: bool) -> str:
-    return str(run.state)
-
-
-def _progress(run: RunStatus, plain: bool) -> str:
-    return bar(min(1.0, run.step / run.steps), 5, plain=plain)
-
-
-def _tries(run: RunStatus, _plain: bool) -> str:
-    """Return the number of attempts, and why the last one ended unless the state says it."""
-    last = "" if run.cause in (None, run.state) else f" {run.cause}"
-    return f"{run.attempts}{last}" if run.attempts else ""
-
-
-def _when(run: RunStatus, _plain: bool) -> str:
-    """Return the time left of a running run; else Slurm's expected start, or the earliest next submission."""
-    if run.seconds_left is not None:
-        return f"{duration(run.seconds_left)} left"
-    if run.start_estimate:
-        return f"at {short_start(run.start_estimate)}"
-    return f"from {short_start(run.not_before)}" if run.not_before else ""
-
-
-def _is_numeric(run: RunStatus) -> bool:
-    """Return whether its losses are a numeric head's."""
-    return (run.loss_numeric, run.validation_loss_numeric, run.untrained_loss_numeric) != (None, None, None)
-
-
-def _loss(run: RunStatus, name: str) -> str:
-    """Return a loss as text, marked `n` if it is a numeric head's."""
-    numeric = _is_numeric(run)
-    value, mark = getattr(run, f"{name}_numeric" if numeric else name), "n" if numeric else ""
-    return "" if value is None else f"{value:.3f}{mark}"
-
-
-_CELLS: Sequence[tuple[str, Callable[[RunStatus, bool], str], bool, int]] = (
-    (_NAME, lambda run, _plain: str(run.name), False, 0),
-    ("state", _state, False, 0),
-    ("", _progress, False, 4),
-    ("step", lambda run, _plain: f"{run.step}/{run.steps}", True, 0),
-    ("loss", lambda run, _plain: _loss(run, "loss"), True, 0),
-    ("", lambda run, plain: sparkline(run.curve or (), 8, plain=plain), False, 3),
-    ("valid.", lambda run, _plain: _loss(run, "validation_loss"), True, 5),
-    ("before", lambda run, _plain: _loss(run, "untrained_loss"), True, 8),
-    ("tries", _tries, False, 0),
-    ("redone", lambda run, _plain: str(run.replayed_steps or ""), True, 7),
-    ("", _when, False, 1),
-    ("FLOPs", lambda run, _plain: flops(run.flops) if run.flops else "", True, 2),
-    ("job", lambda run, _plain: run.job_id or "", True, 6),
-)
-
-
-def _lines(runs: Sequence[RunStatus], columns: Sequence[_Column], *, is_first: bool) -> str:
-    """Return the table as text, for a pipe: ten times as fast as rich's table, and no line is broken in either."""
-    names = [run.name for run in runs]
-    headers = [[column.header] if is_first else [] for column in columns]
-    padded = [
-        column.padded([*header, *map(column.cells.__getitem__, names)])
-        for column, header in zip(columns, headers, strict=True)
-    ]
-    return "\n".join(" ".join(cells).rstrip() for cells in zip(*padded, strict=True))
-
-
-def _table(runs: Sequence[RunStatus], columns: Sequence[_Column], *, is_first: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_header=is_first)
-    for column in columns:
-        least = 0 if column.header == _NAME else column.width
-        justify: JustifyMethod = "right" if column.right else "left"
-        table.add_column(column.header, justify=justify, overflow="fold", min_width=least, width=column.fixed)
-    for run in runs:
-        cells = [(column.cells[run.name], COLOURS[run.state] if column.coloured else "") for column in columns]
-        table.add_row(*(Text(cell, style=style) for cell, style in cells))
-    return table
-
-
-def _render_block(
-    block: Block, columns: Sequence[_Column], where: Sequence[str], *, is_first: bool, whole_lines: bool
-) -> list[RenderableType]:
+def _render_block(block: Block, table: RenderableType | None, where: Sequence[str]) -> list[RenderableType]:
+    """Return the parts of a stage; `table` has its shown runs."""
     parts: list[RenderableType] = [Text()]
     stage = block.stage
     if stage.state:
         parts.append(Text(stage_line(stage), style=f"bold {COLOURS[stage.state].removeprefix('bold ')}"))
     else:
         parts.append(Text(stage.name, style="bold"))
-    if block.shown and whole_lines:
-        parts.append(_lines(block.shown, columns, is_first=is_first))
-    elif block.shown:
-        parts.append(_table(block.shown, columns, is_first=is_first))
+    if table is not None:
+        parts.append(table)
     if block.hidden:
         counted = ", ".join(f"{count} {state}" for state, count in block.hidden.items())
         more = "and " if block.shown else ""
         parts.append(Text(f"{more}{counted} ({remedies.STATUS_ALL(*where)})", style="dim"))
-    parts += reason_lines(block.shown, _REASONS if block.hidden else None)
-    return parts
+    rows = block.shown.records(_EXPLAINED)
+    waiting = [read_row(RunStatus, row) for row in rows if row["state"] not in _OVER]
+    return [*parts, *reason_lines(waiting, _REASONS if block.hidden else None)]
 
 
 # -- below the runs -------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from lvjobs.control.stages import submit_runs
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.ledger.lease import acquire
 from lvjobs.ledger.records import Charge, WorkCounts
+from lvjobs.records.submission import read_members
 from lvjobs.study.config import load_study
 from lvjobs.study.words import RunState
 from lvjobs.tasks.code_copies import CodeCopy
@@ -507,8 +508,10 @@ def taken(lvjobs, every, steps=40):
 
 
 def submitted(study):
-    path = study / "checkpoints"
-    found = [json.loads(file.read_text()) for file in sorted(path.glob("*/run.json"))]
+    found = []
+    for path in study.glob(".lvjobs/submissions/*.jsonl"):
+        with path.open("rb") as stream:
+            found += [member.run for member in read_members(stream)]
     return {run["name"]: (run["config"]["steps"], run["config"]["validate_every"]) for run in found}
 
 
@@ -651,7 +654,9 @@ def test_a_name_that_was_given_stays(study, small, limits, lvjobs):
     assert code == 0, err
     assert "study.toml still" not in out
     assert submitted(study) == {"mine": (40, 20)}
-    params = json.loads((study / "checkpoints/mine/run.json").read_text())["config"]["params"]
+    (path,) = study.glob(".lvjobs/submissions/*.jsonl")
+    with path.open("rb") as stream:
+        params = read_members(stream)[0].run["config"]["params"]
     assert params["data_sha256"] == hashlib.sha256((study / "data.h5").read_bytes()).hexdigest()
 
 

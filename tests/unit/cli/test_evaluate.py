@@ -5,6 +5,9 @@ import json
 import pytest
 
 from lvjobs.forecasting.data import make_dataset
+from lvjobs.records.run_files import CheckpointName
+from lvjobs.study.layout import RunLayout
+from lvjobs.worker.checkpoints import write_checkpoint
 
 
 @pytest.fixture
@@ -39,6 +42,23 @@ def test_what_cannot_be_evaluated_is_refused_in_a_line(tmp_path, lvjobs, argumen
     for word in words:
         assert word in err
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_checkpoint_is_evaluated_by_its_file(tmp_path, lvjobs):
+    """Its adapter is copied once, and stays though the run prunes the checkpoint."""
+    layout = RunLayout(tmp_path / "checkpoints" / "one")
+    layout.root.mkdir(parents=True)
+    saver = {"adapter": lambda directory: (directory / "adapter_config.json").write_text("{}")}
+    path, _ = write_checkpoint(layout, CheckpointName(1, 4), saver, {})
+    for _ in range(2):
+        code, _, err = lvjobs("evaluate", "--adapter", str(path), "--series", "2", "--dry-run")
+        assert code == 0, err
+        (copy,) = (tmp_path / ".lvjobs" / "adapters").iterdir()
+        assert (copy / "adapter" / "adapter_config.json").read_text() == "{}"
+    path.write_bytes(path.read_bytes()[:-1])
+    code, out, err = lvjobs("evaluate", "--adapter", str(path), "--dry-run")
+    assert (code, out) == (2, "")
+    assert "is not a checkpoint that can be used: it is not what was written" in err
 
 
 def test_a_dry_run_shows_the_cost_and_submits_nothing(tmp_path, lvjobs):

@@ -236,7 +236,7 @@ def test_a_driver_that_is_killed(driven, fault, die_everywhere):
 
 # -- the ledger as a file -------------------------------------------------------------------------------------------
 
-FILES = [(os, "close"), (os, "link"), (os, "rename"), (os, "unlink"), (copies, "examine"), (copies, "fsync_directory")]
+FILES = [(os, "close"), (copies, "examine")]
 
 
 def back_up(scene, name="copy"):

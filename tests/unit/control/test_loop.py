@@ -184,7 +184,7 @@ def test_a_worker_that_finishes_while_a_pass_reads_is_charged_in_full(make, monk
     assert scene.spent() == {"useful": 12}
 
 
-@pytest.mark.parametrize("damage", ["generations/000001", "done.json"])
+@pytest.mark.parametrize("damage", ["000001.jsonl", "done.json"])
 def test_one_runs_damaged_records_are_not_the_others_trouble(make, damage):
     scene = begun(make(), "one", "two")
     (scene.files("one").root / damage).write_text('{"generation": 1')

@@ -9,6 +9,7 @@ from simulator.engine import Manners
 from lvjobs.cluster.protocol import Cap, Limits, SubmitLimited, SubmitRefused, SubmitUnclear
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn
 from lvjobs.errors import UsageError
+from lvjobs.records.submission import read_members
 
 
 @pytest.fixture
@@ -29,10 +30,13 @@ def hide(scene):
     return hidden
 
 
-def test_a_run_that_waits_has_two_files_and_the_place_where_its_claim_will_be_looked_for(scene):
-    scene.enter("one")
-    names = sorted(path.name for path in scene.files().root.rglob("*"))
-    assert names == ["allowance.json", "generations", "run.json"]
+def test_runs_that_wait_have_one_file_for_all_of_them(scene):
+    scene.enter("one", "two", "three")
+    assert list(scene.study.layout.checkpoints.iterdir()) == []
+    (path,) = scene.study.layout.submissions.glob("*.jsonl")
+    with path.open("rb") as stream:
+        members = read_members(stream)
+    assert [(member.name, member.allowance) for member in members] == [("one", 16), ("three", 16), ("two", 16)]
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "two", "three"]])

@@ -18,7 +18,15 @@ from lvjobs.forecasting.data import make_dataset, sha256
 from lvjobs.forecasting.models import AdapterMismatch, load_adapter
 from lvjobs.forecasting.splits import Split, training_split
 from lvjobs.forecasting.tokens import Characters
+from lvjobs.records.run_files import Done
+from lvjobs.study.layout import RunLayout
 from lvjobs.study.params import TrainingConfig
+from lvjobs.study.run import RunFile
+from lvjobs.worker.attempt import Attempt
+from lvjobs.worker.checkpoints import find_newest_valid, published
+from lvjobs.worker.finishing import finish
+from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.tensor_file import sha256_of
 
 __all__ = ["one_thread"]  # a fixture
 
@@ -52,6 +60,32 @@ def test_the_order_of_events(undisturbed):
     marks = [event for event in undisturbed.events if event[0] != "log"]
     assert marks == [("validated", 0)] + [(kind, step) for step in (4, 8, 12) for kind in ("validated", "checkpoint")]
     assert [step for step, _ in undisturbed.logs] == list(range(1, 13))
+
+
+def test_a_finished_run_has_at_most_twelve_files_and_directories(data, tmp_path, monkeypatch):
+    """Also where the best checkpoint is a third one; the adapter is in PEFT's own format, and nothing else is there."""
+    losses = iter([9.0, 8.0, 1.0, 3.0, 2.0])
+    monkeypatch.setattr(task.Trainer, "validate", lambda _: {"loss": next(losses)})
+    config = small(data, steps=40, checkpoint_every=10, validate_every=10)
+    layout = RunLayout(tmp_path / "run")
+    layout.root.mkdir()
+    run = RunFile(id="id", name="run", stage="s", fingerprint=config.fingerprint, config=config)
+    layout.config.write_text(run.model_dump_json())
+    journal = JournalWriter(layout.journal(1))
+    attempt = Attempt(layout, config, 1, "", journal, None)
+    task.train(attempt)
+    journal.close()
+    finish(layout, 1, find_newest_valid(layout)[0])
+    assert [name.step for name in published(layout)] == [20, 30, 40]
+    assert sorted(path.name for path in layout.final.rglob("*")) == [
+        "adapter", "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
+    assert Done.from_json(layout.done.read_text()).files == {
+        f"adapter/{name}": sha256_of(layout.final / "adapter" / name)
+        for name in ("adapter_config.json", "adapter_model.safetensors")
+    }
+    made = [layout.root, *layout.root.rglob("*")]
+    assert len([path for path in made if path not in (layout.journals, layout.steps)]) <= 12
 
 
 def test_what_is_logged(undisturbed):
@@ -345,11 +379,16 @@ def test_what_is_scored_has_no_say_in_a_training_or_in_what_it_is_chosen_by(data
 def test_a_run_keeps_its_split_and_does_not_go_on_with_another(data, tmp_path):
     config = small(data, train_systems=2, validation_systems=1)
     half = run_through(config, tmp_path / "half", stop_at=4)
-    kept = half.saved[2] / "split" / task.SPLIT
-    split = Split.from_dict(json.loads(kept.read_text()))
+    _, state, path, _ = half.saved
+    split = Split.from_dict(json.loads(json.dumps(state["split"])))
     assert (split.train, split.validation, split.test) == ((0, 1), (3,), (4,))
-    kept.write_text(json.dumps({**split.to_dict(), "validation": [2]}))
+    state["split"] = {**split.to_dict(), "validation": [2]}
     with pytest.raises(LvjobsError, match="names other systems"):
         run_through(config, tmp_path / "half", before=half.saved)
-    kept.unlink()  # a checkpoint of an earlier release
+    del state["split"]
+    (path / "split").mkdir()  # a checkpoint of an earlier release
+    (path / "split" / task.SPLIT).write_text(json.dumps({**split.to_dict(), "validation": [2]}))
+    with pytest.raises(LvjobsError, match="names other systems"):
+        run_through(config, tmp_path / "half", before=half.saved)
+    (path / "split" / task.SPLIT).unlink()  # of an even earlier one
     assert run_through(config, tmp_path / "rest", before=half.saved).step == 4

@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError
 
 from lvjobs.ledger import database
 from lvjobs.ledger.copies import examine
-from lvjobs.ledger.database import HEAD, LedgerError, open_ledger
+from lvjobs.ledger.database import HEAD, Ledger, LedgerError, open_ledger
 from lvjobs.ledger.lease import LeaseLost
-from lvjobs.ledger.records import AttemptRecord, Charge, Event, SubmissionRecord, WorkCounts
+from lvjobs.ledger.records import AttemptRecord, Charge, Event, Member, SubmissionRecord, WorkCounts
+from lvjobs.ledger.schema import new_engine
 from lvjobs.ledger.tables import metadata
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import Cause, HeldFor, LeaveCause, MemberState, RunState
@@ -121,6 +122,25 @@ def test_runs_that_were_read_before_are_as_they_are_now(ledger):
         assert [run.state for run in transaction.runs()] == [RunState.COMPLETED]
 
 
+@pytest.mark.parametrize("change", ["settled", "another", "deleted", "refused"])
+def test_members_that_were_read_before_are_as_they_are_now(ledger, change):
+    with ledger.transaction() as transaction:
+        transaction.add_runs([a_run(), a_run("two")])
+        transaction.add_submission(SubmissionRecord("a" * 12, "lab", "slurm", 1.0), ["oneone"])
+        assert [member.run_id for member in transaction.members()] == ["oneone"]
+        if change == "settled":
+            transaction.update_member("a" * 12, "oneone", state=MemberState.SETTLED)
+        elif change == "another":
+            transaction.add_members([Member("a" * 12, 1, "twotwo")])
+        elif change == "deleted":
+            transaction.delete_submission("a" * 12)
+        else:
+            transaction.delete_run("oneone")
+    with ledger.transaction() as transaction:
+        known = [member.run_id for member in transaction.members()]
+    assert known == (["oneone", "twotwo"] if change == "another" else [])
+
+
 def test_what_was_read_of_a_change_that_is_undone_is_forgotten(ledger):
     with pytest.raises(KeyboardInterrupt), ledger.transaction() as transaction:
         transaction.add_runs([a_run()])
@@ -131,15 +151,39 @@ def test_what_was_read_of_a_change_that_is_undone_is_forgotten(ledger):
 
 
 def test_a_holder_that_was_followed_writes_nothing(tmp_path, ledger):
-    lease = tmp_path / ".lvjobs" / "lease"
-    lease.mkdir(parents=True)
-    (lease / "000002").touch()
     later = open_ledger(tmp_path / "runs.db", 2)
-    later.call(Transaction.runs)
+    later.call(Transaction.set_setting, "a", "b")
     with pytest.raises(LeaseLost, match="another lvjobs process took over"), ledger.transaction() as transaction:
         transaction.add_runs([a_run()])
     with later.transaction() as transaction:
         assert transaction.runs() == []
+    later.close()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_holder_that_woke_up_before_the_first_change_of_its_successor(tmp_path, ledger, is_first):
+    """The epoch is recorded with the first change; what the successor had read until then may be out of date."""
+    later = Ledger(new_engine(tmp_path / "runs.db"), 2)
+    assert later.call(Transaction.runs) == []
+    if not is_first:
+        later.call(Transaction.set_setting, "a", "b")
+        with pytest.raises(LeaseLost, match="took over this study while this one slept"):
+            ledger.call(Transaction.add_runs, [a_run()])
+        assert later.call(Transaction.runs) == []
+    else:
+        ledger.call(Transaction.add_runs, [a_run()])
+        for _ in range(2):
+            with pytest.raises(LeaseLost, match="that slept wrote to this study meanwhile; nothing was written"):
+                later.call(Transaction.set_setting, "a", "b")
+        assert ledger.call(Transaction.setting, "a") is None
+    later.close()
+
+
+def test_reading_syncs_nothing_and_records_no_epoch(tmp_path, ledger):
+    before = (tmp_path / "runs.db").stat().st_mtime_ns
+    later = open_ledger(tmp_path / "runs.db", 2)
+    later.call(Transaction.runs)
+    assert (tmp_path / "runs.db").stat().st_mtime_ns == before
     later.close()
 
 

@@ -17,8 +17,7 @@ from lvjobs.study.run import RunConfig
 def a_run(root, lines, weights=b"weights"):
     """A run directory whose generations reported `lines`: a list of (kind, fields) each."""
     files = RunLayout(root / "study" / "checkpoints" / "run")
-    for directory in (files.journals, files.generations, files.final / "adapter"):
-        directory.mkdir(parents=True)
+    (files.final / "adapter").mkdir(parents=True)
     for number, entries in enumerate(lines, start=1):
         files.journal(number).write_text("".join(Entry(kind, 1.0, fields).to_line() for kind, fields in entries))
     (files.final / "adapter" / "weights").write_bytes(weights)
@@ -97,7 +96,7 @@ class Theatre:
             self.met.append((kind, self.steps))
         self.generation, self.steps = self.generation + 1, 0
         claim = Claim(self.generation, "t", "1", 0, "n1", 1, 1.0)
-        self.files.generation(self.generation).write_text(claim.to_json())
+        self.files.generation(self.generation).write_text(claim.to_line())
 
     def play(self, looks):
         for _ in range(looks):
@@ -125,7 +124,8 @@ def test_a_seed_says_what_happens_and_when(tmp_path):
 @pytest.mark.parametrize("kind", ["leave", "done", "error"])
 def test_who_has_said_a_last_word_is_left_alone(tmp_path, kind):
     theatre = Theatre(tmp_path, seed=1)
-    theatre.files.journal(1).write_text(Entry(kind, 1.0, {}).to_line())
+    with theatre.files.journal(1).open("a") as stream:
+        stream.write(Entry(kind, 1.0, {}).to_line())
     assert theatre.play(20) == []
 
 

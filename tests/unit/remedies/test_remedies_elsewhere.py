@@ -131,7 +131,7 @@ def half_read(scene, _typed):
     begun(scene)
     scene.go(600, every=20)
     assert scene.state() == "completed"
-    (scene.study.layout.internal / "closed.json").unlink()
+    (scene.study.layout.internal / "closed_runs.json").unlink()
 
 
 def unread(scene, _typed):
@@ -148,7 +148,7 @@ def overcharged(scene, _typed):
 
 def unbound(scene, _typed):
     begun(scene)
-    scene.files().allowance.unlink()
+    scene.study.layout.submission(scene.job().request.token).unlink()
 
 
 def stranger(scene, _typed):

@@ -13,11 +13,11 @@ from lvjobs import remedies
 from lvjobs.cluster import templates
 from lvjobs.control.driver.notify import NoticeRecord, due
 from lvjobs.errors import LvjobsError, RunRefused
-from lvjobs.records.run_files import CheckpointName
+from lvjobs.records.run_files import CheckpointName, Manifest
 from lvjobs.study.run import RunFile
 from lvjobs.worker.checkpoints import Checkpoint, write_checkpoint
 from lvjobs.worker.finishing import publish_final
-from lvjobs.worker.runner import read_run
+from lvjobs.worker.submission import Submission
 
 PRICED = TOML.replace("toy_task:train", "toy_task:priced")
 
@@ -171,7 +171,7 @@ def test_runs_of_which_a_ledger_that_is_made_anew_knows_little(scene, typed, tak
     for path in (scene.study.layout.ledger_log, *scene.study.layout.submissions.glob("*")):
         path.unlink()
     scene.study.layout.database.unlink()
-    for path in scene.study.layout.checkpoints.glob("*/generations/*"):
+    for path in scene.study.layout.checkpoints.glob("*/*.jsonl"):
         path.unlink()  # of a release that knew of no claims
     typed("ledger", "rebuild")
     assert (scene.state("one"), scene.state("two")) == ("held", "held")
@@ -217,7 +217,7 @@ def test_its_configuration_in_run_json(scene, typed, take, harm):
     else:
         path.unlink()
     try:
-        read_run(scene.files())
+        Submission(scene.files(), "").read_run()
     except RunRefused as refused:
         shown = str(refused)
     if harm == "gone":
@@ -306,18 +306,16 @@ def test_what_workers_are_told_is_gone(scene, typed, take):
     revoked = scene.job("two").request.token
     scene.cluster.silent = True  # the job is not seen off
     typed("cancel", "two")
-    mark = scene.files("two").revoked / revoked
-    mark.unlink()
-    mark.parent.rmdir()
-    allowance = scene.files().allowance.read_text()
-    scene.files().allowance.unlink()
+    token = scene.job().request.token
+    known = [scene.standing(revoked, "two"), scene.standing(token)]
+    scene.study.layout.submission(token).unlink()
+    scene.study.layout.submission(revoked).unlink(missing_ok=True)
     code, shown, _ = typed("ledger", "check")
     assert code == 1
     code, out, _ = take(remedies.RESUME, shown)
     assert code == 0
-    assert out.count("is written again") == 2
-    assert mark.exists()
-    assert scene.files().allowance.read_text() == allowance
+    assert out.count("is written again") == 1, "one file for both"
+    assert [scene.standing(revoked, "two"), scene.standing(token)] == known
     assert typed("ledger", "check")[0] == 0
 
 
@@ -405,7 +403,8 @@ def test_a_disk_that_was_full(scene, typed, take, monkeypatch, what):
             write_checkpoint(files, checkpoint, {"step": 4}, {})
         else:
             patched.setattr("lvjobs.worker.finishing._stage", refuse)
-            publish_final(files, 1, Checkpoint(files.steps / str(checkpoint), checkpoint, None))
+            manifest = Manifest(1, 4, {"model/weights.npy": "0" * 64})
+            publish_final(files, 1, Checkpoint(checkpoint, files.steps / str(checkpoint), manifest))
     scene.worker.failing["one"], scene.worker.said["one"] = 5, str(full.value)
     scene.go(60)
     scene.worker.failing.clear()

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lvjobs.control.budget.accounts import Terms, keep_books, statement
 from lvjobs.flops.conventions import BINDING
-from lvjobs.records.summary import RunStatus, StageStatus, Summary, read_row
+from lvjobs.records.summary import RunStatus, RunTable, StageStatus, Summary, read_row
 from lvjobs.report.terminal.budget_lines import print_budget
 from lvjobs.report.terminal.console import bar, short_start, sparkline
 from lvjobs.report.terminal.plain_lines import site_lines
@@ -52,6 +52,20 @@ def status(*runs, width=100, terminal=False, **changes):
         Summary.from_dict(summary), Console(file=stream, width=width, force_terminal=terminal, color_system=None)
     )
     return stream.getvalue()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_status_reads_only_the_fields_that_it_prints(whole):
+    read = set()
+
+    def values(name):
+        read.add(name)
+        return [a_row(name=f"run{number}", curve=[2.0, 1.0]).get(name) for number in range(100)]
+
+    summary = Summary("/s", 0.0, [], [], RunTable(values), [], [], {})
+    print_status(summary, Console(file=io.StringIO(), width=200, height=30), whole=whole)
+    assert {"name", "state", "curve", "job_id"} < read
+    assert read & {"profile", "executed_steps", "checkpoint_step", "queue_reason", "reserved", "ordinal"} == set()
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -208,7 +222,7 @@ def test_runs_of_many_stages_that_are_over_are_counted():
 def test_what_a_decided_stage_has_paused_is_over():
     runs = [*many(50, "one", "paused"), *many(50, "two")]
     one, two = folded(runs, [a_stage("one", "completed"), a_stage("two")], 30)
-    assert (one.shown, one.hidden) == ([], {"paused": 50})
+    assert (list(one.shown), one.hidden) == ([], {"paused": 50})
     assert two.shown
 
 

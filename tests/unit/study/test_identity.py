@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from control_scenes import Scene, make_haste
 
-from lvjobs.control.submission.run_directories import prepare
+from lvjobs.control.submission.submission_files import write_submission
 from lvjobs.study import run
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params, said, silence
+from lvjobs.worker.submission import Submission
 
 MEANT = {
     RunConfig: {
@@ -213,6 +214,7 @@ def test_a_job_is_told_no_key_that_its_code_does_not_know(tmp_path, monkeypatch)
     with scene.session() as session, session.ledger.transaction() as transaction:
         (run,) = transaction.runs()
         older = replace(run, config={key: value for key, value in run.config.items() if key != "keep_best"})
-    prepare(scene.study, [older])
+    write_submission(scene.study, "t0", [older], {})
+    Submission(scene.files(), "t0").read_run()
     told = json.loads(scene.study.layout.run("one").config.read_text())["config"]
     assert told == older.config

@@ -13,21 +13,30 @@ import pytest
 from small_disk import filled, mounted
 from worker_helpers import (
     Zygote,
+    checkpoint_path,
     entries,
     executed,
     final_weights,
     journals,
     make_run,
     published,
+    revoke,
     start,
+    submit,
+    write_directory,
 )
 
 from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.run_files import Allowance, CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
-from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
+from lvjobs.worker import checkpoints
+from lvjobs.worker.checkpoints import _LEFTOVER, find_newest_valid, write_checkpoint
 from lvjobs.worker.finishing import finish, publish_final
+from lvjobs.worker.generation import newest_generation
+from lvjobs.worker.stored import stored_at
+from lvjobs.worker.tensor_file import sha256_of
+from lvjobs.worker.unpacking import copy_saved
 
 STEPS = 40
 
@@ -126,21 +135,22 @@ def test_killed_at_random_moments(zygote, tmp_path, undisturbed, seed, fault):
 def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, undisturbed, fault):
     """Between any two fsyncs of a checkpoint, of the final weights and of the done marker."""
     died = 0
-    for count in (*range(1, 18, 4), *range(18, 120)):
+    for count in range(1, 60):
         layout = make_run(tmp_path / str(count), steps=STEPS, checkpoint_every=20)
         if zygote.run(layout, TOY_DIE_AT_SYNC=count) == 0:
             break
         died += 1
+        assert find_newest_valid(layout)[1] == [], "whole or not there"
         assert zygote.run(layout) == 0
         assert final_weights(layout) == final_weights(undisturbed)
-        assert not [path for path in layout.steps.iterdir() if path.name.startswith(".")], "leftovers are swept"
+        assert not [path for path in layout.steps.iterdir() if _LEFTOVER.match(path.name)], "leftovers are swept"
         assert not list(layout.root.glob(".final*"))
         newest = max(published(layout))
         assert json.loads(layout.done.read_text())["checkpoint"] == newest
         fault("killed_writing", layout.root, same_bits=True)
     else:
         pytest.fail("never got to the end")
-    assert died > 20
+    assert died > 15
 
 
 def test_asked_to_leave_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, undisturbed, fault):
@@ -164,14 +174,15 @@ def test_asked_to_leave_at_every_sync_of_checkpointing_and_finishing(zygote, tmp
         fault("preempted_writing", layout.root, same_bits=True)
     else:
         pytest.fail("never got to the end")
-    assert codes[75] > 5
-    assert codes[0] > 20
+    assert codes[75] >= 4
+    assert codes[0] > 8
 
 
 def test_asked_to_leave_again_and_again(zygote, tmp_path, undisturbed):
     layout = make_run(tmp_path / "run")
     for step, name in ((3, "SIGTERM"), (4, "SIGUSR1"), (17, "SIGUSR2"), (30, "SIGTERM")):
         assert zygote.run(layout, TOY_TERM_AT=step, TOY_SIGNAL=name) == 75
+        assert not list(layout.steps.glob(".*")), "the files that it resumed from are deleted"
     assert zygote.run(layout) == 0
     assert executed(layout) == list(range(1, STEPS + 1)), "a run that leaves replays nothing"
     assert [(e["cause"], e["step"], e["action"]) for e in entries(layout, "leave")] == [
@@ -264,13 +275,46 @@ def test_at_the_last_step_but_not_done(zygote, tmp_path, undisturbed):
 
 
 def test_revoked(zygote, tmp_path):
-    layout = make_run(tmp_path / "run")
-    layout.revoked.mkdir()
-    (layout.revoked / "abc").touch()
+    layout = make_run(tmp_path / "runs" / "run")
+    for token in ("abc", "abd"):
+        submit(layout, token=token)
+    layout.config.unlink()
+    layout.root.rmdir()
+    revoke(layout, "abc")
     assert zygote.run(layout, LVJOBS_TOKEN="abc") == 0
-    assert not layout.generations.exists()
+    assert not layout.root.exists()
     assert zygote.run(layout, LVJOBS_TOKEN="abd") == 0
     assert layout.done.exists()
+
+
+def test_a_mark_of_an_older_release_revokes_too(zygote, tmp_path):
+    layout = make_run(tmp_path / "runs" / "run")
+    for directory in (layout.root / "generations", layout.revoked):
+        directory.mkdir()
+    (layout.revoked / "abc").touch()
+    assert zygote.run(layout, LVJOBS_TOKEN="abc") == 0
+    assert newest_generation(layout) == 0
+    assert zygote.run(layout, LVJOBS_TOKEN="abd") == 0
+    assert [path.name for path in (layout.root / "generations").iterdir()] == ["000001"]
+    assert [path.name for path in (layout.root / "journals").iterdir()] == ["000001.jsonl"]
+
+
+def test_a_job_whose_submission_is_lost_trains_nothing(zygote, tmp_path):
+    """Its allowance is lost with it."""
+    layout = make_run(tmp_path / "runs" / "run")
+    output = tmp_path / "output"
+    assert zygote.run(layout, LVJOBS_TOKEN="abc", TOY_OUTPUT=output) == 1
+    assert "abc.jsonl: what this job is to train cannot be read, for it is gone" in output.read_text()
+    assert newest_generation(layout) == 0
+
+
+def test_a_revocation_between_the_first_look_and_the_claim_is_seen(zygote, tmp_path):
+    """The pass gave the order before it could see the claim, and submits the run again."""
+    layout = make_run(tmp_path / "runs" / "run")
+    submit(layout)
+    assert zygote.run(layout, LVJOBS_TOKEN="abc", ZYGOTE_REVOKE=1) == 75
+    assert executed(layout) == []
+    assert [fields["cause"] for fields in entries(layout, "leave")] == ["stopped"]
 
 
 def test_an_attempt_whose_study_is_moved_leaves_and_is_continued_in_the_new_place(zygote, tmp_path, undisturbed):
@@ -298,7 +342,7 @@ def test_an_edited_configuration_is_refused(zygote, tmp_path):
     output = tmp_path / "output"
     assert zygote.run(layout, TOY_OUTPUT=output) == 1
     assert "fingerprint" in output.read_text()
-    assert not layout.generations.exists()
+    assert newest_generation(layout) == 0
 
 
 def test_a_run_that_was_declared_when_all_keys_were_hashed_goes_on(zygote, tmp_path):
@@ -317,7 +361,7 @@ def test_somebody_elses_directory_is_refused(zygote, tmp_path):
     layout = make_run(tmp_path / "run")
     os.chown(layout.root, 12345, -1)
     assert zygote.run(layout) == 1
-    assert not layout.generations.exists()
+    assert newest_generation(layout) == 0
 
 
 def test_an_orphan_cannot_publish(zygote, tmp_path, undisturbed):
@@ -368,9 +412,9 @@ def test_the_final_weights_are_the_last_checkpoints(tmp_path):
     before = layout.final.stat().st_ino
     publish_final(layout, 1, newest)
     assert layout.final.stat().st_ino == before, "published once"
-    assert verify(layout.final).metrics == {"loss": 1.0}
+    assert [path.name for path in layout.final.iterdir()] == ["model"], "nothing but what the Saver wrote"
     (layout.final / "model" / "model.pt").write_text("damaged")
-    (path / "model" / "model.pt").write_text("damaged as well")
+    path.write_bytes(path.read_bytes().replace(b"new", b"old"))
     with pytest.raises(LvjobsError, match="changed after it was written"):
         finish(layout, 1, newest)
     assert not layout.done.exists()
@@ -445,25 +489,42 @@ def test_a_small_disk_that_is_full_at_a_checkpoint(zygote, tmp_path, undisturbed
 def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed, fault):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
-    newest = layout.steps / published(layout)[-1]
-    (newest / "_state.tree.safetensors").write_bytes(b"")
+    newest = checkpoint_path(layout, published(layout)[-1])
+    newest.write_bytes(newest.read_bytes()[:-1] + b"x")
     assert zygote.run(layout) == 0
     (bad,) = entries(layout, "invalid_checkpoint")
-    assert bad["name"] == newest.name
-    assert "_state" in bad["problem"]
+    assert bad["name"] == newest.stem
+    assert "is not what was written" in bad["problem"]
     assert not newest.exists(), "pruned once a good one was durable"
     assert final_weights(layout) == final_weights(undisturbed)
     fault("bytes_flipped", layout.root, saw=bad["problem"], same_bits=True)
 
 
+def test_a_run_that_an_older_release_began_ends_with_the_same_bits(zygote, tmp_path, undisturbed):
+    """Its checkpoints are directories: resumed from, the best of them kept, the others deleted."""
+    layout = make_run(tmp_path / "run")
+    assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
+    for name, path in checkpoints.published(layout).items():
+        found = checkpoints.verify(path)
+        copy_saved(layout, found, tmp_path / str(name))
+        saver = {"model": lambda to, name=name: shutil.copytree(tmp_path / str(name) / "model", to, dirs_exist_ok=True)}
+        write_directory(layout, name, stored_at(path).load_trees() | saver, found.manifest.metrics)
+        path.unlink()
+    assert zygote.run(layout) == 0
+    assert entries(layout, "start")[-1]["resumed_from"] == "000001-00000020"
+    assert final_weights(layout) == final_weights(undisturbed)
+    kept = {path.name for path in layout.steps.iterdir()}
+    assert kept == {"000001-00000020", "000002-00000030.safetensors", "000002-00000040.safetensors"}
+
+
 @pytest.mark.parametrize(("kept", "resumed"), [(1, "000001-00000010"), (0, None)])
-def test_checkpoint_directories_that_are_gone_cost_their_steps_and_nothing_else(
+def test_checkpoints_that_are_gone_cost_their_steps_and_nothing_else(
     zygote, tmp_path, undisturbed, kept, resumed, fault
 ):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
     for name in published(layout)[kept:]:
-        shutil.rmtree(layout.steps / name)
+        checkpoint_path(layout, name).unlink()
     assert zygote.run(layout) == 0
     assert entries(layout, "start")[-1]["resumed_from"] == resumed
     assert final_weights(layout) == final_weights(undisturbed)
@@ -533,7 +594,7 @@ def test_a_training_function_may_end_the_run_early(zygote, tmp_path):
     done = json.loads(layout.done.read_text())
     assert (done["step"], done["checkpoint"]) == (23, "000001-00000023")
     assert executed(layout) == list(range(1, 24))
-    assert verify(layout.final).step == 23
+    assert done["files"]["model/weights.npy"] == sha256_of(layout.final / "model" / "weights.npy")
     assert zygote.run(layout) == 0
     assert len(journals(layout)) == 1
 
@@ -543,7 +604,7 @@ def test_killed_while_it_ends_early(zygote, tmp_path):
     whole = make_run(tmp_path / "whole", checkpoint_every=20, params={"end_at": 23})
     assert zygote.run(whole) == 0
     replayed = 0
-    for count in range(14, 80):
+    for count in range(6, 40):
         layout = make_run(tmp_path / str(count), checkpoint_every=20, params={"end_at": 23})
         if zygote.run(layout, TOY_DIE_AT_SYNC=count) == 0:
             break
@@ -552,7 +613,7 @@ def test_killed_while_it_ends_early(zygote, tmp_path):
         assert max(executed(layout)) == 23
         assert final_weights(layout) == final_weights(whole)
         replayed += len(executed(layout)) > 23
-    assert 0 < replayed < count - 14, "some died before the checkpoint was there, and some after"
+    assert 0 < replayed < count - 6, "some died before the checkpoint was there, and some after"
 
 
 def test_garbage_is_looked_for_as_usual_once_it_trains(tmp_path, zygote):

@@ -30,7 +30,7 @@ def test_claims_of_many_processes_are_unique_and_consecutive(tmp_path):
         process.join()
     assert sorted(number for each in claimed for number in each) == list(range(1, 61))
     assert all(each == sorted(each) for each in claimed)
-    assert sorted(path.name for path in (tmp_path / "generations").iterdir()) == [f"{n:06d}" for n in range(1, 61)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{n:06d}.jsonl" for n in range(1, 61)]
 
 
 def test_what_a_claim_says(tmp_path):
@@ -39,7 +39,7 @@ def test_what_a_claim_says(tmp_path):
         {"LVJOBS_BACKEND": "slurm", "LVJOBS_TOKEN": "abc", "SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "2"}
     )
     claim = claim_generation(layout, environment)
-    assert Claim.from_json(layout.generation(1).read_text()) == claim
+    assert Claim.read(layout.generation(1)) == claim
     assert (claim.token, claim.job_id, claim.restart_count) == ("abc", "12", 2)
     assert json.loads(layout.generation(1).read_text())["pid"] > 0
 

@@ -1,6 +1,7 @@
 """The journal's writer, and what the run interface puts into it."""
 
 import errno
+import hashlib
 import math
 import os
 import time
@@ -8,17 +9,17 @@ import time
 import numpy as np
 import pytest
 import torch
-from worker_helpers import entries, make_run
+from worker_helpers import entries, make_run, revoke, submit
 
 from lvjobs.errors import LvjobsError
 from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import CheckpointName
 from lvjobs.worker import attempt as attempt_module
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.checkpoints import find_newest_valid, write_checkpoint
+from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
 from lvjobs.worker.early_exit import Deadline
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.runner import read_run
+from lvjobs.worker.submission import Submission
 
 
 def test_one_write_a_line(tmp_path, monkeypatch):
@@ -75,18 +76,20 @@ def test_a_short_write_says_so_and_the_next_line_survives(tmp_path, monkeypatch)
 
 @pytest.fixture
 def make_attempt(tmp_path):
-    layout = make_run(tmp_path / "run", steps=33)
+    layout = make_run(tmp_path / "runs" / "run", steps=33)
+    submit(layout)
     made = []
 
     def make(generation=1, deadline=None):
         journal = JournalWriter(layout.journal(generation))
         made.append(journal)
         found, invalid = find_newest_valid(layout)
+        submission = Submission(layout, "abc")
         return Attempt(
             layout,
-            read_run(layout),
+            submission.read_run(),
             generation,
-            "abc",
+            submission,
             journal,
             found,
             invalid,
@@ -98,7 +101,7 @@ def make_attempt(tmp_path):
         journal.close()
 
 
-@pytest.mark.parametrize("what", ["generations", "allowance"])
+@pytest.mark.parametrize("what", ["generations", "orders"])
 def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkeypatch, what):
     """A run looks ten thousand times a day; nothing is published without the fence, whatever it saw."""
     run = make_attempt()
@@ -110,15 +113,14 @@ def test_a_file_system_that_is_away_for_a_while_ends_no_run(make_attempt, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(attempt_module, "is_superseded", away) if what == "generations" else patch.setattr(
-            "pathlib.Path.read_text", away
+            "pathlib.Path.open", away
         )
         assert run.must_stop() is False
         patch.setattr(attempt_module, "_UNREADABLE_SECONDS", -1.0)
         with pytest.raises(OSError, match="Input/output"):
             run.must_stop()
     assert run.must_stop() is False
-    run.layout.revoked.mkdir()
-    (run.layout.revoked / "abc").touch()
+    revoke(run.layout)
     assert run.must_stop() is True
 
 
@@ -148,8 +150,39 @@ def test_metrics(make_attempt):
         "loss": 0.25, "tokens": 2**40 + 1, "learning_rate": 1e-5, "validation_loss": 0.5, "validation_batches": 3,
     }  # fmt: skip
     (checkpoint,) = entries(run.layout, "checkpoint")
-    assert checkpoint["name"] == path.name
-    assert checkpoint["bytes"] == sum(part.stat().st_size for part in path.rglob("*") if part.is_file())
+    assert checkpoint["name"] == path.stem
+    assert checkpoint["bytes"] == path.stat().st_size
+
+
+def test_a_checkpoint_takes_four_syncs_and_proves_the_journal(make_attempt, monkeypatch):
+    """The journal, the file, its directory, and the journal's line about it."""
+    run = make_attempt()
+    run.layout.steps.mkdir(exist_ok=True)
+    run.log(1)
+    journal, synced, real = run.journal.path.read_bytes(), [], os.fsync
+
+    def fsync(descriptor):
+        synced.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = run.checkpoint(1, {"x": torch.zeros(3), "saved": lambda directory: (directory / "a").touch()})
+    assert len(synced) == 4
+    first = verify(path)
+    assert (first.manifest.parent, first.manifest.journal_bytes) == ("", len(journal))
+    assert first.manifest.journal_sha256 == hashlib.sha256(journal).hexdigest()
+    run.log(2)
+    assert verify(run.checkpoint(2, {"x": 1})).manifest.parent == first.sha256
+
+
+def test_the_parent_is_the_checkpoint_that_was_resumed_from(make_attempt):
+    run = make_attempt()
+    run.log(1)
+    first = verify(run.checkpoint(1, {"x": 1}))
+    again = make_attempt(generation=2)
+    again.resume()
+    again.log(2)
+    assert verify(again.checkpoint(2, {"x": 1})).manifest.parent == first.sha256
 
 
 @pytest.mark.parametrize("metrics", [{"kind": 1}, {"time": 1}, {"loss": "high"}, {"loss": None}])
@@ -203,14 +236,12 @@ def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, 
     run = make_attempt()
     monkeypatch.setattr(attempt_module, "_CHECK_EVERY", -1.0)
     assert not run.should_stop()
-    run.layout.revoked.mkdir()
-    (run.layout.revoked / "abc").touch()
+    revoke(run.layout)
     assert run.should_stop()
-    (run.layout.revoked / "abc").unlink()
+    submit(run.layout)
     assert run.should_stop(), "once true it stays true"
     assert [entry["signal"] for entry in entries(run.layout, "signal")] == ["revoked"]
     run = make_attempt(2)
-    run.layout.generations.mkdir()
     run.layout.generation(3).touch()
     assert run.should_stop()
     assert run.reason == "superseded"

@@ -6,15 +6,15 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from worker_helpers import Zygote, entries, executed, final_weights, make_run, start
+from worker_helpers import Zygote, entries, executed, final_weights, make_run, revoke, start, submit
 
 from lvjobs.errors import RunRefused
 from lvjobs.records.run_files import Claim
 from lvjobs.worker import pack
-from lvjobs.worker.early_exit import Deadline
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.pack import device_of
+from lvjobs.worker.submission import Submission
 
 TOKEN = "0123456789ab"
 
@@ -27,7 +27,9 @@ def zygote():
 
 
 def a_pack(directory, names="abc", **more):
-    return [make_run(directory / name, steps=30, **more) for name in names]
+    runs = [make_run(directory / name, steps=30, **more) for name in names]
+    submit(*runs, token=TOKEN)
+    return runs
 
 
 def begin(runs, at_once=1, **variables):
@@ -60,11 +62,6 @@ def pid_of(run):
     return entries(run, "start")[-1]["pid"]
 
 
-def revoke(run):
-    run.revoked.mkdir()
-    (run.revoked / TOKEN).touch()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("names", "at_once"), [("ab", 1), ("abc", 2)])
 def test_all_are_trained_and_a_preemption_interrupts_and_resumes_all(zygote, tmp_path, names, at_once):
@@ -77,7 +74,7 @@ def test_all_are_trained_and_a_preemption_interrupts_and_resumes_all(zygote, tmp
     until(lambda: all(path.exists() for path in gates))
     os.kill(process.pid, signal.SIGTERM)  # the parent passes it on
     ended(process, 75)
-    begun = [run for run in runs if run.journals.exists()]
+    begun = [run for run in runs if run.journal(1).exists()]
     assert len(begun) == at_once, "none is begun once the job has to end"
     assert all(entries(run, "leave")[0]["cause"] == "preempted" for run in begun)
     ended(begin(runs, at_once), 0)
@@ -90,6 +87,7 @@ def test_all_are_trained_and_a_preemption_interrupts_and_resumes_all(zygote, tmp
 @pytest.mark.slow
 def test_one_that_is_killed_or_fails_does_not_disturb_the_others(zygote, tmp_path):
     runs = [*a_pack(tmp_path / "pack", "ab"), make_run(tmp_path / "pack" / "bad", steps=30, params={"fail_at": 7})]
+    submit(*runs, token=TOKEN)
     reached = gate(runs[0], 4)
     process = begin(runs, 3)
     until(reached.exists)
@@ -106,25 +104,25 @@ def test_one_that_is_killed_or_fails_does_not_disturb_the_others(zygote, tmp_pat
 @pytest.mark.slow
 def test_a_run_that_was_revoked_is_not_begun_and_one_that_trains_leaves(tmp_path):
     runs = a_pack(tmp_path / "pack")
-    revoke(runs[1])
+    revoke(runs[1], TOKEN)
     first, last = gate(runs[0], 2), gate(runs[2], 2)
     process = begin(runs, 1)
     until(first.exists)
-    revoke(runs[0])
+    revoke(runs[0], TOKEN)
     until(lambda: len(entries(runs[0], "leave")) == 1)
     until(last.exists)
     os.kill(process.pid, signal.SIGTERM)
     ended(process, 75)
     assert entries(runs[0], "leave")[0]["cause"] == "stopped"
-    assert not runs[1].journals.exists()
+    assert not runs[1].journal(1).exists()
 
 
 @pytest.mark.slow
 def test_none_is_begun_that_could_train_no_longer_than_a_minute(tmp_path):
-    runs = a_pack(tmp_path)
+    runs = a_pack(tmp_path / "pack")
     said = ended(begin(runs, 1, LVJOBS_END_TIME=time.time() + 50), 75)
     assert "deadline" in said
-    assert not any(run.journals.exists() for run in runs)
+    assert not any(run.journal(1).exists() for run in runs)
 
 
 @pytest.mark.parametrize(
@@ -133,10 +131,9 @@ def test_none_is_begun_that_could_train_no_longer_than_a_minute(tmp_path):
 def test_one_that_ended_in_error_and_did_not_say_so_is_told_of(tmp_path, said, told):
     """As where a process of its team was lost: the job goes on, and nobody would see for half an hour that it ended."""
     run = make_run(tmp_path / "run", steps=30)
-    child = pack._Child(run, SimpleNamespace(pid=4711), 0)
-    run.generations.mkdir(exist_ok=True)
+    child = pack._Child(run, None, SimpleNamespace(pid=4711), 0)
     claim = Claim(1, TOKEN, "17", 0, os.uname().nodename, 4711, 1.0)
-    run.generation(1).write_text(claim.to_json())
+    run.generation(1).write_text(claim.to_line())
     (run.generations / ".000002.host.12.claim").write_text("")  # of a machine that died while it claimed
     for kind in said:
         JournalWriter(run.journal(1)).write(kind, message="x")
@@ -156,15 +153,14 @@ def test_one_that_ended_in_error_and_did_not_say_so_is_told_of(tmp_path, said, t
 )
 def test_a_code_error_is_not_tried_again_by_the_same_job(tmp_path, error, token, wanted):
     """Slurm requeues it, and nobody is there to revoke the run."""
-    run = make_run(tmp_path / "run", steps=30)
-    run.generations.mkdir(exist_ok=True)
-    run.generation(1).write_text(Claim(1, token, "17", 0, "host", 4711, 1.0).to_json())
+    run = make_run(tmp_path / "runs" / "run", steps=30)
+    run.generation(1).write_text(Claim(1, token, "17", 0, "host", 4711, 1.0).to_line())
     journal = JournalWriter(run.journal(1))
     journal.write("start")
     if error is not None:
         journal.write("error", message="x", **error)
-    environment = read_environment({"LVJOBS_TOKEN": TOKEN, "LVJOBS_PACK": "run"})
-    assert pack.PackRunner([run], environment, Deadline(None, None, 0.0))._is_wanted(run) is wanted
+    submit(run, token=TOKEN)
+    assert pack._is_wanted(run, Submission(run, TOKEN), TOKEN) is wanted
 
 
 def test_what_a_pack_is_told():

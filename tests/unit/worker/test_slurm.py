@@ -218,7 +218,7 @@ def test_thread_variables_are_set_before_torch_is_loaded(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert (layout.final / "manifest.json").exists()
+    assert layout.done.exists()
 
 
 def test_interrupted_from_the_keyboard(zygote, tmp_path):

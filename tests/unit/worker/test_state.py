@@ -11,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvjobs.worker.state import _Packer, load_trees, save_trees, unpack
+from lvjobs.records.run_files import Manifest
+from lvjobs.worker.state import Packer, unpack
+from lvjobs.worker.stored import CheckpointDirectory, CheckpointFile, write_file
 
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
@@ -21,8 +23,19 @@ DTYPES = [
 
 
 def pack(tree, where="state"):
-    packer = _Packer()
-    return packer.pack(tree, where), {**packer.tensors, **packer.arrays}
+    packer = Packer()
+    return packer.pack(tree, where), packer.parts.__getitem__
+
+
+def save_trees(directory, trees):
+    """Write the trees as a checkpoint."""
+    (directory / "saved").mkdir()
+    write_file(directory / "x.safetensors", Manifest(1, 1, {}), trees, directory / "saved")
+
+
+def load_trees(directory):
+    """Read them back."""
+    return CheckpointFile(directory / "x.safetensors").load_trees()
 
 
 def equal(left, right):
@@ -153,27 +166,28 @@ def test_tied_weights_and_views_are_copied_apart(tmp_path):
 
 def test_a_view_does_not_drag_its_storage_along(tmp_path):
     save_trees(tmp_path, {"x": torch.zeros(1_000_000)[:3]})
-    assert (tmp_path / "_state.tree.safetensors").stat().st_size < 1000
+    assert (tmp_path / "x.safetensors").stat().st_size < 1000
 
 
 def test_trees_that_share_memory_come_back_apart(tmp_path):
     big = torch.arange(10.0)
     save_trees(tmp_path, {"x": {"big": big}, "y": big, "empty": {}})
     assert equal(load_trees(tmp_path), {"x": {"big": big}, "y": big.clone(), "empty": {}})
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_an_older_lvjobs_wrote_is_read(tmp_path):
     trees = {"_rng": {"python": (3, (1, 2), None)}, "optimizer": {0: torch.arange(3.0)}}
     for name, tree in trees.items():
-        structure, tensors = pack(tree)
-        (tmp_path / f"{name}.tree.json").write_text(json.dumps(structure))
+        packer = Packer()
+        (tmp_path / f"{name}.tree.json").write_text(json.dumps(packer.pack(tree, name)))
+        tensors = {part.name: part.tensor() for part in packer.parts.values()}
         safetensors.torch.save_file(tensors, tmp_path / f"{name}.tree.safetensors")
-    assert equal(load_trees(tmp_path), trees)
+    assert equal(CheckpointDirectory(tmp_path).load_trees(), trees)
 
 
-def test_loaded_arrays_and_tensors_are_writable():
-    tree = unpack(*pack({"a": np.zeros(3), "t": torch.zeros(3)}))
+def test_loaded_arrays_and_tensors_are_writable(tmp_path):
+    save_trees(tmp_path, {"x": {"a": np.zeros(3), "t": torch.zeros(3)}})
+    tree = load_trees(tmp_path)["x"]
     tree["a"][0] = 1
     tree["t"][0] = 1
 
@@ -204,4 +218,30 @@ def test_what_cannot_be_kept_is_refused_by_name(value, words):
 
 def test_an_unknown_tag_is_refused():
     with pytest.raises(ValueError, match="pickle"):
-        unpack({"pickle": "x"}, {})
+        unpack({"pickle": "x"}, {}.__getitem__)
+
+
+def test_keys_that_look_alike_are_kept_apart(tmp_path):
+    tree = {1: torch.zeros(1), "1": torch.ones(1), "1'": torch.ones(2), "a": {"b": torch.ones(3)}, "a.b": torch.ones(4)}
+    save_trees(tmp_path, {"x": tree})
+    assert equal(load_trees(tmp_path), {"x": tree})
+
+
+def test_the_safetensors_library_reads_a_checkpoint(tmp_path):
+    """Under names that tell where each tensor was, and aligned, as other readers that map the file want them."""
+    state = {
+        "m": torch.zeros(3, dtype=torch.int8),
+        "exp_avg": torch.arange(6.0).reshape(2, 3),
+        "step": torch.tensor(4.0),
+    }
+    save_trees(tmp_path, {"optimizer": {"state": {0: state}}})
+    loaded = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert equal(
+        {name.removeprefix("optimizer.state.0."): tensor for name, tensor in sorted(loaded.items())},
+        dict(sorted(state.items())),
+    )
+
+
+def test_a_tensor_of_a_type_without_a_name_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"x\.a: a tensor of type \w+ cannot be checkpointed"):
+        pack({"a": torch.zeros(2).to(torch.float8_e8m0fnu)}, "x")

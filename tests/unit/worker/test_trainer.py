@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ import transformers
 from torch.utils.data import IterableDataset
 from trainer_helpers import Augmented, masked, small_model, small_trainer
 from transformers.trainer_callback import ExportableState
-from worker_helpers import entries, executed, make_run, published
+from worker_helpers import checkpoint_path, entries, executed, make_run, published
 
 import lvjobs
 from lvjobs.errors import LvjobsError
@@ -24,6 +25,7 @@ from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.measure import cost_of
+from lvjobs.worker.stored import stored_at
 
 pytestmark = pytest.mark.heavy
 
@@ -121,8 +123,8 @@ def test_each_step_is_logged_once_and_a_validation_comes_before_the_checkpoint(a
     (journal,) = alone.journals.glob("*.jsonl")
     kinds = [json.loads(line)["kind"] for line in journal.read_text().splitlines()]
     assert kinds[-3:] == ["step", "validation", "checkpoint"]
-    manifest = json.loads((alone.steps / "000001-00000012" / "manifest.json").read_text())
-    assert manifest["metrics"]["validation_loss"] == validations[-1]["loss"]
+    manifest = stored_at(checkpoint_path(alone, "000001-00000012")).read_manifest()
+    assert manifest.metrics["validation_loss"] == validations[-1]["loss"]
 
 
 def test_the_model_is_loaded_from_final_and_nothing_is_pickled_or_left_elsewhere(alone):
@@ -131,8 +133,8 @@ def test_the_model_is_loaded_from_final_and_nothing_is_pickled_or_left_elsewhere
     model = transformers.AutoModelForCausalLM.from_pretrained(alone.final / "trainer")
     assert sum(each.numel() for each in model.parameters()) > 500
     assert list((alone.root / "out").iterdir()) == []
-    suffixes = {path.suffix for path in alone.steps.rglob("*") if path.is_file()}
-    assert suffixes == {".json", ".safetensors"}
+    checkpoint = stored_at(checkpoint_path(alone, published(alone)[-1]))
+    assert {Path(file).name for file in checkpoint.read_manifest().saved} == files
 
 
 def test_several_datasets_are_one_validation(tmp_path):

@@ -103,13 +103,10 @@ def test_what_is_charged_is_what_the_journals_say_whenever_they_are_read(history
     """Read in pieces, at any bytes; with torn ends; overlapping attempts; and once more, which changes nothing."""
     with tempfile.TemporaryDirectory() as directory:
         files = RunLayout(Path(directory))
-        files.generations.mkdir()
-        files.journals.mkdir()
         steps = windows = 0
         known = []
         for generation, (executed, validations, end) in enumerate(history, start=1):
             claim = Claim(generation, "t" * 12, "17", generation - 1, "n1", 1, 1.0)
-            files.generation(generation).write_text(claim.to_json())
             lines = [Entry("start", 1.0, {"resumed_from": None})]
             lines += [Entry("step", 2.0, {"step": step, "seconds": 0.5}) for step in range(1, executed + 1)]
             lines += [Entry("validation", 3.0, {"step": 0, "windows": 2, "loss": 1.0})] * validations
@@ -122,8 +119,8 @@ def test_what_is_charged_is_what_the_journals_say_whenever_they_are_read(history
                 steps += 1
             elif end:
                 text += Entry(end, 4.0, {"step": executed}).to_line()
-            content = text.encode()
-            cut = data.draw(st.integers(0, len(content)))
+            content = (claim.to_line() + text).encode()
+            cut = data.draw(st.integers(len(claim.to_line()), len(content)))
             files.journal(generation).write_bytes(content[:cut])
             known, _ = read_attempts("r1", known, files, (4.0, 5.0))
             known = [replace(attempt, id=attempt.id or index) for index, attempt in enumerate(known, start=1)]

@@ -325,14 +325,20 @@ def test_a_reader_gets_all_rows_in_order(scene):
     assert [row["name"] for row in json.loads(scene.study.layout.summary.read_text())["runs"]] == ["three"]
 
 
-@pytest.mark.parametrize("damage", ["gone", "half", "older"])
+@pytest.mark.parametrize("damage", ["gone", "half", "a digit", "another format", "older"])
 def test_rows_that_are_not_there_are_missed_and_written_anew(scene, damage):
-    path = scene.study.layout.internal / "closed.json"
-    if damage == "gone":
-        path.unlink()
-    else:
-        text = path.read_text()
-        path.write_text(text[: len(text) // 2] if damage == "half" else '{"mark": [1, 1], "runs": []}')
+    path = scene.study.layout.internal / "closed_runs.json"
+    text = path.read_text()
+    path.unlink()
+    damaged = {
+        "half": text[: len(text) // 2],
+        "a digit": text.replace('"steps": [12]', '"steps": [13]'),
+        "another format": text.replace('"format": 1', '"format": 2'),
+        "older": '{"mark": [1, 1], "runs": []}',
+    }
+    if damage in damaged:
+        assert damaged[damage] != text
+        path.write_text(damaged[damage])
     torn = read_summary(scene.study.layout.summary)
     assert torn["runs"] == []
     assert "lvjobs status" in torn["problems"][-1]
@@ -342,8 +348,29 @@ def test_rows_that_are_not_there_are_missed_and_written_anew(scene, damage):
     assert healed["problems"] == []
 
 
+def test_rows_that_an_earlier_release_wrote_are_read_until_the_next_pass(scene):
+    former, path = (scene.study.layout.internal / name for name in ("closed.json", "closed_runs.json"))
+    before = dict(read_summary(scene.study.layout.summary))
+    rows = [json.loads(row["row"]) for row in scene.rows("closed")]
+    former.write_text(json.dumps({"mark": json.loads(scene.study.layout.summary.read_text())["closed"], "runs": rows}))
+    path.unlink()
+    assert dict(read_summary(scene.study.layout.summary)) == before
+    assert seen(scene)["runs"] == before["runs"]
+    assert path.exists()
+    assert not former.exists()
+
+
+def test_a_run_that_was_opened_again_since_is_shown_once(scene):
+    path = scene.study.layout.summary
+    summary = json.loads(path.read_text())
+    (closed, _) = read_summary(path)["runs"]
+    path.write_text(json.dumps({**summary, "runs": [{**closed, "state": "running"}]}))
+    shown = read_summary(path)
+    assert [(row["name"], row["state"]) for row in shown["runs"]] == [("one", "running"), ("two", "completed")]
+
+
 def test_what_is_closed_is_not_written_again(scene):
-    path = scene.study.layout.internal / "closed.json"
+    path = scene.study.layout.internal / "closed_runs.json"
     before = path.stat().st_mtime_ns, path.stat().st_ino
     scene.enter("three")
     scene.make_pass()
@@ -352,7 +379,7 @@ def test_what_is_closed_is_not_written_again(scene):
 
 def test_rows_that_another_ledger_left_are_not_taken_for_this_ones(scene):
     """As where an older copy of runs.db was put in its place: as many runs are closed soon, and in the same order."""
-    path, database = scene.study.layout.internal / "closed.json", scene.study.layout.database
+    path, database = scene.study.layout.internal / "closed_runs.json", scene.study.layout.database
     open_all(scene)
     copy = database.read_bytes()
     scene.one_pass()
@@ -364,7 +391,7 @@ def test_rows_that_another_ledger_left_are_not_taken_for_this_ones(scene):
 def test_a_summary_of_an_earlier_release_is_read(tmp_path):
     path = tmp_path / "summary.json"
     path.write_text('{"schema": 1, "runs": [{"id": "a"}], "budget": {"by_run": {}}}')
-    assert read_summary(path)["runs"] == [{"id": "a"}]
+    assert [row["id"] for row in read_summary(path)["runs"]] == ["a"]
 
 
 # -- tallies ---------------------------------------------------------------------------------------------------------
@@ -403,10 +430,11 @@ def test_tallies_of_runs_add_up_to_what_their_rows_say(history):
     every = [attempt for own in attempts.values() for attempt in own]
     terms = Terms(10**27)
     books = keep_books(terms, runs, [charge for run in runs for charge in charges_of(run, attempts[run.id])], {})
-    tallies = [tally_of(books.accounts[run.id], run, attempts[run.id], NOW, {}) for run in runs]
+    tallies = [tally_of([run], books, attempts, NOW, {}) for run in runs]
     for tally in tallies:
         assert parse_tally(tally.to_json()) == tally
     whole = total(tallies)
+    assert tally_of(runs, books, attempts, NOW, {}).work == whole.work
     assert statement(replace(books, accounts={}, closed=whole.accounts)) == statement(books)
     expected = efficiency_of(runs, attempts, NOW)
     assert {key: vars(share) for key, share in whole.shares.items()} == pytest.approx(

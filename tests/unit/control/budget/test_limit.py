@@ -13,7 +13,6 @@ from lvjobs.control.stages.submit_runs import OverBudget
 from lvjobs.control.submission import declare
 from lvjobs.control.submission.send import prepare_job, send
 from lvjobs.records.journal import Entry
-from lvjobs.records.run_files import Allowance
 
 RUN = 1600
 
@@ -70,7 +69,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(make):
     with pytest.raises(OverBudget, match=r"1600 FLOPs are wanted .* 1599 of the limit of 3199 are free: 1 too many"):
         scene.enter("two")
     assert scene.dump() == before
-    assert [path.name for path in scene.study.layout.checkpoints.iterdir()] == ["one"]
+    assert len(list(scene.study.layout.submissions.glob("*.jsonl"))) == 1
 
 
 def test_a_sweep_is_refused_as_a_whole(make):
@@ -218,7 +217,7 @@ def test_where_flops_are_free_a_reservation_is_renewed(make):
     scene.make_pass()
     (reservation,) = scene.rows("reservations")
     assert reservation["training"] > 16
-    assert Allowance.from_json(scene.files().allowance.read_text()).training == reservation["training"]
+    assert scene.standing(scene.job().request.token) == (False, reservation["training"])
     scene.go(200)
     assert scene.state() == "completed"
     with scene.session() as session, session.ledger.transaction() as transaction:

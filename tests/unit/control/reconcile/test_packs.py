@@ -360,6 +360,7 @@ def test_a_job_is_not_cancelled_while_the_directory_of_a_run_in_it_cannot_be_rea
     scene = packed(make(steps=40), "one", "two", pack=2)
     begin(scene, 8)
     damaged = scene.files("two").done
+    damaged.parent.mkdir(exist_ok=True)
     damaged.write_text("{")
     scene.cancel("one")
     assert scene.calls("cancel") == []

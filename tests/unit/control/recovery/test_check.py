@@ -3,13 +3,14 @@
 import json
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from control_scenes import Scene, begun, make_haste
 
 from lvjobs.control.recovery.check import check
 from lvjobs.errors import UsageError
+from lvjobs.files import append_line
+from lvjobs.records.submission import orders_text
 
 
 @pytest.fixture
@@ -117,21 +118,23 @@ def test_a_configuration_of_another_run(scene):
 
 def test_a_revoked_submission_that_no_worker_is_told_of(scene):
     change(scene, "UPDATE members SET state = 'revoked' WHERE state != 'live'")
-    for path in scene.files().revoked.iterdir():
-        path.unlink()
+    (revoked,) = [row["token"] for row in scene.rows("members") if row["state"] == "revoked"]
+    path = scene.study.layout.submission(revoked)
+    path.write_bytes(path.read_bytes().replace(b'"revoke"', b'"ignored"'))
     wrong(scene, "and no worker is told")
 
 
 def test_an_allowance_beyond_what_is_reserved_and_one_that_is_gone(scene):
-    scene.files().allowance.write_text('{"training": 10000}')
+    path = scene.study.layout.submission(scene.job().request.token)
+    append_line(path, orders_text(allowed={"one": 10000}))
     wrong(scene, "may execute 10000 steps")
-    scene.files().allowance.unlink()
-    wrong(scene, "without a bound")
+    path.unlink()
+    wrong(scene, "would train without a limit, or not at all")
 
 
 def test_a_run_that_the_ledger_does_not_know_and_one_that_came_to_nothing(scene):
     other = scene.study.layout.run("other")
-    other.generations.mkdir(parents=True)
+    other.root.mkdir(parents=True)
     other.config.write_text("{}")
     checked, findings = found(scene)
     assert checked.is_fine
@@ -151,18 +154,6 @@ def test_a_damaged_checkpoint_is_told(scene):
     checked, findings = found(scene)
     assert checked.is_fine
     assert any("checkpoint 000001-00000004 was damaged (a.bin is missing)" in what for _, what in findings)
-
-
-def test_a_lease_that_begins_anew_below_the_ledgers_epoch(scene):
-    for path in scene.study.layout.lease.iterdir():
-        path.unlink()
-    checked = check(scene.study, 5)
-    (finding,) = [each for each in checked.findings if each.level == "error"]
-    assert "and .lvjobs/lease begins anew at 1" in finding.what
-    _, _, path = finding.remedy.partition("type: touch ")
-    Path(path).touch()
-    assert check(scene.study, 5).is_fine
-    scene.one_pass()
 
 
 def test_a_schema_that_is_older_or_newer(scene):

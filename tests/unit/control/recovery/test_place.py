@@ -132,7 +132,7 @@ def test_an_attempt_that_the_copied_ledger_has_not_seen_is_read_from_its_journal
     ledger = scene.study.layout.database.read_bytes()
     scene.cluster.preempt(scene.job().id)
     scene.cluster.advance(300)
-    assert len(list(scene.files().generations.iterdir())) == 2
+    assert len(list(scene.files().journals.glob("*.jsonl"))) == 2
     other = copied(scene)
     other.study.layout.database.write_bytes(ledger)
     passed(other)

@@ -9,7 +9,7 @@ from control_scenes import Scene, make_haste
 from lvjobs.control.recovery.place import relocate, translated
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.study.run import RunFile, with_values
-from lvjobs.worker.runner import read_run
+from lvjobs.worker.submission import Submission
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def wanted(scene, **changes):
 def test_a_moved_study_finds_its_data_and_trains_nothing_anew(scene, tmp_path):
     with scene.session() as session:
         enter(session, wanted(scene))
+    Submission(scene.files(), scene.job().request.token).read_run()
     before = RunFile.model_validate_json(scene.files().config.read_text())
     former, root = scene.study.root, tmp_path / "there"
     shutil.move(former, root)
@@ -41,7 +42,7 @@ def test_a_moved_study_finds_its_data_and_trains_nothing_anew(scene, tmp_path):
         assert relocate(transaction, scene.study, former) == 0, "the session has done it"
     after = RunFile.model_validate_json(scene.files().config.read_text())
     assert (after.id, after.fingerprint) == (before.id, before.fingerprint)
-    config = read_run(scene.files())
+    config = Submission(scene.files(), "").read_run()
     assert config.params == {"data": f"{root}/d.csv", "others": [f"{root}/e", f"{tmp_path}/here2/f"]}
     with scene.session() as session:
         again = enter(session, wanted(scene, names=["other"], is_named=False))

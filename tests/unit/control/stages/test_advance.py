@@ -375,7 +375,7 @@ def test_evaluations_of_an_earlier_release_are_not_asked_for_again(sweep):
     scene.ask()
     with scene.session() as session, session.ledger.transaction() as transaction:
         for run in transaction.runs():
-            transaction.update_run(run.id, fingerprint=f"0{run.fingerprint[1:]}")
+            transaction.update_run(run.id, fingerprint=run.configuration.former_fingerprint)
     scene.go(300)
     assert scene.stands("first", "table") == ["completed", "completed"]
     assert len(scene.cells("table")) == 3
@@ -398,7 +398,7 @@ def test_a_cell_that_waits_for_the_budget_is_not_left_out(sweep):
 
 
 def test_a_crash_between_the_runs_and_the_submission(sweep, monkeypatch):
-    """The stage's runs are in the ledger, and no job: the next pass submits them, once."""
+    """Before the commit nothing is made. After it the runs are in the ledger, and no job: they are submitted once."""
     scene = sweep(FIRST, SECOND)
     scene.losses |= WINS
     scene.ask("first")
@@ -409,6 +409,11 @@ def test_a_crash_between_the_runs_and_the_submission(sweep, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr(submit_runs, "send_in_turn", crash)
+        with pytest.raises(KeyboardInterrupt):
+            scene.ask("second")
+    assert scene.cells("second") == []
+    with monkeypatch.context() as broken:
+        broken.setattr(scene.cluster, "submit", crash)
         with pytest.raises(KeyboardInterrupt):
             scene.ask("second")
     assert len(scene.cells("second")) == 2

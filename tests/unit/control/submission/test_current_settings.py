@@ -19,7 +19,7 @@ from lvjobs.study.settings import OwnSettings
 from lvjobs.study.tables import Resources
 from lvjobs.study.words import Cause
 from lvjobs.sweep.request import Request
-from lvjobs.worker.runner import read_run
+from lvjobs.worker.submission import Submission
 
 
 @pytest.fixture
@@ -238,11 +238,12 @@ def test_a_shorter_checkpoint_interval_is_the_same_run_with_a_reservation_of_its
     (told,) = scene.resume_runs("one")
     scene.make_pass()
     assert f"checkpoint_every {EVERY} -> 2" in told
+    taken = Submission(scene.files(), scene.job().request.token).read_run()
     new = RunFile.model_validate_json(scene.files().config.read_text())
     assert (new.config.checkpoint_every, new.config.keep_last) == (2, 1)
     assert new.config.validate_every == old.config.validate_every
     assert (new.id, new.fingerprint) == (old.id, old.fingerprint)
-    assert read_run(scene.files()) == new.config, "a worker takes it for the run that was declared"
+    assert taken == new.config, "a worker takes it for the run that was declared"
     assert before == steps + EVERY
     (reserved,) = scene.rows("reservations")
     (spent,) = [row["units"] for row in scene.rows("charges")]
@@ -257,7 +258,7 @@ def test_a_run_whose_interval_was_changed_by_hand_is_refused_by_the_worker(scene
     text = json.loads(scene.files().config.read_text())
     scene.files().config.write_text(json.dumps({**text, "config": {**text["config"], "checkpoint_every": 1}}))
     with pytest.raises(Exception, match="edited after it was declared"):
-        read_run(scene.files())
+        Submission(scene.files(), "").read_run()
 
 
 def config_of(scene, **changes):

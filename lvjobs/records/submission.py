@@ -1,0 +1,125 @@
+"""A submission's file: what its members are to train, and the orders that passes added since.
+
+One file tells all workers of one sbatch what they need, because they never read runs.db:
+
+    {"format": 1, "members": 2, "width": 640}            padded to a fixed length
+    {"allowance": 6, "name": "a", "run": {...}}          a member each, sorted by name, padded to `width` bytes
+    {"allowance": 6, "name": "b", "run": {...}}
+    {"revoke": ["a"]}                                    orders, in the order in which they were given
+    {"allow": {"b": 9}}
+
+All but the orders is written once, on disk before sbatch. Since members are of one length, a worker finds its own among
+10,000 by bisection. Orders are appended, one line each, on disk before what depends on them. A reader opens the file
+anew each time: an NFS client then asks for its present content, while it may remember for a minute that a name in a
+directory was missing.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+FORMAT = 1
+_HEAD = 80
+"""The length of the first line in bytes, its newline included."""
+
+
+@dataclass(frozen=True)
+class SubmittedRun:
+    """A member: `run` is the content of its run.json, `allowance` the training steps that it may execute in all.
+
+    None is an allowance without a limit: no budget counts the run.
+    """
+
+    name: str
+    run: Mapping[str, Any]
+    allowance: int | None = None
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Orders for all members: the names of the revoked ones, and renewed allowances by name."""
+
+    revoked: Collection[str] = ()
+    allowed: Mapping[str, int] = field(default_factory=dict)
+
+
+def submission_text(members: Sequence[SubmittedRun]) -> bytes:
+    """Return a submission's file without orders."""
+    lines = [_line(vars(member)) for member in sorted(members, key=lambda member: member.name)]
+    width = max(map(len, lines), default=1)
+    head = _line({"format": FORMAT, "members": len(lines), "width": width})
+    return b"".join([_padded(head, _HEAD), *(_padded(line, width) for line in lines)])
+
+
+def orders_text(revoked: Collection[str] = (), allowed: Mapping[str, int] | None = None) -> bytes:
+    """Return the line of one order."""
+    return _line({"revoke": sorted(revoked)} if revoked else {"allow": dict(allowed or {})})
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True).encode() + b"\n"
+
+
+def _padded(line: bytes, width: int) -> bytes:
+    return line[:-1].ljust(width - 1) + b"\n"
+
+
+def _read_head(stream: BinaryIO) -> tuple[int, int]:
+    """Return the number of members and the length of each one's line in bytes. The stream is then at the first."""
+    head = json.loads(stream.read(_HEAD))
+    if head["format"] != FORMAT:
+        raise ValueError(f"a submission's file of format {head['format']}; this release reads {FORMAT}")
+    return int(head["members"]), int(head["width"])
+
+
+def _read_member(stream: BinaryIO, width: int) -> SubmittedRun:
+    return SubmittedRun(**json.loads(stream.read(width)))
+
+
+def find_member(stream: BinaryIO, name: str) -> SubmittedRun | None:
+    """Return the member called `name` of a submission's file, opened for reading bytes; None where it has none.
+
+    Raises:
+        ValueError, KeyError, TypeError: the file is not a submission's.
+    """
+    high, width = _read_head(stream)
+    low = 0
+    while low < high:
+        middle = (low + high) // 2
+        stream.seek(_HEAD + middle * width)
+        member = _read_member(stream, width)
+        if member.name == name:
+            return member
+        low, high = (middle + 1, high) if member.name < name else (low, middle)
+    return None
+
+
+def read_members(stream: BinaryIO) -> list[SubmittedRun]:
+    """Return all members of a submission's file, opened for reading bytes. Raises the same errors as `find_member`."""
+    count, width = _read_head(stream)
+    return [_read_member(stream, width) for _ in range(count)]
+
+
+def read_orders(stream: BinaryIO, start: int = 0) -> tuple[Orders, int]:
+    """Return the orders of a submission's file from byte `start` on, and where the next ones will begin.
+
+    0 is before the first order. A last line without its newline is still being written. A line in the middle that is no
+    order was cut short when its writer was killed: its writer's successor gave the order again.
+    """
+    if not start:
+        count, width = _read_head(stream)
+        start = _HEAD + count * width
+    stream.seek(start)
+    data = stream.read()
+    end = data.rfind(b"\n") + 1
+    revoked: set[str] = set()
+    allowed: dict[str, int] = {}
+    for line in data[:end].splitlines():
+        try:
+            order = json.loads(line)
+        except ValueError:
+            continue
+        revoked.update(order.get("revoke", ()))
+        allowed.update(order.get("allow", {}))
+    return Orders(revoked, allowed), start + end

@@ -1,0 +1,174 @@
+"""The tables of runs in `lvjobs status`: as many columns as fit, the same ones for the tables of all stages."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import chain, repeat
+
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from lvjobs.records.summary import RunTable
+from lvjobs.report.numbers import duration, flops
+from lvjobs.report.terminal.console import COLOURS, bar, is_plain, short_start, sparkline
+
+_NAME = "run"
+_NAME_LEAST = 24
+"""The least number of characters to which a name is shortened, however narrow the terminal is."""
+_WORTH_MORE = 4
+"""The rank up to which columns are worth more than the middle of a long name."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its header, and the cells of each table; `right` aligns it. Columns of rank 0 are always shown.
+
+    `coloured` cells have the colour of the run's state. `fixed` is the width in the tables of all stages; None if the
+    name has to be folded.
+    """
+
+    header: str
+    cells: Sequence[Sequence[str]]
+    right: bool = False
+    rank: int = 0
+    coloured: bool = False
+    fixed: int | None = None
+
+    @cached_property
+    def width(self) -> int:
+        """Return the number of screen columns that its widest cell takes."""
+        return max(_width(self.header), *map(_width, set(chain.from_iterable(self.cells))), 0)
+
+
+def _width(cell: str) -> int:
+    """Return the number of screen columns that the text takes."""
+    return len(cell) if cell.isascii() else cell_len(cell)
+
+
+def fitting_columns(tables: Sequence[RunTable], console: Console) -> list[Column]:
+    """Return as many columns of these tables as fit the console, those of the lowest rank first."""
+    if not any(tables):
+        return []
+    made, plain = [], is_plain(console)
+    for header, names, cell, right, rank in _CELLS:
+        values = [map(runs.column, names) for runs in tables]
+        cells = [[*map(cell, *each, repeat(plain))] for each in values]
+        if not rank or any(map(any, cells)):
+            made.append(Column(header, cells, right, rank, cell in (_state, _progress)))
+    if console.is_terminal:
+        room = console.width - sum(column.width + 1 for column in made[1:] if column.rank <= _WORTH_MORE) - 2
+        made[0] = _shortened(made[0], max(_NAME_LEAST, room), plain=plain)
+    chosen = [column for column in made if not column.rank]
+    room = console.width - sum(column.width + 1 for column in chosen) - 1
+    for column in sorted((each for each in made if each.rank), key=lambda column: column.rank):
+        if column.width + 1 <= room:
+            room -= column.width + 1
+            chosen.append(column)
+    chosen = [column for column in made if column in chosen]
+    return [replace(column, fixed=column.width) for column in chosen] if room >= 0 else chosen
+
+
+def _shortened(names: Column, most: int, *, plain: bool) -> Column:
+    """Return names of at most `most` characters. Their last four are kept, which suffice to name a RUN."""
+    gap = ".." if plain else "…"
+
+    def shortened(name: str) -> str:
+        return name if _width(name) <= most else f"{name[: most - len(gap) - 4]}{gap}{name[-4:]}"
+
+    return replace(names, cells=[[*map(shortened, cells)] for cells in names.cells])
+
+
+_often = lru_cache(1024)  # many runs have the same cell
+
+
+def _state(state: str, _plain: bool) -> str:
+    return state
+
+
+@_often
+def _progress(step: int, steps: int, plain: bool) -> str:
+    return bar(min(1.0, step / steps), 5, plain=plain)
+
+
+@_often
+def _steps(step: int, steps: int, _plain: bool) -> str:
+    return f"{step}/{steps}"
+
+
+@_often
+def _tries(attempts: int, cause: str | None, state: str, _plain: bool) -> str:
+    """Return the number of attempts, and why the last one ended unless the state says it."""
+    last = "" if cause in (None, state) else f" {cause}"
+    return f"{attempts}{last}" if attempts else ""
+
+
+def _when(seconds_left: float | None, start_estimate: float | None, not_before: float | None, _plain: bool) -> str:
+    """Return the time left of a running run; else Slurm's expected start, or the earliest next submission."""
+    if seconds_left is not None:
+        return f"{duration(seconds_left)} left"
+    if start_estimate:
+        return f"at {short_start(start_estimate)}"
+    return f"from {short_start(not_before)}" if not_before else ""
+
+
+@_often
+def _loss(loss: float | None, numeric: float | None, _plain: bool) -> str:
+    """Return a loss as text, marked `n` if it is a numeric head's."""
+    if numeric is not None:
+        return f"{numeric:.3f}n"
+    return "" if loss is None else f"{loss:.3f}"
+
+
+@_often
+def _flops(number: int, _plain: bool) -> str:
+    return flops(number) if number else ""
+
+
+def _if_any(value: object, _plain: bool) -> str:
+    return str(value) if value else ""
+
+
+_CELLS: Sequence[tuple[str, tuple[str, ...], Callable[..., str], bool, int]] = (
+    (_NAME, ("name",), _if_any, False, 0),
+    ("state", ("state",), _state, False, 0),
+    ("", ("step", "steps"), _progress, False, 4),
+    ("step", ("step", "steps"), _steps, True, 0),
+    ("loss", ("loss", "loss_numeric"), _loss, True, 0),
+    ("", ("curve",), lambda curve, plain: sparkline(curve or (), 8, plain=plain), False, 3),
+    ("valid.", ("validation_loss", "validation_loss_numeric"), _loss, True, 5),
+    ("before", ("untrained_loss", "untrained_loss_numeric"), _loss, True, 8),
+    ("tries", ("attempts", "cause", "state"), _tries, False, 0),
+    ("redone", ("replayed_steps",), _if_any, True, 7),
+    ("", ("seconds_left", "start_estimate", "not_before"), _when, False, 1),
+    ("FLOPs", ("flops",), _flops, True, 2),
+    ("job", ("job_id",), _if_any, True, 6),
+)
+"""The columns: the header, the fields of a run that a cell shows, the function of these, `right` and `rank`."""
+
+
+def as_text(columns: Sequence[Column], place: int, *, is_first: bool) -> str:
+    """Return the table at `place` as text, for a pipe: much faster than rich's, and no line is broken in either."""
+    padded = [_padded(column, [*[column.header] * is_first, *column.cells[place]]) for column in columns]
+    return "\n".join(" ".join(cells).rstrip() for cells in zip(*padded, strict=True))
+
+
+def _padded(column: Column, cells: Sequence[str]) -> Iterable[str]:
+    width, pad = column.width, str.rjust if column.right else str.ljust
+    if "".join(cells).isascii():
+        return map(pad, cells, repeat(width))
+    return (pad(cell, width + len(cell) - _width(cell)) for cell in cells)
+
+
+def as_table(columns: Sequence[Column], place: int, states: Sequence[str], *, is_first: bool) -> Table:
+    """Return the table at `place` for a terminal, with a header if it `is_first`. `states` are the runs' states."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_header=is_first)
+    for column in columns:
+        least = 0 if column.header == _NAME else column.width
+        justify: JustifyMethod = "right" if column.right else "left"
+        table.add_column(column.header, justify=justify, overflow="fold", min_width=least, width=column.fixed)
+    for state, *cells in zip(states, *(column.cells[place] for column in columns), strict=True):
+        styles = (COLOURS[state] if column.coloured else "" for column in columns)
+        table.add_row(*map(Text, cells, styles))
+    return table
