@@ -13,9 +13,10 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lvjobs import remedies
-from lvjobs.cluster.backends import BACKENDS
+from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Snapshot
 from lvjobs.cluster.sent import SentJob, sent_jobs
 from lvjobs.cluster.templates import located_profile
@@ -33,6 +34,7 @@ from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.records import Event
 from lvjobs.ledger.replay import Replayed, replay
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.submission import read_members
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
@@ -98,7 +100,7 @@ def _restore(
     if replayed is not None and replayed.problem:
         lost.append(f"{log} is damaged ({replayed.problem}): what the ledger had after its commit {replayed.commit}")
     config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
-    sent = _sent(study)
+    sent = _sent(study, backend_of(config.profile).name, lost)
     with ledger.transaction() as transaction:
         known = transaction.runs()
         found = _recover_all(study, config, {run.name for run in known}, sent, lost, now)
@@ -109,7 +111,7 @@ def _restore(
                 f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
                 "with --study"
             )
-        lost += read_on(transaction, study.layout, sent, now)
+        lost += read_on(transaction, study.layout, sent.jobs, now)
         _fill(transaction, found, now)
     snapshots, notes = _query(study, ledger, factory)
     with ledger.transaction() as transaction:
@@ -130,24 +132,43 @@ def _remove(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-def _sent(study: StudyContext) -> Mapping[str, Sequence[SentJob]]:
-    """Return the submissions in the backends' own files, by the name of each run that they name."""
-    sent: dict[str, list[SentJob]] = defaultdict(list)
-    for job in sent_jobs(study.layout.local_jobs, study.layout.submissions):
+@dataclass(frozen=True)
+class _Sent:
+    """All submissions that have left files: those that name a run, and its run.json's content, by the run's name."""
+
+    jobs: Mapping[str, Sequence[SentJob]]
+    runs: Mapping[str, Mapping[str, Any]]
+
+
+def _sent(study: StudyContext, backend: str, lost: list[str]) -> _Sent:
+    """Read submissions' files and the backends' own. Add lines on files that cannot be read to `lost`.
+
+    A submission whose script is gone was sent to `backend`, and its members are in the order of their names.
+    """
+    layout = study.layout
+    runs: dict[str, Mapping[str, Any]] = {}
+    jobs = {job.token: job for job in sent_jobs(layout.local_jobs, layout.submissions)}
+    for path in layout.submissions.glob("*.jsonl"):
+        try:
+            with path.open("rb") as stream:
+                members = {member.name: member.run for member in read_members(stream)}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            lost.append(f"{path} cannot be read ({error})")
+            continue
+        runs |= members
+        directories = tuple(layout.run(name).root for name in members)
+        jobs.setdefault(path.stem, SentJob(path.stem, backend, directories, path.stat().st_mtime))
+    by_name = defaultdict(list)
+    for job in jobs.values():
         for directory in job.run_directories:
-            sent[directory.name].append(job)
-    return sent
+            by_name[directory.name].append(job)
+    return _Sent(by_name, runs)
 
 
 def _recover_all(
-    study: StudyContext,
-    config: StudyConfig,
-    known: Collection[str],
-    sent: Mapping[str, Sequence[SentJob]],
-    lost: list[str],
-    now: float,
+    study: StudyContext, config: StudyConfig, known: Collection[str], sent: _Sent, lost: list[str], now: float
 ) -> list[Recovered]:
-    """Return the runs of unknown run directories in the order of their declaration.
+    """Return the runs of unknown run directories and submissions in the order of their declaration.
 
     Add lines on the directories that were skipped to `lost`.
     """
@@ -158,14 +179,14 @@ def _recover_all(
         find_tasks(study.root, [task])
         return snapshot_code(layout.code, task).name
 
-    for root in sorted(path.parent for path in layout.checkpoints.glob("*/run.json")):
-        if root.name in known:
-            continue
-        if is_foreign(root):
-            lost.append(foreign(root.name, root).what)
+    names = {path.parent.name for path in layout.checkpoints.glob("*/run.json")} | sent.runs.keys()
+    for name in sorted(names - set(known)):
+        files = layout.run(name)
+        if is_foreign(files.root):
+            lost.append(foreign(name, files.root).what)
             continue
         try:
-            found.append(recover(layout.run(root.name), config, sent[root.name], code, now))
+            found.append(recover(files, sent.runs.get(name), config, sent.jobs.get(name, ()), code, now))
         except LvjobsError as error:
             lost.append(str(error))
     return sorted(found, key=lambda each: (each.run.ordinal or 10**9, each.run.created))

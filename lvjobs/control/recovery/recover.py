@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from json import JSONDecodeError
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from lvjobs import remedies
 from lvjobs.cluster.backends import BACKENDS, backend_of
@@ -44,22 +44,36 @@ class Recovered:
         return self.memo.run
 
 
-def recover(files: RunLayout, config: StudyConfig, sent: Sequence[SentJob], code: Code, now: float) -> Recovered:
-    """Read a run directory. `sent` are the submissions that name it.
+def recover(
+    files: RunLayout,
+    filed: Mapping[str, Any] | None,
+    config: StudyConfig,
+    sent: Sequence[SentJob],
+    code: Code,
+    now: float,
+) -> Recovered:
+    """Read a run directory.
 
-    `code` returns the name of a snapshot of a task's code as it is now, for a run whose own snapshot is not recorded.
-    `now` is in seconds since the epoch.
+    Args:
+        files: The run directory, which may be missing.
+        filed: The content of run.json in a submission's file, for a run that has not begun.
+        config: The study's configuration.
+        sent: The submissions that name the run.
+        code: A function that returns the name of a snapshot of a task's code as it is now, for a run whose own snapshot
+            is not recorded.
+        now: The time, in seconds since the epoch.
 
     Raises:
         LvjobsError: the run directory cannot be read, or is a copy of another run's. The message names the reason.
     """
     try:
-        found = RunFile.read(files.config)
+        is_there = filed is None or files.config.exists()
+        found = RunFile.read(files.config) if is_there else RunFile.model_validate(filed)
         claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
         done = read_done(files)
         journals = {number: read_from(files.journal(number)) for number in claims}
         kept = _kept_record(files, found)
-        memo, lost = (kept, []) if kept is not None else _guess(files, found, config, claims, sent, code)
+        memo, lost = (kept, []) if kept is not None else _guess(files, found, config, claims, sent, code, now)
     except (OSError, ValueError, TypeError) as error:
         raise LvjobsError(
             f"{files.root} cannot be read ({str(error).splitlines()[0]}); restore it from a copy, or move it away"
@@ -136,7 +150,7 @@ def _add_submissions(
 ) -> None:
     """Add the submissions that a run's known members do not name. The newest is live, unless it was revoked.
 
-    Without a job id it may have been refused, and is none.
+    Without a job id and a file it was refused, and is none.
     """
     tokens = {member.token for member in known}
     submissions, members = _submissions(
@@ -144,7 +158,7 @@ def _add_submissions(
         run.id,
         run.profile,
         {number: claim for number, claim in claims.items() if claim.token not in tokens},
-        [job for job in sent if job.job_id and job.token not in tokens],
+        [job for job in sent if job.token not in tokens and (job.job_id or files.study.submission(job.token).exists())],
     )
     if any(member.state is MemberState.LIVE for member in members):
         for member in known:
@@ -184,9 +198,10 @@ def _guess(
     claims: Mapping[int, Claim],
     sent: Sequence[SentJob],
     code: Code,
+    now: float,
 ) -> tuple[BackupRecord, list[str]]:
     """Return the rows of a run without a backup record (an earlier release made it). study.toml supplies the rest."""
-    made = files.config.stat().st_mtime
+    made = files.config.stat().st_mtime if files.config.exists() else now
     submissions, members = _submissions(files, found.id, config.profile, claims, sent)
     live = any(member.state is MemberState.LIVE for member in members)
     state, reason = RunState.SUBMITTING if live else RunState.HELD, ""

@@ -179,5 +179,6 @@ def test_nothing_to_check(tmp_path, scene):
         check(scene.study, 5)
     scene.study.layout.checkpoints.rename(tmp_path / "away")
     scene.study.layout.ledger_log.unlink()
+    scene.study.layout.submissions.rename(tmp_path / "away too")
     with pytest.raises(UsageError, match=r"has no runs\.db yet"):
         check(scene.study, 5)

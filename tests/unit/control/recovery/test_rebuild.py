@@ -114,7 +114,7 @@ def test_the_newest_submission_is_live_although_the_script_of_an_older_one_is_go
     for path in (scene.files().memo, scene.study.layout.submission(older.token)):
         path.unlink()
     kept = SentJob(newer.request.token, "slurm", (scene.files().root,), newer.eligible, newer.id)
-    found = recover(scene.files(), scene.study.config, [kept], str, scene.clock.now).memo
+    found = recover(scene.files(), None, scene.study.config, [kept], str, scene.clock.now).memo
     assert [(one.token, one.job_id) for one in found.submissions] == [(older.token, "1"), (kept.token, newer.id)]
     states = {one.token: one.state.value for one in found.members}
     assert states == {older.token: "settled", kept.token: "live"}
@@ -126,7 +126,7 @@ def test_a_submission_to_another_backend_than_study_toml_names_has_a_profile_of_
     job = scene.job()
     config = scene.study.config.model_copy(update={"profile": declared})
     kept = SentJob(job.request.token, backend, (scene.files().root,), job.eligible, job.id)
-    run = recover(scene.files(), config, [kept], str, scene.clock.now).run
+    run = recover(scene.files(), None, config, [kept], str, scene.clock.now).run
     assert backend_of(run.profile).name == backend
     assert run.profile in ("local", *available_profiles())
 

@@ -172,4 +172,42 @@ def test_a_ledger_that_is_lost_before_a_run_has_a_directory_is_not_begun_anew(ma
         path.rmdir() if path.is_dir() else path.unlink()
     with pytest.raises(UsageError, match=r"ledger\.log holds a copy of its runs.*lvjobs ledger rebuild"):
         scene.one_pass()
+    scene.study.layout.ledger_log.unlink()
+    with pytest.raises(UsageError, match=r"jsonl holds a copy of its runs.*lvjobs ledger rebuild"):
+        scene.one_pass()
     assert rebuilt(scene).runs == 1
+
+
+def test_runs_that_neither_the_log_nor_a_directory_has_are_found_in_submissions_files(make):
+    """A machine lost its power after sbatch, and the end of the log never reached the disk."""
+    scene = make()
+    scene.one_pass()
+    data = scene.study.layout.ledger_log.read_bytes()
+    scene.enter("one", "two")
+    scene.study.layout.ledger_log.write_bytes(data)
+    before, jobs = lose(scene), len(scene.cluster.jobs)
+    made = rebuilt(scene)
+    assert (made.runs, made.jobs) == (2, 2)
+    plain = ("id", "name", "fingerprint", "state")
+    assert [[row[key] for key in plain] for row in scene.rows("runs")] == [
+        [row[key] for key in plain] for row in before["runs"]
+    ]
+    assert [row["token"] for row in scene.rows("submissions")] == [row["token"] for row in before["submissions"]]
+    finish(scene, "one", "two")
+    assert [scene.state(name) for name in ("one", "two")] == ["completed", "completed"]
+    assert len(scene.cluster.jobs) == jobs, "no run is submitted twice"
+
+
+def test_a_known_run_whose_newest_submission_only_a_file_has(make):
+    scene = begun(make())
+    data = scene.study.layout.ledger_log.read_bytes()
+    killed(scene)
+    newer, jobs = scene.job().request.token, len(scene.cluster.jobs)
+    assert (jobs, scene.job().state) == (2, "PENDING")
+    scene.study.layout.ledger_log.write_bytes(data)
+    lose(scene)
+    rebuilt(scene)
+    assert [row["token"] for row in scene.rows("members") if row["state"] == "live"] == [newer]
+    finish(scene)
+    assert scene.state() == "completed"
+    assert len(scene.cluster.jobs) == jobs
