@@ -167,9 +167,11 @@ class _Basis:
 
 def closed_tally(transaction: Transaction) -> Tally:
     """Return the tally of all closed runs; recompute and keep it if their set has changed."""
-    kept = transaction.row("closed_sums", _Sums)
-    if kept is not None and (kept.count, kept.token) == transaction.closed_mark():
+    kept, mark = transaction.row("closed_sums", _Sums), transaction.closed_mark()
+    if kept is not None and (kept.count, kept.token) == mark:
         return parse_tally(kept.tally)
+    if not mark[0]:
+        return total([])
     tally = total([parse_tally(text) for text in transaction.closed_tallies()])
     _keep(transaction, tally)
     return tally

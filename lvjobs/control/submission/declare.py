@@ -18,7 +18,7 @@ from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext, current_settings, declared_settings, typed_over
 from lvjobs.study.fields import Mark, marked
-from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
+from lvjobs.study.run import CARRIED, NAME, RunConfig, canonical_json, with_values
 from lvjobs.study.tables import Resources
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
@@ -137,9 +137,16 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
     if wanted.evaluations:
         for run, (config, name) in zip(first, wanted.evaluations, strict=True):
             add(config, name, EVALUATE, run.id)
-    learn([run.configuration for run in new])
-    priced = [replace(run, rates=rates_of(run.configuration)) for run in new]
-    return Declaration(priced, existing, [run.id for run in first])
+    return Declaration(_priced(new), existing, [run.id for run in first])
+
+
+def _priced(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Return the runs with the FLOPs of their work; those that differ only in their seed have the same."""
+    keys = [canonical_json({**run.config, "seed": 0}) for run in runs]
+    distinct = dict(zip(keys, runs, strict=True))
+    learn([run.configuration for run in distinct.values()])
+    rates = {key: rates_of(run.configuration) for key, run in distinct.items()}
+    return [replace(run, rates=rates[key]) for key, run in zip(keys, runs, strict=True)]
 
 
 def is_run_of(run: RunRecord, config: RunConfig) -> bool:
