@@ -6,11 +6,13 @@ A size is runs in all, and how many of them are open. The others have ended, wit
 in one array, half of it running, and their journals have grown by a step since the last pass. The cluster is simulated:
 it answers at once, and counts what it is asked. The peer is the time that reading all of the study's rows takes, which
 is what a loop has to do that keeps no account of what is over. CPU seconds, medians of passes after a first one, in a
-session of their own each; bytes are those read of journals, statements those put to SQLite. The last row is of a real
-queue: an array of so many runs in a lab whose nodes are drained, observed with squeue and sacct; the lab needs root.
+session of their own each, with the garbage collection of the `lvjobs` command; bytes are those read of journals,
+statements those put to SQLite. The last row is of a real queue: an array of so many runs in a lab whose nodes are
+drained, observed with squeue and sacct; the lab needs root.
 """
 
 import cProfile
+import gc
 import json
 import os
 import pstats
@@ -33,6 +35,7 @@ from simulator.engine import Clock
 from sqlalchemy import Engine, event
 from submission import STUDY, drained_lab, requests
 
+from lvjobs.cli import _NEW_OBJECTS
 from lvjobs.cluster.protocol import Job, Snapshot
 from lvjobs.control.loop import open_session
 from lvjobs.control.reconcile import observe
@@ -226,7 +229,7 @@ def _counts(found: Counter[str]) -> list[str]:
 
 
 def _row(cluster: str, runs: int, open_: int, counts: Sequence[str], took: float, read: float) -> list[str]:
-    goal = "1 s" if runs == _GOAL else ""
+    goal = ("1.5 s" if open_ == runs else "1 s") if runs == _GOAL else ""
     return [cluster, f"{runs:,}", f"{open_:,}", *counts, f"{took:.3f}", f"{read:.3f}", f"{took / read:.1f}", goal]
 
 
@@ -242,6 +245,7 @@ def main() -> None:
     parser.add_argument("--real", type=int, default=1000, help="runs in a real queue; 0 for none")
     parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
+    gc.set_threshold(_NEW_OBJECTS)
     sizes, real, repetitions = ([(10, 10)], 3, 1) if asked.smoke else (asked.sizes, asked.real, asked.repetitions)
     rows = [measure(*size, repetitions, profile=asked.profile) for size in sizes]
     if real:

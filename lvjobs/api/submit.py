@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lvjobs import remedies
 from lvjobs.api.results import Preview, Status, Submission
 from lvjobs.api.settings import Overrides, check_task, own_settings, pinned, settle
-from lvjobs.api.updates import open_session
+from lvjobs.api.updates import READ_WAIT_SECONDS, open_session
 from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
@@ -103,10 +103,15 @@ class PreparedRuns:
         Raises:
             UsageError: see `lvjobs.tasks.registry.check_needs`.
         """
+        from lvjobs.control.planning.foresee import read_ledger
         from lvjobs.tasks.registry import check_needs
 
         named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
-        check_needs(config for config, name in named if not self.study.layout.run(name).config.exists())
+        try:
+            check_needs(config for config, _ in named)
+        except UsageError:
+            there = {run.name for run in read_ledger(self.study, READ_WAIT_SECONDS).runs}
+            check_needs(config for config, name in named if name not in there)
 
     def _enter(self, wanted: RunRequest) -> tuple["Entered", Status]:
         from lvjobs.control.stages.submit_runs import enter

@@ -87,6 +87,18 @@ class Rows:
         self._connection.execute(delete(known).filter_by(**where))
         self._insert(known, records)
 
+    def _kept(self, name: str, read: Callable[[], _Record]) -> _Record:
+        """Return what is known under this name; read it if nothing is."""
+        if name not in self._known:
+            self._known[name] = read()
+        kept: _Record = self._known[name]
+        return kept
+
+    def _forget(self, *names: str) -> None:
+        """Forget what is known under these names, because it changes."""
+        for name in names:
+            self._known.pop(name, None)
+
     def _records(
         self,
         kind: Callable[..., _Record],
@@ -134,21 +146,19 @@ class Rows:
         return list(self._unclosed().values())
 
     def _unclosed(self) -> dict[str, RunRecord]:
-        if "unclosed" not in self._known:
-            query = select(tables.runs).outerjoin(tables.closed, tables.closed.c.run_id == tables.runs.c.id)
-            query = query.where(tables.closed.c.run_id.is_(None)).order_by(tables.runs.c.ordinal)
-            self._known["unclosed"] = {run.id: run for run in self._records(RunRecord, query)}
-        kept: dict[str, RunRecord] = self._known["unclosed"]
-        return kept
+        query = select(tables.runs).outerjoin(tables.closed, tables.closed.c.run_id == tables.runs.c.id)
+        query = query.where(tables.closed.c.run_id.is_(None)).order_by(tables.runs.c.ordinal)
+        return self._kept("unclosed", lambda: {run.id: run for run in self._records(RunRecord, query)})
 
     def _reopened(self, run_ids: Iterable[str]) -> None:
-        """Forget the cached open runs if one of these was closed: a trigger has reopened each run that changed."""
+        """Forget cached rows of these runs, and the open runs if one of them was closed: a trigger has reopened it."""
+        self._forget("members", "reservations")
         if not self._known.get("unclosed", {}).keys() >= set(run_ids):
-            self._known.pop("unclosed", None)
+            self._forget("unclosed")
 
     def close_runs(self, closed: Sequence[Closed]) -> None:
         """Mark runs as closed, with their summary rows and tallies."""
-        self._known.pop("unclosed", None)
+        self._forget("unclosed")
         if closed:
             token = {"key": _SET, "value": secrets.token_hex(6)}
             self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(token))
@@ -156,7 +166,7 @@ class Rows:
 
     def reopen_all(self) -> None:
         """Mark every run as not closed, so that all results are computed again."""
-        self._known.pop("unclosed", None)
+        self._forget("unclosed")
         self._connection.execute(delete(tables.closed))
 
     def closed_mark(self) -> tuple[int, str]:

@@ -138,5 +138,5 @@ def _shortage(storage: Storage) -> Iterator[Concern]:
         few = f"only {storage.free_bytes / 2**20:.0f} MiB are free: a checkpoint that does not fit ends its attempt"
         yield Concern(few, remedy, serious=storage.free_bytes == 0)
     if storage.free_files is not None and storage.free_files < _FEW_FILES:
-        few = f"only {storage.free_files} more files can be made there (inodes): checkpoints are many small files"
+        few = f"only {storage.free_files} more files can be made there (inodes): each checkpoint is one more"
         yield Concern(few, remedy, serious=storage.free_files == 0)

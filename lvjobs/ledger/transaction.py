@@ -43,9 +43,8 @@ class Transaction(Rows):
         """Return all runs in the order of declaration; `only_open` omits completed and cancelled runs."""
         if only_open:
             return [run for run in self.unclosed() if not run.state.is_final]
-        if "runs" not in self._known:
-            self._known["runs"] = self._records(RunRecord, select(tables.runs).order_by(tables.runs.c.ordinal))
-        return list(self._known["runs"])
+        in_order = select(tables.runs).order_by(tables.runs.c.ordinal)
+        return list(self._kept("runs", lambda: self._records(RunRecord, in_order)))
 
     def find_run(self, *, name: str | None = None, id: str | None = None) -> RunRecord | None:  # noqa: A002
         """Return the run with this name or id, or None."""
@@ -160,9 +159,8 @@ class Transaction(Rows):
         query = select(tables.members).order_by(tables.members.c.token, tables.members.c.member)
         if not unsettled:
             return self._records(Member, query)
-        if "members" not in self._known:
-            self._known["members"] = self._records(Member, query.where(tables.members.c.state != MemberState.SETTLED))
-        return list(self._known["members"])
+        query = query.where(tables.members.c.state != MemberState.SETTLED)
+        return list(self._kept("members", lambda: self._records(Member, query)))
 
     def add_submission(self, submission: SubmissionRecord, run_ids: Sequence[str]) -> None:
         """Insert a submission with a live member for each of `run_ids`, in order."""
@@ -172,7 +170,6 @@ class Transaction(Rows):
     def add_members(self, members: Sequence[Member]) -> None:
         """Insert runs' places in submissions."""
         self._reopened(member.run_id for member in members)
-        self._known.pop("members", None)
         self._insert(tables.members, members)
 
     def delete_submission(self, token: str) -> None:
@@ -190,9 +187,8 @@ class Transaction(Rows):
     def update_member(self, token: str, run_id: str, **changes: Any) -> None:
         """Change columns of a member."""
         self._reopened([run_id])
-        self._known.pop("members", None)
-        which = (tables.members.c.token == token) & (tables.members.c.run_id == run_id)
-        self._connection.execute(update(tables.members).where(which).values(**changes))
+        query = update(tables.members).where(tables.members.c.token == token, tables.members.c.run_id == run_id)
+        self._connection.execute(query.values(**changes))
 
     # -- events and charges -------------------------------------------------------------------------------------
 
@@ -233,7 +229,7 @@ class Transaction(Rows):
 
     def reservations(self) -> dict[str, WorkCounts]:
         """Return what each run with a reservation may execute, counted from its beginning, by the run's id."""
-        rows = self._connection.execute(select(tables.reservations))
+        rows = self._kept("reservations", lambda: self._connection.execute(select(tables.reservations)).all())
         return {run_id: WorkCounts(*work) for run_id, *work in rows}
 
     def reserve(self, reservations: Mapping[str, WorkCounts]) -> None:
@@ -296,11 +292,9 @@ class Transaction(Rows):
 
     def _forget_runs(self) -> None:
         """Forget the cached rows, because rows of runs change."""
-        for name in ("runs", "unclosed", "members"):
-            self._known.pop(name, None)
+        self._forget("runs", "unclosed", "members", "reservations")
 
     def _reopen_members(self, token: str) -> None:
-        self._known.pop("members", None)
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)
         self._reopened(self._connection.execute(query).scalars())
 

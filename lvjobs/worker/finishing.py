@@ -45,13 +45,11 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
     """
     if _is_published(layout.final, checkpoint.manifest.saved):
         return
-    owner = f"{generation:06d}.{os.uname().nodename}.{os.getpid()}"
-    aside, old = layout.root / f".final.tmp.{owner}", layout.root / f".final.old.{owner}"
+    aside = layout.root / f".final.tmp.{generation:06d}.{os.uname().nodename}.{os.getpid()}"
     try:
         _stage(layout, aside, checkpoint)
         check_fence(layout, generation)
-        if layout.final.exists():  # damaged, or of a configuration that had no Savers: a good one is never replaced
-            layout.final.rename(old)
+        shutil.rmtree(layout.final, ignore_errors=True)  # damaged: a good one is never replaced
         aside.rename(layout.final)
         files.fsync_directory(layout.root)
     except OSError as error:
@@ -63,7 +61,6 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _delete_leftovers(layout: RunLayout, generation: int) -> None:

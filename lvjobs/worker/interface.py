@@ -42,7 +42,10 @@ A tree has dicts, lists, tuples, tensors, arrays, numbers, strings, booleans and
 
 @dataclass(frozen=True)
 class Resumed:
-    """A valid checkpoint: `state` has the trees as they were saved, `directory(name)` the files of a Saver."""
+    """A valid checkpoint: `state` has the trees as they were saved, `directory(name)` the files of a Saver.
+
+    The files lie below `path`. They are copies, and are deleted when the attempt ends.
+    """
 
     step: int
     state: Mapping[str, Any]

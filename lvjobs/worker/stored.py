@@ -22,14 +22,7 @@ from typing import Any
 
 from lvjobs.records.run_files import CHECKPOINT_SUFFIX, MANIFEST, Manifest
 from lvjobs.worker.state import Packer, unpack
-from lvjobs.worker.tensor_file import (
-    Part,
-    blocks_of,
-    open_tensor_file,
-    sha256_of,
-    verify_tensor_file,
-    write_tensor_file,
-)
+from lvjobs.worker.tensor_file import Part, blocks_of, open_tensor_file, sha256_of, write_tensor_file
 
 FORMAT = 2
 """The format of a checkpoint that is one file."""
@@ -86,8 +79,9 @@ class CheckpointFile:
 
     def verify(self) -> tuple[Manifest, str]:
         """Return the manifest and the checkpoint's hash. Raises ValueError where a byte is not what was written."""
-        digest = verify_tensor_file(self.path)
-        return self.read_manifest(), digest
+        with open_tensor_file(self.path) as stored:
+            manifest = Manifest.from_json(stored.metadata["manifest"])
+            return manifest, stored.verify(manifest.files)
 
     def load_trees(self) -> dict[str, Any]:
         """Return the trees, by their names."""

@@ -2,10 +2,11 @@
 
 Such a file begins with the length of its header (8 bytes, little-endian), then the header (JSON), then the bytes of all
 parts without gaps. The header has each part's type, shape and place, and texts under `__metadata__`. The first of these
-texts is the SHA-256 of the whole file, computed with zeros in its own place.
+texts is a SHA-256: of the header, with zeros in the hash's own place, and of all parts that are buffers. Parts that are
+files have a hash of their own each, which another text must hold. So the hash stands for every byte.
 
-lvjobs writes and reads the format itself. So bytes are hashed while they are written, files pass through without being
-held in memory, and a task without tensors loads neither torch nor numpy.
+lvjobs writes and reads the format itself. So each byte is hashed once, files pass through without being held in memory,
+and a task without tensors loads neither torch nor numpy.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ _NAMES = {name: short for short, name in _TYPES.items()}
 _BLANK = b"0" * 64
 _LENGTH = 8
 _AT = _LENGTH + len('{"__metadata__":{"sha256":"')
-"""The place of the file's SHA-256."""
+"""The place of the hash."""
 
 
 def blocks_of(path: Path) -> Iterator[bytes]:
@@ -90,16 +91,18 @@ class Part:
 
 
 def write_tensor_file(path: Path, parts: Iterable[Part], metadata: Mapping[str, str]) -> str:
-    """Write a new file and make its content durable; return its SHA-256. Raises OSError if `path` exists."""
+    """Write a new file and make its content durable; return its hash. Raises OSError if `path` exists."""
     ordered = sorted(parts, key=lambda part: -part.alignment)  # other readers map the file, and want aligned tensors
     header = _header(ordered, metadata)
     digest = hashlib.sha256(header)
     with os.fdopen(create_new(path), "wb") as stream:
         stream.write(header)
         for part in ordered:
-            for block in blocks_of(part.data) if isinstance(part.data, Path) else [part.data]:
-                digest.update(block)
-                stream.write(block)
+            if isinstance(part.data, Path):
+                stream.writelines(blocks_of(part.data))
+            else:
+                digest.update(part.data)
+                stream.write(part.data)
         if stream.tell() != len(header) + sum(part.size for part in ordered):
             raise OSError("a file changed while it was copied")
         stream.seek(_AT)
@@ -121,35 +124,50 @@ def _header(parts: Iterable[Part], metadata: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(_LENGTH, "little") + text
 
 
-def verify_tensor_file(path: Path) -> str:
-    """Return the file's SHA-256. Raises ValueError where a byte of it was changed, lost or added."""
-    with path.open("rb") as stream:
-        start, written = stream.read(_AT), stream.read(len(_BLANK))
-        digest = hashlib.sha256(start + _BLANK)
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    if written != digest.hexdigest().encode("ascii"):
-        raise ValueError("it is not what was written (its SHA-256 differs)")
-    return digest.hexdigest()
-
-
 class TensorFile:
     """An open file, read a part at a time. It is not mapped: if another host deletes it, a mapping raises SIGBUS."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        """Read the header. Raises ValueError or TypeError where there is none; its SHA-256 is not checked."""
+        """Read the header. Raises ValueError or AttributeError where there is none; its hash is not checked."""
         self._stream = stream
-        length = int.from_bytes(stream.read(_LENGTH), "little")
-        self._begin = _LENGTH + length
-        self._entries: dict[str, Any] = json.loads(stream.read(length))
-        self.metadata: Mapping[str, str] = self._entries.get("__metadata__", {})
+        start = stream.read(_LENGTH)
+        length = int.from_bytes(start, "little")
+        if length > os.fstat(stream.fileno()).st_size:
+            raise ValueError("the header is longer than the file")
+        self._header = start + stream.read(length)
+        self._entries: dict[str, Any] = json.loads(self._header[_LENGTH:])
+        self.metadata: Mapping[str, str] = self._entries.pop("__metadata__", {})
+
+    def verify(self, files: Mapping[str, str]) -> str:
+        """Check every byte and return the hash.
+
+        Args:
+            files: The SHA-256 of each part that was a file, from the metadata.
+
+        Raises:
+            ValueError: a byte was changed, lost or added.
+        """
+        end = _AT + len(_BLANK)
+        digest = hashlib.sha256(self._header[:_AT] + _BLANK + self._header[end:])
+        for name in self._entries:  # in the order in which they were written
+            own = hashlib.sha256() if name in files else digest
+            for block in self.blocks(name):
+                own.update(block)
+            if name in files and own.hexdigest() != files[name]:
+                raise ValueError(f"{name} is not what was written (its SHA-256 differs)")
+        if self._header[_AT:end] != digest.hexdigest().encode("ascii") or self._stream.read(1):
+            raise ValueError("it is not what was written (its SHA-256 differs)")
+        return digest.hexdigest()
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """Yield the bytes of a part."""
+        """Yield the bytes of a part. Raises ValueError if the file ends before the part does."""
         begin, end = self._entries[name]["data_offsets"]
-        self._stream.seek(self._begin + begin)
+        self._stream.seek(len(self._header) + begin)
         for at in range(begin, end, _BLOCK):
-            yield self._stream.read(min(_BLOCK, end - at))
+            block = self._stream.read(min(_BLOCK, end - at))
+            if not block:
+                raise ValueError(f"the file ends before {name} does")
+            yield block
 
     def part(self, name: str) -> Part:
         """Return a part in memory of its own."""

@@ -95,8 +95,8 @@ MUTATIONS = {
     ),
     "a checkpoint's own hash, checked before it is used": Mutation(
         "lvjobs/worker/tensor_file.py",
-        '    if written != digest.hexdigest().encode("ascii"):',
-        "    if not written:",
+        'if self._header[_AT:end] != digest.hexdigest().encode("ascii") or self._stream.read(1):',
+        "if self._stream.read(1):",
         ("unit/worker/test_checkpoints.py",),
     ),
     "the parent of a checkpoint": Mutation(

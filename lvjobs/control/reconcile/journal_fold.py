@@ -1,7 +1,7 @@
 """The update of an attempt from its journal's new lines. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from lvjobs.ledger.records import AttemptRecord
@@ -35,70 +35,58 @@ def fold(attempt: AttemptRecord, entries: Iterable[Entry], consumed: int, grown:
     """Return the attempt after `entries`, which took `consumed` bytes of its journal and were written at `grown`."""
     if not consumed:
         return attempt
-    losses = []
+    seen, losses = SimpleNamespace(**vars(attempt)), []
     for entry in entries:
-        attempt = _fold_one(attempt, entry)
+        _fold_one(seen, entry)
         if entry.kind == "step" and (loss := _loss(entry)) is not None:
             losses.append((int(entry.fields["step"]), loss))
-    curve = Sketch.from_json(attempt.curve).with_points(losses).to_json() if losses else attempt.curve
-    return replace(attempt, curve=curve, journal_offset=attempt.journal_offset + consumed, grown=grown)
+    if losses:
+        seen.curve = Sketch.from_json(attempt.curve).with_points(losses).to_json()
+    seen.journal_offset, seen.grown = attempt.journal_offset + consumed, grown
+    return AttemptRecord(**vars(seen))
 
 
-def _fold_one(attempt: AttemptRecord, entry: Entry) -> AttemptRecord:
+def _fold_one(seen: SimpleNamespace, entry: Entry) -> None:
+    """Add an entry to what was `seen` of an attempt: its fields, which may change."""
     fields = entry.fields
     step = int(fields.get("step") or 0)
     if entry.kind == "start":
         name = parse_checkpoint_name(str(fields.get("resumed_from") or "")) or CheckpointName(0, 0)
-        return replace(
-            attempt,
-            host=str(fields.get("node") or attempt.host),
-            resumed_from=name.step,
-            resumed_generation=name.generation,
-            checkpoint_step=name.step,
-            step=max(attempt.step, name.step),
-            checkpoint_every=fields.get("checkpoint_every"),
-        )
-    if entry.kind == "step":
-        return replace(
-            attempt,
-            step=max(attempt.step, step),
-            executed=attempt.executed + 1,
-            loss=_loss(entry, attempt.loss),
-            train_seconds=attempt.train_seconds + _seconds(entry),
-        )
-    if entry.kind == "validation":
-        return replace(
-            attempt,
-            validation_loss=_loss(entry, attempt.validation_loss),
-            untrained_loss=attempt.untrained_loss if step else _loss(entry),
-            validation_step=step,
-            validation_windows=attempt.validation_windows + int(fields.get("windows", fields.get("batches", 0))),
-            validation_seconds=attempt.validation_seconds + _seconds(entry),
-        )
-    if entry.kind == "generation":
-        return replace(attempt, generated=attempt.generated + int(fields.get("series") or 0))
-    if entry.kind == "checkpoint":
-        return replace(
-            attempt,
-            checkpoint_step=max(attempt.checkpoint_step, step),
-            checkpoint_seconds=attempt.checkpoint_seconds + _seconds(entry),
-            checkpoints=attempt.checkpoints + 1,
-            checkpoint_bytes=int(fields.get("bytes") or 0),
-        )
-    if entry.kind == "signal":
-        return replace(attempt, signal=str(fields.get("signal", "")))
-    if entry.kind == "leave":
-        return replace(attempt, leave_cause=_leave_cause(fields), leave_action=str(fields.get("action", "none")))
-    if entry.kind == "died" and not attempt.error:
-        return replace(attempt, died=Breakdown.PROCESS, exit_status=fields.get("status"))
-    if entry.kind == "error":
+        seen.host = str(fields.get("node") or seen.host)
+        seen.resumed_from = seen.checkpoint_step = name.step
+        seen.resumed_generation = name.generation
+        seen.step = max(seen.step, name.step)
+        seen.checkpoint_every = fields.get("checkpoint_every")
+    elif entry.kind == "step":
+        seen.step = max(seen.step, step)
+        seen.executed += 1
+        seen.loss = _loss(entry, seen.loss)
+        seen.train_seconds += _seconds(entry)
+    elif entry.kind == "validation":
+        seen.validation_loss = _loss(entry, seen.validation_loss)
+        seen.untrained_loss = seen.untrained_loss if step else _loss(entry)
+        seen.validation_step = step
+        seen.validation_windows += int(fields.get("windows", fields.get("batches", 0)))
+        seen.validation_seconds += _seconds(entry)
+    elif entry.kind == "generation":
+        seen.generated += int(fields.get("series") or 0)
+    elif entry.kind == "checkpoint":
+        seen.checkpoint_step = max(seen.checkpoint_step, step)
+        seen.checkpoint_seconds += _seconds(entry)
+        seen.checkpoints += 1
+        seen.checkpoint_bytes = int(fields.get("bytes") or 0)
+    elif entry.kind == "signal":
+        seen.signal = str(fields.get("signal", ""))
+    elif entry.kind == "leave":
+        seen.leave_cause, seen.leave_action = _leave_cause(fields), str(fields.get("action", "none"))
+    elif entry.kind == "died" and not seen.error:
+        seen.died, seen.exit_status = Breakdown.PROCESS, fields.get("status")
+    elif entry.kind == "error":
         error = read_error(fields)
-        return replace(
-            attempt, error=str(error), traceback=error.traceback, died=error.breakdown, failed_node=error.node
-        )
-    if entry.kind == "done":
-        return replace(attempt, finished=True)
-    return attempt
+        seen.error, seen.traceback = str(error), error.traceback
+        seen.died, seen.failed_node = error.breakdown, error.node
+    elif entry.kind == "done":
+        seen.finished = True
 
 
 _GUESSED = "the scheduler did not answer, so the cause is read off the signal"

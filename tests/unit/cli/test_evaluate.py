@@ -58,7 +58,7 @@ def test_a_checkpoint_is_evaluated_by_its_file(tmp_path, lvjobs):
     path.write_bytes(path.read_bytes()[:-1])
     code, out, err = lvjobs("evaluate", "--adapter", str(path), "--dry-run")
     assert (code, out) == (2, "")
-    assert "is not a checkpoint that can be used: it is not what was written" in err
+    assert "is not a checkpoint that can be used: adapter/adapter_config.json is not what was written" in err
 
 
 def test_a_dry_run_shows_the_cost_and_submits_nothing(tmp_path, lvjobs):

@@ -163,7 +163,7 @@ def test_a_pass_whose_lease_was_taken_writes_nothing_and_submits_nothing(make, m
             monkeypatch.undo()
             make_haste(monkeypatch)
             later = loop.open_ledger(scene.study.layout.database, sleeper.ledger._epoch + 1)
-            later.call(Transaction.set_setting, "of", "a later holder")
+            later.call(Transaction.set_setting, "a", "b")
             later.close()
             return decide(*args)
 

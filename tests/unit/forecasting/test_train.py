@@ -26,6 +26,7 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid, published
 from lvjobs.worker.finishing import finish
 from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.submission import Submission
 from lvjobs.worker.tensor_file import sha256_of
 
 __all__ = ["one_thread"]  # a fixture
@@ -72,7 +73,7 @@ def test_a_finished_run_has_at_most_twelve_files_and_directories(data, tmp_path,
     run = RunFile(id="id", name="run", stage="s", fingerprint=config.fingerprint, config=config)
     layout.config.write_text(run.model_dump_json())
     journal = JournalWriter(layout.journal(1))
-    attempt = Attempt(layout, config, 1, "", journal, None)
+    attempt = Attempt(layout, config, 1, Submission(layout, ""), journal, None)
     task.train(attempt)
     journal.close()
     finish(layout, 1, find_newest_valid(layout)[0])

@@ -223,6 +223,7 @@ def test_a_reservation_is_replaced_and_given_back(ledger):
     with ledger.transaction() as transaction:
         transaction.add_runs([a_run()])
         transaction.reserve({"oneone": WorkCounts(10, 20, 30)})
+        assert transaction.reservations() == {"oneone": WorkCounts(10, 20, 30)}
         transaction.reserve({"oneone": WorkCounts(11, 20, 30)})
         assert transaction.reservations() == {"oneone": WorkCounts(11, 20, 30)}
         transaction.give_back("oneone")

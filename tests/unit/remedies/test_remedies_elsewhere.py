@@ -385,7 +385,7 @@ def test_a_command_elsewhere_whose_lease_another_process_took(tmp_path, monkeypa
         mine = newest_claim(lease)
         shutil.copy(claim_path(lease, mine), claim_path(lease, mine + 1))
         later = open_ledger(scene.study.layout.database, mine + 1)
-        later.call(Transaction.set_setting, "of", "a later holder")
+        later.call(Transaction.set_setting, "a", "b")
         later.close()
         return decide(*arguments)
 

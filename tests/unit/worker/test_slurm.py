@@ -8,9 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from worker_helpers import Zygote, entries, environment, executed, make_run
+from worker_helpers import Zygote, entries, environment, executed, make_run, submit
 
 CAPTURED = Path(__file__).parents[1] / "captured"
+
+
+def submitted(directory, **more):
+    layout = make_run(directory, **more)
+    submit(layout)
+    return layout
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +75,7 @@ def calls(tmp_path):
     ],
 )
 def test_leaving(zygote, slurm, tmp_path, sent, state, more, cause, action):
-    layout = make_run(tmp_path / "run")
+    layout = submitted(tmp_path / "runs" / "run")
     assert zygote.run(layout, TOY_TERM_AT=5, TOY_SIGNAL=sent, **slurm(state, **more)) == 75
     (leave,) = entries(layout, "leave")
     assert (leave["cause"], leave["action"], leave["step"]) == (cause, action, 5)
@@ -80,7 +86,7 @@ def test_leaving(zygote, slurm, tmp_path, sent, state, more, cause, action):
 
 
 def test_a_requeue_that_slurm_refuses(zygote, slurm, tmp_path):
-    layout = make_run(tmp_path / "run")
+    layout = submitted(tmp_path / "runs" / "run")
     variables = slurm(["RUNNING"], body='[ "$1" = requeue ] && { echo "disabled" >&2; exit 1; }')
     assert zygote.run(layout, TOY_TERM_AT=5, TOY_SIGNAL="SIGUSR2", **variables) == 75
     (leave,) = entries(layout, "leave")
@@ -91,7 +97,7 @@ def test_a_requeue_that_slurm_refuses(zygote, slurm, tmp_path):
 @pytest.mark.parametrize("sent", ["SIGTERM", "SIGUSR2"])
 @pytest.mark.parametrize("fails", ["exit 1", 'case "$*" in *--json*) echo "unrecognized option" >&2; exit 1;; esac'])
 def test_a_worker_that_cannot_ask_slurm_names_no_cause_and_requeues_nothing(zygote, slurm, tmp_path, sent, fails):
-    layout = make_run(tmp_path / "run")
+    layout = submitted(tmp_path / "runs" / "run")
     assert zygote.run(layout, TOY_TERM_AT=5, TOY_SIGNAL=sent, **slurm(["CANCELLED"], body=fails)) == 75
     (leave,) = entries(layout, "leave")
     assert (leave["cause"], leave["action"], leave["step"]) == ("unknown", "none", 5)
@@ -99,10 +105,10 @@ def test_a_worker_that_cannot_ask_slurm_names_no_cause_and_requeues_nothing(zygo
 
 
 def test_no_phantom_rerun_of_a_finished_or_broken_run(zygote, slurm, tmp_path):
-    layout = make_run(tmp_path / "run", steps=3)
+    layout = submitted(tmp_path / "runs" / "run", steps=3)
     assert zygote.run(layout, **slurm(["RUNNING"])) == 0
     assert calls(tmp_path) == ["update jobid=2_1 requeue=0"]
-    layout = make_run(tmp_path / "broken", params={"fail_at": 2})
+    layout = submitted(tmp_path / "runs" / "broken", params={"fail_at": 2})
     assert zygote.run(layout, **slurm(["RUNNING"])) == 1
     assert calls(tmp_path)[1:] == ["update jobid=2_1 requeue=0"]
 
@@ -114,7 +120,7 @@ def test_the_end_time_is_asked_for_where_the_environment_has_none(zygote, slurm,
     for job in answer["jobs"]:
         job["end_time"]["number"] = int(time.time()) - 1
     (tmp_path / "answer").write_text(json.dumps(answer))
-    layout = make_run(tmp_path / "run")
+    layout = submitted(tmp_path / "runs" / "run")
     assert zygote.run(layout, **variables) == 75
     (leave,) = entries(layout, "leave")
     assert (leave["cause"], leave["action"], leave["step"]) == ("timeout", "requeued", 0)
@@ -122,7 +128,7 @@ def test_the_end_time_is_asked_for_where_the_environment_has_none(zygote, slurm,
 
 def test_the_second_term_does_not_kill_the_question(zygote, slurm, tmp_path):
     """GraceTime 0: TERM goes to every process of the step, also while scontrol is asking."""
-    layout = make_run(tmp_path / "run")
+    layout = submitted(tmp_path / "runs" / "run")
     variables = slurm(
         ["RUNNING"],
         preempted=True,
@@ -196,7 +202,7 @@ def test_the_interface_is_light():
 
 @pytest.mark.torch
 def test_thread_variables_are_set_before_torch_is_loaded(tmp_path):
-    layout = make_run(tmp_path / "run", task="probe_task:train", threads=2)
+    layout = submitted(tmp_path / "runs" / "run", task="probe_task:train", threads=2)
     (tmp_path / "probe_task.py").write_text(
         "import os, torch\n"
         "def train(run):\n"
@@ -222,7 +228,7 @@ def test_thread_variables_are_set_before_torch_is_loaded(tmp_path):
 
 
 def test_interrupted_from_the_keyboard(zygote, tmp_path):
-    layout = make_run(tmp_path / "run")
+    layout = submitted(tmp_path / "runs" / "run")
     assert zygote.run(layout, TOY_TERM_AT=5, TOY_SIGNAL="SIGINT") == 130
     assert entries(layout, "leave")[0]["cause"] == "cancelled"
 
