@@ -20,7 +20,6 @@ from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Snapshot
 from lvjobs.cluster.sent import SentJob, sent_jobs
 from lvjobs.cluster.templates import located_profile
-from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.budget.limit import note_limit
 from lvjobs.control.reconcile.observe import Known, take_snapshots
 from lvjobs.control.recovery.audit import foreign
@@ -111,8 +110,8 @@ def _restore(
                 f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
                 "with --study"
             )
-        lost += read_on(transaction, study.layout, sent.jobs, now)
         _fill(transaction, found, now)
+        lost += read_on(transaction, study.layout, sent.jobs, now)
     snapshots, notes = _query(study, ledger, factory)
     with ledger.transaction() as transaction:
         _name_jobs(transaction, snapshots)
@@ -239,7 +238,6 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], now: float) -> N
     for attempt in sorted(attempts, key=lambda one: (not one.id, one.id)):
         transaction.add_attempt(attempt)
     for each in found:
-        transaction.replace_charges({each.run.id: charges_of(each.run, transaction.attempts([each.run.id]))})
         transaction.add_event(Event(now, "rebuilt", "restored from its directory", each.run.id))
 
 

@@ -71,7 +71,6 @@ def recover(
         found = RunFile.read(files.config) if is_there else RunFile.model_validate(filed)
         claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
         done = read_done(files)
-        journals = {number: read_from(files.journal(number)) for number in claims}
         kept = _kept_record(files, found)
         memo, lost = (kept, []) if kept is not None else _guess(files, found, config, claims, sent, code, now)
     except (OSError, ValueError, TypeError) as error:
@@ -80,26 +79,17 @@ def recover(
         ) from None
     if found.name != files.root.name:
         raise LvjobsError(f"{files.root} is a copy of the directory of {found.name}, and is left alone; move it away")
-    known = {attempt.generation for attempt in memo.attempts}
-    unknown = [begin(claim, memo.run.id, now) for number, claim in sorted(claims.items()) if number not in known]
-    attempts = []
-    for attempt in (*memo.attempts, *unknown):
-        if attempt.generation in journals:
-            attempts.append(_as_journaled(attempt, claims[attempt.generation], journals[attempt.generation], now))
-        else:
-            attempts.append(replace(attempt, grown=now))
-            if attempt.generation is not None:
-                lost.append(f"attempt {attempt.generation}: its claim is gone, and what it executed is not charged")
     run = replace(memo.run, state=RunState.COMPLETED) if done is not None and not memo.run.state.is_final else memo.run
     if done is None and run.state is RunState.COMPLETED:
         lost.append("its done marker: a job of it would train again")
+    attempts = [replace(attempt, grown=now) for attempt in memo.attempts]
     return Recovered(replace(memo, run=run, attempts=attempts), lost=lost)
 
 
 def read_on(
     transaction: Transaction, layout: StudyLayout, sent: Mapping[str, Sequence[SentJob]], now: float
 ) -> list[str]:
-    """Add to the runs of the ledger what their directories have beyond it; return lines on unreadable directories.
+    """Add to the runs of the ledger what their directories have beyond it; return lines on what they do not have.
 
     Args:
         transaction: A transaction of the ledger.
@@ -107,8 +97,8 @@ def read_on(
         sent: Submissions in the backends' own files, by the name of each run that they name.
         now: The time, in seconds since the epoch.
     """
-    attempts, charges = by_run(transaction.attempts()), by_run(transaction.charges())
-    members, lost = by_run(transaction.members(unsettled=False)), []
+    attempts, members = by_run(transaction.attempts()), by_run(transaction.members(unsettled=False))
+    changed, lost = [], []
     for run in transaction.runs():
         files, known = layout.run(run.name), {attempt.generation: attempt for attempt in attempts[run.id]}
         try:
@@ -116,22 +106,24 @@ def read_on(
                 lost.append(foreign(run.name, files.root).what)
                 continue
             claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
-            found = [
-                _as_journaled(
-                    known.get(number) or begin(claim, run.id, now), claim, read_from(files.journal(number)), now
-                )
-                for number, claim in sorted(claims.items())
-            ]
+            found = []
+            for number, claim in sorted(claims.items()):
+                attempt = known.get(number) or begin(claim, run.id, now)
+                found.append(_as_journaled(attempt, claim, read_from(files.journal(number)), now))
         except (OSError, ValueError, TypeError) as error:
             lost.append(f"{run.name}: what its directory has beyond the log ({str(error).splitlines()[0]})")
             continue
-        changed = [attempt for attempt in found if attempt.id and _has_more(attempt, known[attempt.generation])]
-        transaction.save_attempts(changed)
-        new = [transaction.add_attempt(attempt) for attempt in found if not attempt.id]
-        derived = charges_of(run, transaction.attempts([run.id]) if changed or new else attempts[run.id])
-        if set(derived) != set(charges[run.id]):
-            transaction.replace_charges({run.id: derived})
+        gone = [number for number, each in known.items() if number and number not in claims and not each.has_started]
+        lost += [f"{run.name}: attempt {each}: its claim is gone, and what it executed is not charged" for each in gone]
+        changed += [attempt for attempt in found if attempt.id and _has_more(attempt, known[attempt.generation])]
+        for attempt in found:
+            if not attempt.id:
+                transaction.add_attempt(attempt)
         _add_submissions(transaction, run, files, members[run.id], claims, sent.get(run.name, ()))
+    transaction.save_attempts(changed)
+    attempts, charges = by_run(transaction.attempts()), by_run(transaction.charges())
+    derived = {run.id: charges_of(run, attempts[run.id]) for run in transaction.runs()}
+    transaction.replace_charges({key: each for key, each in derived.items() if set(each) != set(charges[key])})
     return lost
 
 
