@@ -1,5 +1,6 @@
 """No job is lost and none is submitted twice: whatever sbatch may answer."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from simulator.engine import Manners
 from lvjobs.cluster.protocol import Cap, Limits, SubmitLimited, SubmitRefused, SubmitUnclear
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn
 from lvjobs.errors import UsageError
+from lvjobs.ledger import database
 from lvjobs.records.submission import read_members
 
 
@@ -37,6 +39,32 @@ def test_runs_that_wait_have_one_file_for_all_of_them(scene):
     with path.open("rb") as stream:
         members = read_members(stream)
     assert [(member.name, member.allowance) for member in members] == [("one", 16), ("three", 16), ("two", 16)]
+
+
+@pytest.mark.parametrize("count", [1, 60])
+def test_at_most_ten_syncs_before_sbatch_at_any_number_of_runs(scene, monkeypatch, count):
+    """SQLite makes four more for each commit, and they are not seen here."""
+    scene.enter("first")
+    scene.make_pass()
+    synced, fsync, directory, submit = [0], os.fsync, database.fsync_directory, scene.cluster.submit
+
+    def counted(descriptor):
+        synced[0] += 1
+        fsync(descriptor)
+
+    def committed(path):
+        synced[0] += 4
+        directory(path)
+
+    def submitted(request):
+        synced.append(synced[0])
+        return submit(request)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    monkeypatch.setattr(database, "fsync_directory", committed)
+    monkeypatch.setattr(scene.cluster, "submit", submitted)
+    scene.enter(*(f"run{number}" for number in range(count)))
+    assert synced[1:] == [7]
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "two", "three"]])
