@@ -55,10 +55,10 @@ def whole(summary: Mapping[str, Any], closed: ClosedRows) -> PassSummary:
     """Return a pass's summary with the rows of all runs, in the order of their declaration, and the FLOPs of each."""
     own = summary["runs"]
     runs = RunTable(lambda name: [*(row.get(name) for row in own), *closed.column(name)])
-    ids, ordinals = runs.column("id"), runs.column("ordinal")
-    first = {id_: -place for place, id_ in reversed([*enumerate(ids)])}  # a run that was opened again has two rows
-    places = sorted((-place for place in first.values()), key=ordinals.__getitem__)
-    runs = runs if places == [*range(len(ids))] else runs.take(places)
+    again = {row["id"] for row in own}  # a run that was opened again since has two rows
+    places = [place for place, id_ in enumerate(runs.column("id")) if place < len(own) or id_ not in again]
+    places.sort(key=runs.column("ordinal").__getitem__)
+    runs = runs if places == [*range(len(runs))] else runs.take(places)
     budget = {**summary["budget"], "by_run": dict(zip(runs.column("name"), runs.column("flops"), strict=True))}
     return PassSummary({**summary, "budget": budget}, runs)
 
