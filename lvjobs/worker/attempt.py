@@ -179,6 +179,10 @@ class Attempt:
         self._lap()
         return path
 
+    def may_begin(self) -> bool:
+        """Return whether the run need not stop. This is called before anything is loaded."""
+        return not self.must_stop()
+
     def should_stop(self) -> bool:
         """Return whether the run must stop, the same answer for all ranks of the process group."""
         return self.team.agree(self.must_stop())

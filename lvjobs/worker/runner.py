@@ -169,7 +169,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
     """Train to the last step and return its checkpoint; return None if the run has to stop early."""
     steps = attempt.config.steps
     if not attempt.is_over:
-        if attempt.must_stop():  # before anything is loaded
+        if not attempt.may_begin():
             return None
         loading.begin()
         determinism.pin_threads(attempt.config.threads)

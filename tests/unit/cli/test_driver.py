@@ -14,8 +14,8 @@ from lvjobs.cli import cli
 from lvjobs.control import loop
 from lvjobs.control.driver import driver as control_driver
 
-OPEN = {"runs": [{"state": "running"}], "stages": [], "problems": []}
-OVER = {"runs": [{"state": "completed"}], "stages": [], "problems": []}
+OPEN = {"study": "s", "runs": [{"name": "one", "state": "running"}], "stages": [], "problems": []}
+OVER = {"study": "s", "runs": [{"name": "one", "state": "completed"}], "stages": [], "problems": []}
 
 
 class Passes:

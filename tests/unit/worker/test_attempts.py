@@ -503,6 +503,7 @@ def test_damaged_checkpoints_fall_back(zygote, tmp_path, undisturbed, fault):
 def test_a_run_that_an_older_release_began_ends_with_the_same_bits(zygote, tmp_path, undisturbed):
     """Its checkpoints are directories: resumed from, the best of them kept, the others deleted."""
     layout = make_run(tmp_path / "run")
+    (layout.root / "generations").mkdir()
     assert zygote.run(layout, TOY_KILL_AT=25) == -signal.SIGKILL
     for name, path in checkpoints.published(layout).items():
         found = checkpoints.verify(path)
