@@ -62,7 +62,7 @@ def test_a_dead_controller(study: Study, impatient, undisturbed, fault):
     earlier = jobs(lab)  # of other tests: a controller that is killed remembers what it saved last
     run = study.until("run", "queued", "running")
     assert [job for job in jobs(lab) if job not in earlier] == [run["job_id"]]
-    tokens = {path.name for path in (study.root / ".lvjobs" / "submissions").iterdir()}
+    tokens = {path.name for path in (study.root / ".lvjobs" / "submissions").glob("*") if path.is_dir()}
     carried = [name for name in lab.run("squeue", "-h", "-o", "%j").split() if name.rpartition(".")[2] in tokens]
     assert len(carried) == 1
     study.open_gates("run")
@@ -91,7 +91,7 @@ def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_n
     for name in ("run", "other"):
         study.until(name, "completed")
         assert len({claim["job_id"] for claim in study.claims(name)}) == 1
-    sent = list((study.root / ".lvjobs" / "submissions").iterdir())
+    sent = list((study.root / ".lvjobs" / "submissions").glob("*.jsonl"))
     assert len(sent) == 2, f"one sbatch for each run\n{study.story('run')}\n{study.story('other')}"
     assert study.weights("run") == undisturbed
     assert "fine: the file is sound" in study.type("ledger", "check")
