@@ -47,7 +47,7 @@ def check(root: Path, as_json: bool) -> None:
 def backup(root: Path, file: Path | None) -> None:
     """Copy runs.db to FILE, whole and checked, also while others use it (default: runs.db.<time>.bak beside it).
 
-    The log, from which a lost runs.db is made anew, is copied to FILE.log. What exists is not written over. To go back
+    The log, from which a lost runs.db is rebuilt, is copied to FILE.log. What exists is not written over. To go back
     to a copy: put FILE in the place of runs.db; run directories stay.
     """
     from lvjobs.api.publish import back_up
@@ -61,7 +61,7 @@ def backup(root: Path, file: Path | None) -> None:
 @json_option
 @click.option("--aside", is_flag=True, help="Rename the runs.db that is there (runs.db.<time>.aside) first.")
 def rebuild(root: Path, as_json: bool, aside: bool) -> None:
-    """Make runs.db anew from its log, the run directories, and what the scheduler has of their jobs.
+    """Rebuild runs.db from its log, the run directories, and what the scheduler has of their jobs.
 
     Submits nothing. Says what could not be restored.
     """

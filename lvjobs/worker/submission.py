@@ -7,6 +7,7 @@ or the worker the order.
 
 import os
 from contextlib import suppress
+from typing import BinaryIO
 
 from lvjobs import files, remedies
 from lvjobs.errors import RunRefused
@@ -37,18 +38,16 @@ class Submission:
         self._layout, self._token = layout, token
         self._path = layout.study.submission(token)
         self._text: str | None = None
-        self._end = 0
+        self._end = self._inode = 0
         self._has_file = bool(token) and not (layout.is_older and not self._path.exists())
-        if self._has_file:
-            self._read_member()
-        self.refresh()
-
-    def _read_member(self) -> None:
         try:
-            with self._path.open("rb") as stream:
-                member = find_member(stream, self._layout.root.name)
+            self.refresh()
         except FileNotFoundError:
             raise self._refused("it is gone") from None
+
+    def _read_member(self, stream: BinaryIO) -> None:
+        try:
+            member = find_member(stream, self._layout.root.name)
         except (ValueError, KeyError, TypeError) as error:
             raise self._refused(f"it cannot be parsed ({error})") from None
         if member is None:
@@ -66,12 +65,17 @@ class Submission:
 
         Raises:
             OSError: the file system does not answer now.
-            RunRefused: an allowance cannot be parsed.
+            RunRefused: the file, or an allowance, cannot be parsed.
         """
         if not self._has_file:
             self._read_run_directory()
             return
         with self._path.open("rb") as stream:
+            inode = os.fstat(stream.fileno()).st_ino
+            if inode != self._inode:  # the first time, or a pass wrote the file again because it was lost
+                self._read_member(stream)
+                self._inode, self._end = inode, 0
+                stream.seek(0)
             orders, self._end = read_orders(stream, self._end)
         name = self._layout.root.name
         self.is_revoked |= name in orders.revoked

@@ -59,12 +59,12 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     ),
     "log behind": (
         "note",
-        "{path}, from which a lost runs.db would be made anew, is not up to date",
+        "{path}, from which a lost runs.db would be rebuilt, is not up to date",
         _NEXT_PASS,
     ),
     "log damaged": (
         "error",
-        "{path}, from which a lost runs.db would be made anew, is damaged ({problem})",
+        "{path}, from which a lost runs.db would be rebuilt, is damaged ({problem})",
         "remove it, and the next command writes another: {remove}",
     ),
     "wrong sum": (

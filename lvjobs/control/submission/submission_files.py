@@ -31,7 +31,11 @@ from lvjobs.study.words import MemberState
 
 
 def write_submission(
-    study: StudyContext, token: str, runs: Sequence[RunRecord], allowances: Mapping[str, int | None]
+    study: StudyContext,
+    token: str,
+    runs: Sequence[RunRecord],
+    allowances: Mapping[str, int | None],
+    revoked: Sequence[str] = (),
 ) -> None:
     """Write the file of a submission: all that its workers need. It is on disk when this returns.
 
@@ -40,6 +44,7 @@ def write_submission(
         token: The submission's token.
         runs: Its members.
         allowances: The training steps that a run may execute in all, by its id; a run without any has no limit.
+        revoked: The names of members that the submission may no longer train.
 
     Raises:
         UsageError: A file cannot be written.
@@ -48,7 +53,8 @@ def write_submission(
     try:
         for directory in (study.layout.checkpoints, study.layout.internal, study.layout.submissions):
             make_directory(directory)
-        write_atomic(study.layout.submission(token), submission_text(members))
+        orders = orders_text(revoked=revoked) if revoked else b""
+        write_atomic(study.layout.submission(token), submission_text(members) + orders)
         older = [run for run in _with_directory(study, runs) if study.layout.run(run.name).is_older]
         write_again(study, older)
         bounded = {run.name: steps for run in older if (steps := allowances.get(run.id)) is not None}
@@ -195,7 +201,8 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
         if all(study.layout.run(runs[member.run_id].name).is_older for member in own):
             told += _put_back_marks(study, own, runs, steps)  # an older release submitted it, without a file
             continue
-        write_submission(study, token, [runs[member.run_id] for member in own], steps)
+        gone = [runs[member.run_id].name for member in own if member.state is MemberState.REVOKED]
+        write_submission(study, token, [runs[member.run_id] for member in own], steps, gone)
         told.append(f"{study.layout.submission(token)} was gone, and is written again")
     for token, own in _by_token(revoked).items():
         names = [runs[member.run_id].name for member in own]

@@ -12,8 +12,10 @@ import torch
 from worker_helpers import entries, make_run, revoke, submit
 
 from lvjobs.errors import LvjobsError
+from lvjobs.files import append_line
 from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import CheckpointName
+from lvjobs.records.submission import orders_text
 from lvjobs.worker import attempt as attempt_module
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid, verify, write_checkpoint
@@ -245,6 +247,24 @@ def test_should_stop_looks_about_for_a_revocation_and_a_successor(make_attempt, 
     run.layout.generation(3).touch()
     assert run.should_stop()
     assert run.reason == "superseded"
+
+
+def test_orders_of_a_file_that_was_lost_and_written_again_are_read_from_the_beginning(make_attempt, monkeypatch):
+    """It is another file, whose orders may lie before the place up to which the first one was read."""
+    run = make_attempt()
+    monkeypatch.setattr(attempt_module, "_CHECK_EVERY", -1.0)
+    path = run.layout.study.submission("abc")
+    for steps in range(100, 120):
+        append_line(path, orders_text(allowed={"run": steps}))
+    assert not run.should_stop()
+    assert run.submission.allowance == 119
+    aside = path.with_name("aside")
+    path.rename(aside)
+    submit(run.layout, allowance=77)
+    assert not run.should_stop()
+    assert run.submission.allowance == 77
+    revoke(run.layout)
+    assert run.should_stop()
 
 
 def test_a_run_whose_directory_is_gone_trains_on_for_a_while_and_believes_nothing(make_attempt, monkeypatch):

@@ -67,6 +67,19 @@ def test_marks_of_a_submission_without_a_file_are_written_again(scene):
     assert not scene.study.layout.submission(scene.job().request.token).exists()
 
 
+def test_a_file_that_is_written_again_never_lacks_a_revocation(scene, monkeypatch):
+    """A worker that begins at that moment would train."""
+    begun(scene, "one", "two")
+    scene.cluster.silent = True
+    token = scene.job("two").request.token
+    scene.cancel("two")
+    scene.study.layout.submission(token).unlink()
+    monkeypatch.setattr(submission_files, "revoke", lambda *_: None)
+    with scene.session() as session:
+        submission_files.put_back(session.ledger, scene.study)
+    assert scene.standing(token, "two")[0]
+
+
 @pytest.mark.parametrize("harm", ["gone", "order lost"])
 def test_what_workers_are_told_is_written_again(scene, harm):
     begun(scene, "one", "two")
