@@ -76,6 +76,7 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "torn_line": "the journal's last line is torn",
         "bytes_flipped": "a checkpoint's bytes flipped, cut off or gone, anywhere",
         "checkpoint_gone": "a checkpoint deleted",
+        "network_files": "a network file system whose clients remember names for 20 s (sshfs): a node fails, and its orphan trains on",
         "ledger_gone": "`runs.db` deleted while runs train and an answer is missing",
         "ledger_copied": "`runs.db` copied while it is written",
         "old_schema": "an older release's `runs.db`, each that was released",
@@ -308,12 +309,11 @@ no ledger and no cluster; a run that is held has no final weights).
 _FOOT = """\
 ## What could not be provoked here
 
-- **A network file system** (NFS, Lustre; attributes cached for a minute, locks that lie). Nothing rests on locks, nor on
-  one host's seeing at once that a name is *not* there: claims and leases are won by `link` and `O_EXCL`, checkpoints are
-  published by `rename` under names that hold generation and step, and the newest generation is looked for by listing its
-  directory, which makes a client look afresh. Workers never open `runs.db`. What remains is an orphan on another host
-  that publishes within the instant between its look and its rename: under its own generation's name, which is never the
-  newest.
+- **NFS and Lustre.** The network file system of the tests is sshfs over the loopback, with names, missing names and
+  attributes cached for 20 s. Nothing rests on locks, nor on one host's seeing at once that a name is *not* there: claims
+  and leases are won by `link` and `O_EXCL`, checkpoints are published by `rename` under names that hold generation and
+  step. Workers never open `runs.db`. What remains is an orphan on another host that publishes within the instant between
+  its look and its rename: under its own generation's name, which is never the newest.
 - **GPUs.** That a device is to blame is told from the words of CUDA, its driver and NVML alone (tables of real messages),
   and another type of GPU from the files of NVIDIA's driver. That a resumed run is the same bit for bit was seen on CPUs.
 - **Several hosts.** The lab's nodes are processes of one machine. A holder of the lease on another host is a claim that

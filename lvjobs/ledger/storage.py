@@ -15,6 +15,9 @@ NETWORK = frozenset(
         *("glusterfs", "fuse.glusterfs", "panfs", "pvfs2", "orangefs", "afs", "wekafs", "fuse.sshfs", "9p", "virtiofs"),
     }
 )
+NETWORK_SECONDS = 60.0
+"""How long a client of a network file system may not see what another host wrote (NFS: acregmax, acdirmax)."""
+
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 IN_A_CONTAINER = frozenset({"overlay", "fuse-overlayfs", "fuse.fuse-overlayfs", "aufs"})
 
@@ -62,6 +65,11 @@ def storage_of(directory: Path) -> Storage:
         total_bytes=counts.f_blocks * counts.f_frsize,
         free_files=counts.f_favail if counts.f_files else None,
     )
+
+
+def unseen_seconds(directory: Path) -> float:
+    """Return for how many seconds this host may not see what another wrote there. Raises OSError if it is missing."""
+    return NETWORK_SECONDS if storage_of(directory).kind in NETWORK else 0.0
 
 
 def mount_of(path: PurePath, mounts: Iterable[Mount]) -> Mount | None:

@@ -129,6 +129,12 @@ MUTATIONS = {
         "return False",
         ("unit/test_files.py",),
     ),
+    "what is seen late on a network file system is waited for": Mutation(
+        "lvjobs/control/reconcile/observe.py",
+        "return ended + seconds if now < ended + seconds else None",
+        "return None",
+        ("unit/control/reconcile/test_cached_names.py",),
+    ),
     "a file aside is new, and no link to another": Mutation(
         "lvjobs/files.py",
         "os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW",

@@ -48,6 +48,8 @@ def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> floa
 
     All times are in seconds since the epoch; the arguments are those of `decide`.
     """
+    if view.unseen_until is not None:
+        return view.unseen_until
     if view.done is not None or view.run.state.is_at_rest:
         return None
     if view.live is None:
@@ -63,7 +65,8 @@ def _see_off(view: RunView, policy: Policy, now: float) -> Iterator[Action]:
     """Cancel the jobs of revoked submissions while they exist; settle those whose jobs are gone."""
     for other in view.others:
         if other.is_gone(now, policy.lost_seconds):
-            yield Settle(other.member.token, view.run.id)
+            if view.unseen_until is None:
+                yield Settle(other.member.token, view.run.id)
         elif other.job is not None and not other.job.is_ended:
             if not other.is_needed:
                 yield CancelJob(other.job_id, view.run.id, other.submission.backend)
@@ -78,6 +81,10 @@ class _Case(Conclusions):
         self.attempts.close_followed()
         if self.run.state is RunState.COMPLETED:
             yield from self._settle_completed()
+        elif self.view.unseen_until is not None:
+            if not self.run.state.is_at_rest:
+                reason = "its job has ended, and what it wrote last is not seen on this host yet"
+                yield SetRun(self.run.id, RunState.RUNNING, reason=reason, cause=self.run.cause)
         elif self.view.done is not None:
             yield from self._complete(self.view.done)
         elif self.run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED):
@@ -131,8 +138,12 @@ class _Case(Conclusions):
             obeyed = current.leave_cause in (*_NO_CAUSE, LeaveCause.STOPPED) and not current.error
             cancelled = self.run.state is RunState.CANCELLED and obeyed
             word = jobs[0].last_word if jobs else None
-            failure = Failure(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
-            self.attempts.end(failure)
+            if word is not None and self.attempts.is_over(current, word):
+                self.attempts.end(self.attempts.left_behind())  # its job was requeued before; it may be an orphan
+            else:
+                self.attempts.end(
+                    Failure(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
+                )
 
     def _follow(self, live: MemberView) -> Iterator[Action]:
         current, word = self.attempts.current, live.last_word

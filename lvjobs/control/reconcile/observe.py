@@ -18,6 +18,7 @@ from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.views import MemberView, RunView, with_packs
 from lvjobs.files import is_foreign, names_in
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
+from lvjobs.ledger.storage import NETWORK_SECONDS, unseen_seconds
 from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import Claim, Done, parse_generation
 from lvjobs.study.layout import RunLayout, StudyLayout
@@ -166,13 +167,37 @@ def _run_view(
     names: frozenset[str],
     growing: tuple[float, float],
 ) -> RunView:
-    # The marker is read before the journals: then they hold all steps of a finished run, and all are charged.
+    # The marker is read before the journals: then they hold all steps of a finished run, and all are charged
+    # (on a network file system: once they are seen).
     done = read_done(files) if files.done.name in names else None
     before = known.attempts.get(run.id, ())
     attempts, changed = read_attempts(run.id, before, files, growing) if names else (list(before), frozenset())
     live = next((view for view in members if view.member.state is MemberState.LIVE), None)
     others = [view for view in members if view.member.state is MemberState.REVOKED]
-    return RunView(run, attempts, changed, live, others, done, known.before.get(run.after))
+    current = [attempt.token for attempt in attempts[-1:] if attempt.cause is None]
+    place = live or next((view for view in others if view.member.token in current), None)
+    unseen_until = _unseen_until(files, attempts, done, place, growing[1])
+    return RunView(run, attempts, changed, live, others, done, known.before.get(run.after), unseen_until)
+
+
+def _unseen_until(
+    files: RunLayout, attempts: Sequence[AttemptRecord], done: Done | None, place: MemberView | None, now: float
+) -> float | None:
+    """Return `RunView.unseen_until`: None if the worker still runs, or its journal has its closing line."""
+    word = None if place is None else place.last_word
+    if done is not None:
+        is_read = any(attempt.generation == done.generation and attempt.step >= done.step for attempt in attempts)
+        ended: float | None = done.time
+    elif place is not None and word is not None and word.is_ended:
+        execution = place.member.token, word.restart_count or 0
+        is_read = any(attempt.execution == execution and attempt.has_last_word for attempt in attempts)
+        ended = word.end
+    else:
+        return None
+    if is_read or ended is None or abs(now - ended) >= NETWORK_SECONDS:
+        return None
+    seconds = unseen_seconds(files.study.root)
+    return ended + seconds if now < ended + seconds else None
 
 
 def read_attempts(

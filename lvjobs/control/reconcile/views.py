@@ -95,6 +95,8 @@ class RunView:
     done: Done | None
     after: RunRecord | None = None
     """The run that has to be completed before this one is submitted."""
+    unseen_until: float | None = None
+    """Its worker has ended. What it wrote last may not be seen here before this time (seconds since the epoch)."""
 
     @property
     def places(self) -> Sequence[MemberView]:
