@@ -178,11 +178,16 @@ class Engine:
                 continue
             if "held" in job.reason or not self.nodes_for(job.request):
                 continue
-            siblings = [other for other in self.jobs if other.request is job.request and other.state == "RUNNING"]
-            most = job.request.max_parallel
-            if free > 0 and (most is None or len(siblings) < most):
+            if free > 0 and self._has_turn(job):
                 free -= 1
                 yield job
+
+    def _has_turn(self, job: SimulatedJob) -> bool:
+        """Return whether few enough members of the job's array run."""
+        most = job.request.max_parallel
+        if most is None:
+            return True
+        return sum(other.request is job.request and other.state == "RUNNING" for other in self.jobs) < most
 
     def _start(self, job: SimulatedJob) -> None:
         job.state, job.reason, job.start, job.end = "RUNNING", "", self.clock.now, None
