@@ -24,10 +24,11 @@ from lvjobs.control.budget.limit import note_limit
 from lvjobs.control.reconcile.observe import Known, take_snapshots
 from lvjobs.control.recovery.audit import foreign
 from lvjobs.control.recovery.place import restore_place
-from lvjobs.control.recovery.recover import Recovered, read_on, recover
+from lvjobs.control.recovery.recover import read_on, recover
 from lvjobs.control.session import ClusterFactory, held_study
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import fsync_directory, is_foreign
+from lvjobs.ledger.backup_record import BackupRecord
 from lvjobs.ledger.copies import put_aside
 from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.records import Event
@@ -120,7 +121,6 @@ def _restore(
         transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from its log and the run directories"))
         runs, attempts = len(transaction.runs()), len(transaction.attempts())
     jobs = sum(len(snapshot.queue or ()) for snapshot in snapshots.values())
-    lost += [f"{each.run.name}: {what}" for each in found for what in each.lost]
     if replayed is None:
         lost += _of_the_study(study, found)
     return Rebuilt(runs, attempts, jobs, lost, notes)
@@ -166,7 +166,7 @@ def _sent(study: StudyContext, backend: str, lost: list[str]) -> _Sent:
 
 def _recover_all(
     study: StudyContext, config: StudyConfig, known: Collection[str], sent: _Sent, lost: list[str], now: float
-) -> list[Recovered]:
+) -> list[BackupRecord]:
     """Return the runs of unknown run directories and submissions in the order of their declaration.
 
     Add lines on the directories that were skipped to `lost`.
@@ -185,13 +185,13 @@ def _recover_all(
             lost.append(foreign(name, files.root).what)
             continue
         try:
-            found.append(recover(files, sent.runs.get(name), config, sent.jobs.get(name, ()), code, now))
+            found.append(recover(files, sent.runs.get(name), config, code, lost, now))
         except LvjobsError as error:
             lost.append(str(error))
     return sorted(found, key=lambda each: (each.run.ordinal or 10**9, each.run.created))
 
 
-def _once(found: Sequence[Recovered], transaction: Transaction, lost: list[str]) -> Iterator[Recovered]:
+def _once(found: Sequence[BackupRecord], transaction: Transaction, lost: list[str]) -> Iterator[BackupRecord]:
     """Yield each run once, and no attempt's id twice: both are keys of the ledger. Add other directories to `lost`."""
     runs = {run.id for run in transaction.runs()}
     ids = {attempt.id for attempt in transaction.attempts()}
@@ -200,9 +200,9 @@ def _once(found: Sequence[Recovered], transaction: Transaction, lost: list[str])
             lost.append(f"{each.run.name}: another directory is of the same run")
             continue
         runs.add(each.run.id)
-        attempts = [replace(one, id=0) if one.id in ids else one for one in each.memo.attempts]
+        attempts = [replace(one, id=0) if one.id in ids else one for one in each.attempts]
         ids.update(one.id for one in attempts if one.id)
-        yield replace(each, memo=replace(each.memo, attempts=attempts))
+        yield replace(each, attempts=attempts)
 
 
 def _query(study: StudyContext, ledger: Ledger, factory: ClusterFactory) -> tuple[Mapping[str, Snapshot], list[str]]:
@@ -218,23 +218,23 @@ def _query(study: StudyContext, ledger: Ledger, factory: ClusterFactory) -> tupl
     return snapshots, [f"{problem}; the next pass that is answered looks again" for problem in problems]
 
 
-def _fill(transaction: Transaction, found: Sequence[Recovered], now: float) -> None:
+def _fill(transaction: Transaction, found: Sequence[BackupRecord], now: float) -> None:
     """Write all rows of these runs."""
     transaction.add_runs([each.run for each in found])
     known = {one.token for one in transaction.submissions(unsettled=False)}
-    submissions = {one.token: one for each in found for one in each.memo.submissions if one.token not in known}
+    submissions = {one.token: one for each in found for one in each.submissions if one.token not in known}
     for one in sorted(submissions.values(), key=lambda submission: submission.created):
         transaction.add_submission(one, ())
     stages = defaultdict(list)
     for each in found:
-        transaction.add_members(each.memo.members)
-        if each.memo.reservation is not None:
-            transaction.reserve({each.run.id: each.memo.reservation})
-        for stage, position in each.memo.cells.items():
+        transaction.add_members(each.members)
+        if each.reservation is not None:
+            transaction.reserve({each.run.id: each.reservation})
+        for stage, position in each.cells.items():
             stages[stage].append((position, each.run.id))
     for stage, cells in stages.items():
         transaction.add_cells(stage, [run_id for _, run_id in sorted(cells)])
-    attempts = [attempt for each in found for attempt in each.memo.attempts]
+    attempts = [attempt for each in found for attempt in each.attempts]
     for attempt in sorted(attempts, key=lambda one: (not one.id, one.id)):
         transaction.add_attempt(attempt)
     for each in found:
@@ -261,9 +261,9 @@ def _name_jobs(transaction: Transaction, snapshots: Mapping[str, Snapshot]) -> N
             transaction.update_run(run.id, state=state)
 
 
-def _of_the_study(study: StudyContext, found: Sequence[Recovered]) -> Iterator[str]:
+def _of_the_study(study: StudyContext, found: Sequence[BackupRecord]) -> Iterator[str]:
     """Yield lines on what no run directory records, as far as this study had it."""
-    stages = {stage for each in found for stage in each.memo.cells} | {each.run.stage for each in found}
+    stages = {stage for each in found for stage in each.cells} | {each.run.stage for each in found}
     for stage in study.config.stage:
         if stage.name in stages:
             yield (

@@ -15,17 +15,6 @@ from lvjobs.ledger.schema import HEAD
 from lvjobs.ledger.transaction import Transaction
 
 
-@pytest.fixture
-def make(tmp_path, monkeypatch):
-    make_haste(monkeypatch)
-
-    def made(**more):
-        (tmp_path / "study").mkdir(exist_ok=True)
-        return Scene(tmp_path / "study", **more)
-
-    return made
-
-
 def contents(scene):
     """All rows of all tables, without those that a rebuild adds or counts anew."""
     with closing(sqlite3.connect(scene.study.layout.database)) as connection:
