@@ -167,7 +167,7 @@ def estimate(
         "conventions": known,
         "stages": rows,
         "total": _total(rows, known),
-        **judge([stage.demand(terms) for stage in stages], books.free).as_dict(),
+        **judge([stage.demand(terms) for stage in stages], books.free),
         "needed_for_evaluation": sum(cell.evaluation(terms) for stage in stages for cell in stage.cells),
         "reuse": _reuse(stages, terms),
     }
