@@ -1,9 +1,9 @@
 """`lvjobs ledger rebuild`: runs.db made anew from its log, run directories, and the scheduler's records of their jobs.
 
 The log has all that runs.db had. Run directories supply what is newer than the log, and what an older release, which
-kept no log, has left. Nothing is submitted, revoked or cancelled here. The next pass follows the jobs that have not
-ended, under the tokens with which they were submitted. If the scheduler does not know a job, that pass submits the run
-again.
+kept no log, has left. Nothing is submitted, revoked or cancelled here. The next pass finds the jobs that have not
+ended by the tokens with which they were submitted, and follows them. If the scheduler does not know a job, that pass
+submits the run again.
 """
 
 import time
@@ -36,7 +36,6 @@ from lvjobs.ledger.replay import Replayed, replay
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.submission import read_members
 from lvjobs.study.config import StudyConfig, StudyContext
-from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 
 
@@ -115,7 +114,6 @@ def _restore(
         lost += read_on(transaction, study.layout, sent.jobs, now)
     snapshots, notes = _query(study, ledger, factory)
     with ledger.transaction() as transaction:
-        _name_jobs(transaction, snapshots)
         note_limit(transaction, study.config.budget.limit, now)
         restore_place(transaction, study.layout)
         transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from its log and the run directories"))
@@ -239,26 +237,6 @@ def _fill(transaction: Transaction, found: Sequence[BackupRecord], now: float) -
         transaction.add_attempt(attempt)
     for each in found:
         transaction.add_event(Event(now, "rebuilt", "restored from its directory", each.run.id))
-
-
-def _name_jobs(transaction: Transaction, snapshots: Mapping[str, Snapshot]) -> None:
-    """Note the jobs that schedulers have under the tokens of submissions without a job, and how their runs stand."""
-    known = [job for each in snapshots.values() for job in (*(each.history or ()), *(each.queue or ()))]
-    jobs = {job.token: job.id.partition("_")[0] for job in known}
-    named = set()
-    for submission in transaction.submissions():
-        if submission.job_id is None and submission.token in jobs:
-            transaction.update_submission(submission.token, job_id=jobs[submission.token])
-        if submission.job_id or submission.token in jobs:
-            named.add(submission.token)
-    live = {
-        member.run_id for member in transaction.members() if member.token in named and member.state is MemberState.LIVE
-    }
-    tried = {attempt.run_id for attempt in transaction.attempts(sorted(live))}
-    for run in transaction.find_runs(live):
-        if run.state is RunState.SUBMITTING:
-            state = RunState.INTERRUPTED if run.id in tried else RunState.QUEUED
-            transaction.update_run(run.id, state=state)
 
 
 def _of_the_study(study: StudyContext, found: Sequence[BackupRecord]) -> Iterator[str]:

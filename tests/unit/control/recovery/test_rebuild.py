@@ -62,7 +62,9 @@ def test_a_submission_without_an_answer_is_looked_up_by_its_token(make, fault, j
     scene.enter("one")
     assert len(scene.cluster.jobs) == jobs
     lose(scene)
-    rebuilt(scene)
+    assert rebuilt(scene).jobs == jobs
+    assert scene.state() == "submitting"
+    scene.one_pass()
     assert scene.state() == ("queued" if jobs else "submitting")
     finish(scene)
     assert scene.state() == "completed"
@@ -130,6 +132,8 @@ def test_a_submission_of_an_older_release_without_an_answer_is_looked_up_by_its_
     monkeypatch.setattr("lvjobs.control.recovery.rebuild.sent_jobs", lambda *_: [kept])
     lose(scene)
     rebuilt(scene)
+    assert scene.state() == "submitting"
+    scene.one_pass()
     assert scene.state() == "queued"
     finish(scene)
     assert scene.state() == "completed"

@@ -177,6 +177,8 @@ def test_runs_that_neither_the_log_nor_a_directory_has_are_found_in_submissions_
     before, jobs = lose(scene), len(scene.cluster.jobs)
     made = rebuilt(scene)
     assert (made.runs, made.jobs) == (2, 2)
+    assert [scene.state(name) for name in ("one", "two")] == ["submitting", "submitting"]
+    scene.one_pass()
     plain = ("id", "name", "fingerprint", "state")
     assert [[row[key] for key in plain] for row in scene.rows("runs")] == [
         [row[key] for key in plain] for row in before["runs"]
