@@ -8,7 +8,7 @@ submits the run again.
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -22,12 +22,11 @@ from lvjobs.cluster.sent import SentJob, sent_jobs
 from lvjobs.cluster.templates import located_profile
 from lvjobs.control.budget.limit import note_limit
 from lvjobs.control.reconcile.observe import Known, take_snapshots
-from lvjobs.control.recovery.audit import foreign
 from lvjobs.control.recovery.place import restore_place
 from lvjobs.control.recovery.recover import read_on, recover
 from lvjobs.control.session import ClusterFactory, held_study
 from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.files import fsync_directory, is_foreign
+from lvjobs.files import fsync_directory
 from lvjobs.ledger.backup_record import BackupRecord
 from lvjobs.ledger.copies import put_aside
 from lvjobs.ledger.database import Ledger, open_ledger
@@ -101,9 +100,7 @@ def _restore(
     config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
     sent = _sent(study, backend_of(config.profile).name, lost)
     with ledger.transaction() as transaction:
-        known = transaction.runs()
-        found = _recover_all(study, config, {run.name for run in known}, sent, lost, now)
-        found = list(_once(found, transaction, lost))
+        found = _recover_all(study, config, transaction, sent, lost, now)
         if not found and replayed is None:
             reasons = f" ({'; '.join(lost)})" if lost else ""
             raise UsageError(
@@ -163,11 +160,12 @@ def _sent(study: StudyContext, backend: str, lost: list[str]) -> _Sent:
 
 
 def _recover_all(
-    study: StudyContext, config: StudyConfig, known: Collection[str], sent: _Sent, lost: list[str], now: float
+    study: StudyContext, config: StudyConfig, transaction: Transaction, sent: _Sent, lost: list[str], now: float
 ) -> list[BackupRecord]:
-    """Return the runs of unknown run directories and submissions in the order of their declaration.
+    """Return the runs that only run directories and submissions have, in the order of their declaration.
 
-    Add lines on the directories that were skipped to `lost`.
+    Each run, and each attempt's id, is there once: both are keys of the ledger. Add lines on the directories that were
+    skipped to `lost`.
     """
     layout, found = study.layout, []
 
@@ -176,31 +174,23 @@ def _recover_all(
         find_tasks(study.root, [task])
         return snapshot_code(layout.code, task).name
 
+    known = {run.id: run.name for run in transaction.runs()}
+    attempt_ids = {attempt.id for attempt in transaction.attempts()}
     names = {path.parent.name for path in layout.checkpoints.glob("*/run.json")} | sent.runs.keys()
-    for name in sorted(names - set(known)):
-        files = layout.run(name)
-        if is_foreign(files.root):
-            lost.append(foreign(name, files.root).what)
-            continue
+    for name in sorted(names - set(known.values())):
         try:
-            found.append(recover(files, sent.runs.get(name), config, code, lost, now))
+            each = recover(layout.run(name), sent.runs.get(name), config, code, lost, now)
         except LvjobsError as error:
             lost.append(str(error))
-    return sorted(found, key=lambda each: (each.run.ordinal or 10**9, each.run.created))
-
-
-def _once(found: Sequence[BackupRecord], transaction: Transaction, lost: list[str]) -> Iterator[BackupRecord]:
-    """Yield each run once, and no attempt's id twice: both are keys of the ledger. Add other directories to `lost`."""
-    runs = {run.id for run in transaction.runs()}
-    ids = {attempt.id for attempt in transaction.attempts()}
-    for each in found:
-        if each.run.id in runs:
-            lost.append(f"{each.run.name}: another directory is of the same run")
             continue
-        runs.add(each.run.id)
-        attempts = [replace(one, id=0) if one.id in ids else one for one in each.attempts]
-        ids.update(one.id for one in attempts if one.id)
-        yield replace(each, attempts=attempts)
+        if each.run.id in known:
+            lost.append(f"{name}: another directory is of the same run")
+            continue
+        known[each.run.id] = name
+        attempts = [replace(one, id=0) if one.id in attempt_ids else one for one in each.attempts]
+        attempt_ids.update(one.id for one in attempts)
+        found.append(replace(each, attempts=attempts))
+    return sorted(found, key=lambda each: (each.run.ordinal or 10**9, each.run.created))
 
 
 def _query(study: StudyContext, ledger: Ledger, factory: ClusterFactory) -> tuple[Mapping[str, Snapshot], list[str]]:
@@ -223,20 +213,15 @@ def _fill(transaction: Transaction, found: Sequence[BackupRecord], now: float) -
     submissions = {one.token: one for each in found for one in each.submissions if one.token not in known}
     for one in sorted(submissions.values(), key=lambda submission: submission.created):
         transaction.add_submission(one, ())
-    stages = defaultdict(list)
-    for each in found:
-        transaction.add_members(each.members)
-        if each.reservation is not None:
-            transaction.reserve({each.run.id: each.reservation})
-        for stage, position in each.cells.items():
-            stages[stage].append((position, each.run.id))
-    for stage, cells in stages.items():
-        transaction.add_cells(stage, [run_id for _, run_id in sorted(cells)])
+    transaction.add_members([member for each in found for member in each.members])
+    transaction.reserve({each.run.id: each.reservation for each in found if each.reservation is not None})
+    for stage in sorted({stage for each in found for stage in each.cells}):
+        cells = sorted((each.cells[stage], each.run.id) for each in found if stage in each.cells)
+        transaction.add_cells(stage, [run_id for _, run_id in cells])
     attempts = [attempt for each in found for attempt in each.attempts]
     for attempt in sorted(attempts, key=lambda one: (not one.id, one.id)):
         transaction.add_attempt(attempt)
-    for each in found:
-        transaction.add_event(Event(now, "rebuilt", "restored from its directory", each.run.id))
+    transaction.add_events([Event(now, "rebuilt", "restored from its directory", each.run.id) for each in found])
 
 
 def _of_the_study(study: StudyContext, found: Sequence[BackupRecord]) -> Iterator[str]:

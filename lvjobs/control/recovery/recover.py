@@ -53,8 +53,11 @@ def recover(
         now: The time, in seconds since the epoch.
 
     Raises:
-        LvjobsError: the run directory cannot be read, or is a copy of another run's. The message names the reason.
+        LvjobsError: the run directory cannot be read, is another user's, or is a copy of another run's. The message
+            names the reason.
     """
+    if is_foreign(files.root):
+        raise LvjobsError(foreign(files.root.name, files.root).what)
     try:
         is_there = filed is None or files.config.exists()
         found = RunFile.read(files.config) if is_there else RunFile.model_validate(filed)

@@ -33,7 +33,7 @@ class SearchRecord:
     @property
     def history(self) -> SearchHistory:
         """Return the proposed trials and their verdicts."""
-        return SearchHistory.from_json(self.entries)
+        return SearchHistory(self.entries)
 
 
 def next_trials(
@@ -90,7 +90,7 @@ def next_trials(
     new = points[: max(0, fitting - len(pending))]
     if verdicts or new:
         with session.ledger.transaction() as transaction:
-            kept = SearchRecord(stage.name, identity, now.proposed(new).to_json())
+            kept = SearchRecord(stage.name, identity, now.proposed(new).entries)
             transaction.set_rows("searches", [kept], stage=stage.name)
     return wanted, shortfall if wanted is None else None
 

@@ -245,7 +245,7 @@ def test_somebody_elses_directory_is_not_believed(make, monkeypatch):
     scene = begun(make(), "one", "two")
     as_an_older_release(scene)
     lose(scene)
-    monkeypatch.setattr("lvjobs.control.recovery.rebuild.is_foreign", lambda path: path.name == "two")
+    monkeypatch.setattr("lvjobs.control.recovery.recover.is_foreign", lambda path: path.name == "two")
     made = rebuilt(scene)
     assert [row["name"] for row in scene.rows("runs")] == ["one"]
     assert any("two belongs to user" in line for line in made.lost)

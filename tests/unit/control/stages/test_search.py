@@ -39,7 +39,7 @@ class Search(Sweep):
     def kept(self, name="first"):
         """The search's history, as the ledger has it."""
         (row,) = [row for row in self.rows("searches") if row["stage"] == name]
-        return SearchHistory.from_json(json.loads(row["entries"]))
+        return SearchHistory(json.loads(row["entries"]))
 
     def points(self):
         return [trial.point for trial in self.kept().trials]
@@ -65,9 +65,9 @@ class Search(Sweep):
         """Each proposal follows from what was in the history before it."""
         entries = self.kept().entries
         for place, entry in enumerate(entries):
-            if isinstance(entry, dict):
+            if "point" in entry:
                 before = SearchHistory(entries[:place]).trials
-                assert propose(stage.space, stage.search, "min", before, 1) == [entry]
+                assert propose(stage.space, stage.search, "min", before, 1) == [entry["point"]]
 
 
 @pytest.fixture
