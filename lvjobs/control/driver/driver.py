@@ -71,16 +71,8 @@ def is_wanted(session: Session) -> bool:
     return session.study.config.driver.job and not session.ledger.call(standing).stopped
 
 
-@dataclass(frozen=True)
-class Change:
-    """The number of driver jobs to submit, and the ids of those to cancel."""
-
-    submit: int = 0
-    cancel: Sequence[str] = ()
-
-
-def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
-    """Return the change that gives a study the driver jobs that it should have. Pure.
+def change(jobs: Sequence[Job], *, wanted: bool) -> tuple[int, list[str]]:
+    """Return how many driver jobs to submit, and the ids of those to cancel. Pure.
 
     A running job is left alone: it may be the calling process, and it ends by itself when nothing is left to do. A job
     that Slurm holds until it is released by hand is replaced: the standby would wait for it forever.
@@ -90,8 +82,8 @@ def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
         stuck = [job for job in live if job.is_pending and (job.hold.needs_release or _is_stranded(job, live))]
         good = [job for job in live if job not in stuck]
         surplus = [job for job in good[MOST:] if job.is_pending]
-        return Change(max(0, MOST - len(good)), tuple(job.id for job in (*stuck, *surplus)))
-    return Change(0, tuple(job.id for job in live if job.is_pending))
+        return max(0, MOST - len(good)), [job.id for job in (*stuck, *surplus)]
+    return 0, [job.id for job in live if job.is_pending]
 
 
 def _is_stranded(job: Job, live: Sequence[Job]) -> bool:
@@ -126,17 +118,17 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
         seen = find_jobs(session)
         if seen is None:
             return []
-    todo = change(seen or (), wanted=wanted)
+    missing, unwanted = change(seen or (), wanted=wanted)
     lines = []
     with suppress(ClusterError):  # a job that is not cancelled ends by itself when it finds nothing to do
-        for job_id in todo.cancel:
+        for job_id in unwanted:
             session.cluster(driver_profile(study)).cancel(job_id)
-    for each in [request] * todo.submit if request is not None else []:
+    for each in [request] * missing if request is not None else []:
         made, words = _submit(session, each)
         lines += words
         if made is None:
             break
-    return lines[:1] if todo.submit == MOST else []  # the standby is not reported
+    return lines[:1] if missing == MOST else []  # the standby is not reported
 
 
 def find_jobs(session: Session, root: Path | None = None) -> Sequence[Job] | None:
