@@ -12,8 +12,7 @@ from lvjobs.control.budget.cost import allowance, newest_checkpoints, work_ahead
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
-from lvjobs.control.planning.fit import Price as PriceOfAll
-from lvjobs.control.planning.fit import Proposal, Relief, propose, relieve
+from lvjobs.control.planning.fit import PriceOfAll, Proposal, Relief, propose, relieve
 from lvjobs.control.planning.plans import room_for
 from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.session import Session

@@ -23,11 +23,10 @@ from lvjobs.cluster.templates import located_profile
 from lvjobs.control.budget.limit import note_limit
 from lvjobs.control.reconcile.observe import Known, take_snapshots
 from lvjobs.control.recovery.place import restore_place
-from lvjobs.control.recovery.recover import read_on, recover
+from lvjobs.control.recovery.recover import BackupRecord, read_on, recover
 from lvjobs.control.session import ClusterFactory, held_study
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import fsync_directory
-from lvjobs.ledger.backup_record import BackupRecord
 from lvjobs.ledger.copies import put_aside
 from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.records import Event
@@ -98,9 +97,9 @@ def _restore(
     if replayed is not None and replayed.problem:
         lost.append(f"{log} is damaged ({replayed.problem}): what the ledger had after its commit {replayed.commit}")
     config = study.config.model_copy(update={"profile": located_profile(study.config.profile, study.root)})
-    sent = _sent(study, backend_of(config.profile).name, lost)
+    sent, filed = _sent(study, backend_of(config.profile).name, lost)
     with ledger.transaction() as transaction:
-        found = _recover_all(study, config, transaction, sent, lost, now)
+        found = _recover_all(study, config, transaction, filed, lost, now)
         if not found and replayed is None:
             reasons = f" ({'; '.join(lost)})" if lost else ""
             raise UsageError(
@@ -108,7 +107,7 @@ def _restore(
                 "with --study"
             )
         _fill(transaction, found, now)
-        lost += read_on(transaction, study.layout, sent.jobs, now)
+        lost += read_on(transaction, study.layout, sent, now)
     snapshots, notes = _query(study, ledger, factory)
     with ledger.transaction() as transaction:
         note_limit(transaction, study.config.budget.limit, now)
@@ -126,18 +125,13 @@ def _remove(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class _Sent:
-    """All submissions that have left files: those that name a run, and its run.json's content, by the run's name."""
+def _sent(
+    study: StudyContext, backend: str, lost: list[str]
+) -> tuple[Mapping[str, Sequence[SentJob]], Mapping[str, Mapping[str, Any]]]:
+    """Return the submissions that have left files, and the content of run.json in these, both by the run's name.
 
-    jobs: Mapping[str, Sequence[SentJob]]
-    runs: Mapping[str, Mapping[str, Any]]
-
-
-def _sent(study: StudyContext, backend: str, lost: list[str]) -> _Sent:
-    """Read submissions' files and the backends' own. Add lines on files that cannot be read to `lost`.
-
-    A submission whose script is gone was sent to `backend`, and its members are in the order of their names.
+    A submission whose script is gone was sent to `backend`, and its members are in the order of their names. Add lines
+    on files that cannot be read to `lost`.
     """
     layout = study.layout
     runs: dict[str, Mapping[str, Any]] = {}
@@ -156,13 +150,18 @@ def _sent(study: StudyContext, backend: str, lost: list[str]) -> _Sent:
     for job in jobs.values():
         for directory in job.run_directories:
             by_name[directory.name].append(job)
-    return _Sent(by_name, runs)
+    return by_name, runs
 
 
 def _recover_all(
-    study: StudyContext, config: StudyConfig, transaction: Transaction, sent: _Sent, lost: list[str], now: float
+    study: StudyContext,
+    config: StudyConfig,
+    transaction: Transaction,
+    filed: Mapping[str, Mapping[str, Any]],
+    lost: list[str],
+    now: float,
 ) -> list[BackupRecord]:
-    """Return the runs that only run directories and submissions have, in the order of their declaration.
+    """Return the runs that only run directories and submissions (`filed`) have, in the order of their declaration.
 
     Each run, and each attempt's id, is there once: both are keys of the ledger. Add lines on the directories that were
     skipped to `lost`.
@@ -176,10 +175,10 @@ def _recover_all(
 
     known = {run.id: run.name for run in transaction.runs()}
     attempt_ids = {attempt.id for attempt in transaction.attempts()}
-    names = {path.parent.name for path in layout.checkpoints.glob("*/run.json")} | sent.runs.keys()
+    names = {path.parent.name for path in layout.checkpoints.glob("*/run.json")} | filed.keys()
     for name in sorted(names - set(known.values())):
         try:
-            each = recover(layout.run(name), sent.runs.get(name), config, code, lost, now)
+            each = recover(layout.run(name), filed.get(name), config, code, lost, now)
         except LvjobsError as error:
             lost.append(str(error))
             continue

@@ -4,11 +4,13 @@
 `read_on` then adds, to every run, the attempts and submissions that its directory and the schedulers' files show.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from json import JSONDecodeError
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
+
+from pydantic import TypeAdapter, ValidationError
 
 from lvjobs import remedies
 from lvjobs.cluster.backends import BACKENDS, backend_of
@@ -19,9 +21,8 @@ from lvjobs.control.recovery.audit import foreign
 from lvjobs.control.submission.submission_files import standing
 from lvjobs.errors import LvjobsError
 from lvjobs.files import is_foreign
-from lvjobs.ledger.backup_record import BackupRecord, parse_backup
-from lvjobs.ledger.reading import by_run
-from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
+from lvjobs.ledger.reading import by_run, current_rates
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.layout import RunLayout, StudyLayout
@@ -36,6 +37,22 @@ _NOT_IN_JOURNALS = (
     *("evidence", "allocated_seconds", "gpus", "sharing", "grown"),
 )
 """The fields of an attempt that passes concluded, or that its claim has. All others follow from its journal."""
+
+
+@dataclass(frozen=True)
+class BackupRecord:
+    """The rows of one run, its attempts without what journals contain.
+
+    An older release kept them in `ledger.json` in the run's directory.
+    """
+
+    run: RunRecord
+    attempts: Sequence[AttemptRecord] = ()
+    submissions: Sequence[SubmissionRecord] = ()
+    members: Sequence[Member] = ()
+    reservation: WorkCounts | None = None
+    cells: Mapping[str, int] = field(default_factory=dict)
+    """The run's place in each stage that compares it."""
 
 
 def recover(
@@ -84,10 +101,32 @@ def recover(
 
 def _kept_record(files: RunLayout, found: RunFile) -> BackupRecord | None:
     """Return the run's backup record; None where there is none, or it is another run's."""
-    with suppress(FileNotFoundError, JSONDecodeError, UnicodeDecodeError):  # it may be torn by a power failure
-        kept = parse_backup(files.memo.read_text(encoding="utf-8"), found.config.model_dump(mode="json"))
+    with suppress(FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):  # it may be torn by a power failure
+        kept = _parse_backup(files.memo.read_text(encoding="utf-8"), found.config.model_dump(mode="json"))
         return kept if kept.run.id == found.id else None
     return None
+
+
+def _parse_backup(text: str, config: Mapping[str, Any]) -> BackupRecord:
+    """Return the backup record of a run of this configuration.
+
+    Keys that a newer release wrote are ignored.
+
+    Raises:
+        ValueError: the text is no backup record.
+    """
+    try:
+        value = json.loads(text)
+        run = {**value["run"], "config": config, "rates": current_rates(value["run"].get("rates", {}))}
+        attempts = [{**row, "run_id": run["id"]} for row in value["attempts"]]
+        found: BackupRecord = TypeAdapter(BackupRecord).validate_python({**value, "run": run, "attempts": attempts})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"not what runs.db knows of a run: {where}: {first['msg']}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not what runs.db knows of a run: {error}") from None
+    return found
 
 
 def _declared(found: RunFile, config: StudyConfig, code: str, made: float) -> RunRecord:
