@@ -14,13 +14,13 @@ from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
 from lvjobs.control.planning.fit import PriceOfAll, Proposal, Relief, propose, relieve
 from lvjobs.control.planning.plans import room_for
-from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import TO_COME, Price, unfold
 from lvjobs.control.stages.search import SearchRecord, kept_of
 from lvjobs.control.submission.declare import KnownRuns, RunRequest, declare
 from lvjobs.errors import UsageError
 from lvjobs.files import private
+from lvjobs.ledger.copies import refuse_lost
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord, WorkCounts
