@@ -194,13 +194,11 @@ def _recover_all(
 
 def _query(study: StudyContext, ledger: Ledger, factory: ClusterFactory) -> tuple[Mapping[str, Snapshot], list[str]]:
     """Return the schedulers' records of jobs with this study's tokens, and lines on schedulers that do not answer."""
-    with ledger.transaction() as transaction:
-        members = transaction.members()
-        submissions = {one.token: one for one in transaction.submissions()}
+    submissions = {one.token: one for one in ledger.call(Transaction.submissions)}
     clusters = {
         backend: factory(study, BACKENDS[backend].watcher) for backend in {one.backend for one in submissions.values()}
     }
-    snapshots = take_snapshots(Known((), {}, submissions, members), clusters)
+    snapshots = take_snapshots(Known((), {}, submissions, ()), clusters)
     problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
     return snapshots, [f"{problem}; the next pass that is answered looks again" for problem in problems]
 

@@ -234,8 +234,7 @@ def _add_submissions(
     if live and run.state is not RunState.COMPLETED:
         for member in known:
             if member.state is MemberState.LIVE:
-                state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED
-                transaction.update_member(member.token, run.id, state=state)
+                transaction.update_member(member.token, run.id, state=_former_state(files, member.token))
         transaction.update_run(run.id, state=RunState.SUBMITTING, reason="", profile=live[-1])
     transaction.add_members(members)
     if live or not is_unknown:
@@ -270,19 +269,17 @@ def _submissions(
             submission = SubmissionRecord(attempt.token, run.profile, own.name, attempt.started, place + 1, job)
             found[attempt.token] = submission, place
     ordered = sorted(found.values(), key=lambda pair: pair[0].created)
-    may = [one.token for one, _ in ordered if not _is_revoked(files, one.token)]
-    members = []
-    for one, place in ordered:
-        if one.token not in may:
-            state = MemberState.REVOKED
-        else:
-            state = MemberState.LIVE if one.token == may[-1] else MemberState.SETTLED
-        members.append(Member(one.token, place, run.id, state))
-    return [one for one, _ in ordered], members
+    states = {one.token: _former_state(files, one.token) for one, _ in ordered}
+    settled = [token for token, state in states.items() if state is MemberState.SETTLED]
+    if settled:
+        states[settled[-1]] = MemberState.LIVE
+    return [one for one, _ in ordered], [Member(one.token, place, run.id, states[one.token]) for one, place in ordered]
 
 
-def _is_revoked(files: RunLayout, token: str) -> bool:
+def _former_state(files: RunLayout, token: str) -> MemberState:
+    """Return the state of a submission that is not the newest: revoked where its workers see that, else settled."""
     try:
-        return standing(files.study, files.root.name, token)[0]
+        is_revoked, _ = standing(files.study, files.root.name, token)
     except FileNotFoundError:  # an older release submitted it, and its budget had no limit
-        return (files.revoked / token).exists()
+        is_revoked = (files.revoked / token).exists()
+    return MemberState.REVOKED if is_revoked else MemberState.SETTLED
