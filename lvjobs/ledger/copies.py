@@ -66,19 +66,14 @@ def examine(path: Path, *, frozen: bool = False) -> Soundness:
                 f"a row of {table} refers to a row of {parent} that is not there"
                 for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchmany(20)
             ]
-            revision = _one(connection, "SELECT version_num FROM alembic_version")
-            return Soundness(revision, tuple(problems))
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            return Soundness(None if row is None else str(row[0]), tuple(problems))
     except (sqlite3.DatabaseError, ValueError) as error:
         return Soundness(None, (str(error),))
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
-
-
-def _one(connection: sqlite3.Connection, query: str) -> str | None:
-    row = connection.execute(query).fetchone()
-    return None if row is None else str(row[0])
 
 
 def back_up(path: Path, target: Path, where: Sequence[str] = ()) -> None:

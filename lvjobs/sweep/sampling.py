@@ -82,15 +82,12 @@ class SearchHistory:
         return SearchHistory((*self.entries, *added))
 
 
-def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> TrialOutcome | None:
-    """Return the result of the trial that has these cells (one per seed); None while it is open.
+def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> TrialOutcome:
+    """Return the result of the trial that has these cells (one per seed), none of which is open or held.
 
-    A held cell is open: an infrastructure failure proves nothing about a point. `last` is, by run, the last value and
-    the step that it was at, as (step, value).
+    `last` is, by run, the last value and the step that it was at, as (step, value).
     """
     standings = {cell.standing for cell in cells}
-    if standings & {"open", "held"}:
-        return None
     if "cancelled" in standings:
         return TrialOutcome("left_out")
     if "pruned" in standings:

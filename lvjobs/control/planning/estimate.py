@@ -231,5 +231,4 @@ def _reuse(stages: Sequence[StageCells], terms: Terms) -> list[dict[str, Any]]:
 def _sum(values: Iterable[int | None]) -> int | None:
     """Return the sum; None if one value is None."""
     found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) if len(known) == len(found) else None
+    return None if None in found else sum(value or 0 for value in found)

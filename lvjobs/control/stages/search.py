@@ -101,6 +101,7 @@ def kept_of(transaction: Transaction, stage: str) -> SearchRecord:
 
 
 def _verdict(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> TrialOutcome | None:
+    # A trial with a held run is open: an infrastructure failure proves nothing about a point.
     if any(standing_of(run) in ("open", "held") for run in runs):
         return None
     layout = session.study.layout

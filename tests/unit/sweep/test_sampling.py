@@ -167,10 +167,6 @@ def outcome(standing, value=None, name="r"):
 @pytest.mark.parametrize(
     ("cells", "expected"),
     [
-        ([outcome("open")], None),
-        ([outcome("held")], None),
-        ([outcome("done", 1.0), outcome("held")], None),
-        ([outcome("cancelled"), outcome("open")], None),
         ([outcome("done", 1.0)], done(1.0)),
         ([outcome("done", 1.0), outcome("done", 2.0)], done(1.5)),
         ([outcome("done", 1.0), outcome("done", math.nan)], TrialOutcome("diverged")),
