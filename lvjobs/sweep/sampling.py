@@ -48,13 +48,15 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class SearchHistory:
-    """The proposed points and the verdicts, in order, as the ledger keeps them.
+class SearchRecord:
+    """The ledger's record of a stage's search: the proposed points and the verdicts, in order.
 
     A trial's number is its place among the points. An entry has a `point`; or a `trial`'s number, and its `verdict`
-    with `value` and `step` (see `TrialOutcome`).
+    with `value` and `step` (see `TrialOutcome`). `identity` tells searches apart (`Request.search_identity`).
     """
 
+    stage: str
+    identity: str = ""
     entries: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -69,17 +71,17 @@ class SearchHistory:
                 found[entry["trial"]] = replace(found[entry["trial"]], verdict=outcome)
         return found
 
-    def proposed(self, points: Iterable[Mapping[str, Any]]) -> "SearchHistory":
-        """Return the history with these points added."""
-        return SearchHistory((*self.entries, *({"point": dict(point)} for point in points)))
+    def proposed(self, points: Iterable[Mapping[str, Any]]) -> "SearchRecord":
+        """Return the record with these points added."""
+        return replace(self, entries=(*self.entries, *({"point": dict(point)} for point in points)))
 
-    def told(self, verdicts: Mapping[int, TrialOutcome]) -> "SearchHistory":
-        """Return the history with these verdicts added, by the trials' numbers."""
+    def told(self, verdicts: Mapping[int, TrialOutcome]) -> "SearchRecord":
+        """Return the record with these verdicts added, by the trials' numbers."""
         added = (
             {"trial": number, "verdict": outcome.kind, "value": outcome.value, "step": outcome.step}
             for number, outcome in verdicts.items()
         )
-        return SearchHistory((*self.entries, *added))
+        return replace(self, entries=(*self.entries, *added))
 
 
 def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> TrialOutcome:

@@ -49,11 +49,6 @@ def standing(transaction: Transaction) -> Standing:
     return transaction.row("driver", Standing) or Standing()
 
 
-def set_standing(transaction: Transaction, value: Standing) -> None:
-    """Write the ledger's row of the driver."""
-    transaction.set_rows("driver", [value])
-
-
 def driven(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the runs that need the driver: its backend has one, and they neither ended nor wait for the user."""
     return [run for run in runs if not run.state.is_at_rest and backend_of(run.profile).driver_profile]
@@ -166,7 +161,8 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
     except SubmitRefused as error:
         with session.ledger.transaction() as transaction:
             kept = standing(transaction)
-            set_standing(transaction, Standing(kept.stopped, str(error), session.clock(), _key(request)))
+            refusal = Standing(kept.stopped, str(error), session.clock(), _key(request))
+            transaction.set_rows("driver", [refusal])
             if kept.refused != str(error):
                 transaction.add_event(Event(session.clock(), "driver", _refusal(str(error))))
         return None, [_refusal(str(error), session.study.where)]
@@ -219,4 +215,5 @@ def resources(study: StudyContext, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def set_stopped(session: Session, *, stopped: bool) -> None:
     """Record whether the user stopped the driver, and forget any earlier refusal by the site."""
-    session.ledger.call(set_standing, Standing(stopped=stopped))
+    with session.ledger.transaction() as transaction:
+        transaction.set_rows("driver", [Standing(stopped=stopped)])

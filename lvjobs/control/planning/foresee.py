@@ -16,7 +16,7 @@ from lvjobs.control.planning.fit import PriceOfAll, Proposal, Relief, propose, r
 from lvjobs.control.planning.plans import room_for
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import TO_COME, Price, unfold
-from lvjobs.control.stages.search import SearchRecord, kept_of
+from lvjobs.control.stages.search import kept_of
 from lvjobs.control.submission.declare import KnownRuns, RunRequest, declare
 from lvjobs.errors import UsageError
 from lvjobs.files import private
@@ -32,6 +32,7 @@ from lvjobs.study.stages import Stage
 from lvjobs.study.tables import Resources
 from lvjobs.study.words import RunState
 from lvjobs.sweep.request import Points, Request, settings_of
+from lvjobs.sweep.sampling import SearchRecord
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
 
@@ -97,7 +98,7 @@ def unfolded(study: StudyContext, request: Request, seen: LedgerView) -> dict[st
         kept = seen.searches.get(stage.name)
         if kept is None or kept.identity != request.search_identity(stage, study.config.stage, ground):
             return ()
-        return [trial.point for trial in kept.history.trials]
+        return [trial.point for trial in kept.trials]
 
     return unfold(study.config.stage, request, price, winners, study.config.evaluation.series, proposed)
 
