@@ -24,13 +24,13 @@ from lvjobs.control.reconcile.hang import Rest, Watch
 from lvjobs.control.reconcile.observe import Known, observe
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.reconcile.waiting_jobs import update_waiting_jobs
-from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.recovery.place import Arrival, StudyOrigin, arrive, keep_place, recorded_place
 from lvjobs.control.session import ClusterFactory, Session, held_study
 from lvjobs.control.stages.advance import advance
 from lvjobs.control.submission.submission_files import put_back
 from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.summary_file import by_field, read_closed, whole, write_closed, write_summary
+from lvjobs.ledger.copies import refuse_lost
 from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.lease import machine
 from lvjobs.ledger.reading import by_run

@@ -9,7 +9,7 @@ from lvjobs.cluster.protocol import Job
 from lvjobs.control.backends import gpus_by_default, used_profile
 from lvjobs.control.budget.accounts import Books, statement
 from lvjobs.control.budget.archive import Tally, closed_tally, tally_of, total
-from lvjobs.control.budget.efficiency import Efficiency, Share
+from lvjobs.control.budget.efficiency import Share, efficiency_of
 from lvjobs.control.budget.intervals import advise
 from lvjobs.control.budget.pace import Stopwatch
 from lvjobs.control.stages.search import trials_of
@@ -79,7 +79,6 @@ def build_summary(
         own = attempts.get(run.id, ())
         more = _queue_row(run, waiting.get(run.id)) | {"seconds_left": _seconds_left(run, own, stopwatch)}
         rows.append(run_row(run, own, books, job_id, **more, after=uncompleted.get(run.after)))
-    efficiency = Efficiency(_in_order(tally), advise(tally.groups))
     return Summary(
         study=str(study.root),
         time=now,
@@ -88,7 +87,10 @@ def build_summary(
         runs=rows,
         stages=stage_rows(transaction),
         avoided_nodes=avoided_rows(transaction, study.config.policy, now),
-        budget={**statement(books, tally.accounts), "efficiency": efficiency.to_dict()},
+        budget={
+            **statement(books, tally.accounts),
+            "efficiency": efficiency_of(_in_order(tally), advise(tally.groups)),
+        },
     )
 
 

@@ -11,7 +11,6 @@ import psutil
 
 from lvjobs import remedies
 from lvjobs.control.recovery.check import around
-from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.summary_file import read_summary
 from lvjobs.doctor.interface import Asked, Diagnosis, error, fine, note
 from lvjobs.doctor.quotas import Quota, quota_of
@@ -19,6 +18,7 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home, is_foreign
 from lvjobs.flops.architecture import architecture_of, hub_id_of
 from lvjobs.forecasting.hub import TINY, find_model
+from lvjobs.ledger.copies import refuse_lost
 from lvjobs.ledger.storage import IN_A_CONTAINER, IN_MEMORY, NETWORK, Storage, concerns, describe, storage_of
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import TrainingConfig

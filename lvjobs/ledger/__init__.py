@@ -6,6 +6,5 @@ its tables: their columns are the records' fields. `transaction` has the queries
 (rows as records, closed runs, and the tables of other packages). A new column needs a field in `records` and a
 migration. `reading` has helpers for rows that were read.
 
-`backup_record` reads what older releases kept of the rows in the directory of a run. `copies` checks runs.db, copies
-it and puts it aside. `storage` describes the file system that a study lies on.
+`copies` checks runs.db, copies it and puts it aside. `storage` describes the file system that a study lies on.
 """

@@ -1,4 +1,7 @@
-"""runs.db as a file: whether it is sound, a consistent copy of it, and renaming it. The caller holds the lease."""
+"""runs.db as a file: whether it is lost, or sound; a consistent copy of it, and renaming it.
+
+The caller holds the lease, except where it only asks whether the file is lost.
+"""
 
 import os
 import sqlite3
@@ -11,9 +14,30 @@ from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import aside_of, create_new, fsync_directory, link_new
 from lvjobs.ledger.schema import HEAD, LedgerError
+from lvjobs.study.config import StudyContext
 
 _JOURNAL = "-journal"
 """The file that SQLite leaves beside runs.db when a write was interrupted. It belongs to that file only."""
+
+
+def refuse_lost(study: StudyContext) -> None:
+    """Refuse to begin a ledger beside runs that it would not know: they would be submitted twice.
+
+    Raises:
+        UsageError: runs.db is missing (or empty), and there are run directories, a log, or files of submissions.
+    """
+    layout = study.layout
+    if layout.database.exists() and layout.database.stat().st_size:
+        return
+    runs = sum(1 for _ in layout.checkpoints.glob("*/run.json"))
+    kept = [path for path in (layout.ledger_log, *layout.submissions.glob("*.jsonl")) if path.exists()]
+    if runs or kept:
+        what = "1 run" if runs == 1 else f"{runs} runs"
+        there = f"{layout.checkpoints} holds {what}" if runs else f"{kept[0]} holds a copy of its runs"
+        raise UsageError(
+            f"{layout.database} is gone, and {there}, whose jobs may be in the queue; put a backup in its place, or "
+            f"make it anew from them: {remedies.LEDGER_REBUILD(*study.where)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -42,19 +66,14 @@ def examine(path: Path, *, frozen: bool = False) -> Soundness:
                 f"a row of {table} refers to a row of {parent} that is not there"
                 for table, _, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchmany(20)
             ]
-            revision = _one(connection, "SELECT version_num FROM alembic_version")
-            return Soundness(revision, tuple(problems))
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            return Soundness(None if row is None else str(row[0]), tuple(problems))
     except (sqlite3.DatabaseError, ValueError) as error:
         return Soundness(None, (str(error),))
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
-
-
-def _one(connection: sqlite3.Connection, query: str) -> str | None:
-    row = connection.execute(query).fetchone()
-    return None if row is None else str(row[0])
 
 
 def back_up(path: Path, target: Path, where: Sequence[str] = ()) -> None:

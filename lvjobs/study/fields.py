@@ -4,11 +4,11 @@ Numbers and lists are read the same whether they come from TOML, YAML, a shell o
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationInfo
 
@@ -36,6 +36,15 @@ def _located(path: str, info: ValidationInfo) -> str:
 
 StudyPath = Annotated[str, AfterValidator(_located)]
 """A path that becomes absolute: in study.toml it is relative to the study, else to the current directory."""
+
+
+def leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the types of which an annotation is made, and the values of a Literal, from left to right."""
+    inner = get_args(annotation)
+    if not inner:
+        yield annotation
+    for each in inner:
+        yield from leaves(each)
 
 
 def as_float(value: Any) -> Any:

@@ -12,13 +12,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
-from lvjobs.study.fields import Int
+from lvjobs.study.fields import Int, leaves
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -86,9 +86,7 @@ def _inner(model: type[BaseModel], key: str) -> type[BaseModel] | None:
 
 def model_of(annotation: Any) -> type[BaseModel] | None:
     """Return the model of a table, of a list of tables, or of a table's values."""
-    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
-        return annotation  # Python 3.10 takes list[int] for a type
-    return next(filter(None, map(model_of, get_args(annotation))), None)
+    return next((leaf for leaf in leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, BaseModel)), None)
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}\Z")

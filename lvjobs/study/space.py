@@ -1,14 +1,14 @@
 """A stage's space: the values that a sampler may propose for keys of [train], and the settings of the search."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from itertools import product
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from lvjobs.study.fields import Float, Int
+from lvjobs.study.fields import Float, Int, leaves
 from lvjobs.study.tables import SettingsTable
 
 _STARTUP, _PARALLEL = 10, 4
@@ -155,16 +155,8 @@ def _exact(number: float) -> Decimal:
 
 def number_of(model: type[BaseModel], key: str) -> type[int] | type[float] | None:
     """Return whether a key of the model takes whole numbers (int) or any (float); None where it takes no numbers."""
-    kinds = set(_types(model.model_fields[key].annotation))
+    kinds = set(leaves(model.model_fields[key].annotation))
     return float if float in kinds else int if int in kinds else None
-
-
-def _types(annotation: Any) -> Iterator[Any]:
-    inner = get_args(annotation)
-    if not inner:
-        yield annotation
-    for each in inner:
-        yield from _types(each)
 
 
 def check_keys(space: Mapping[str, Values], stage: str, model: type[BaseModel]) -> None:

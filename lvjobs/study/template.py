@@ -5,12 +5,13 @@ import json
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lvjobs.study.config import StudyConfig
+from lvjobs.study.fields import leaves
 from lvjobs.study.presets import STUDIES
 from lvjobs.study.run import model_of
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings
@@ -150,7 +151,7 @@ def _line(key: str, value: Any, field: FieldInfo | None, mark: str = "# ") -> st
     if field is None:
         return entry + "\n"
     text = field.description or ""
-    if choices := _choices(field.annotation):
+    if choices := [json.dumps(leaf) for leaf in leaves(field.annotation) if isinstance(leaf, str)]:
         text += f" ({', '.join(choices[:-1])} or {choices[-1]})"
     if len(entry) >= _COLUMN:
         return f"{entry}\n{_comment(text, ' ' * _COLUMN)}"
@@ -160,12 +161,6 @@ def _line(key: str, value: Any, field: FieldInfo | None, mark: str = "# ") -> st
 def _comment(text: str, indent: str = "") -> str:
     lines = textwrap.wrap(text, _WIDTH - len(indent) - 2, break_on_hyphens=False)
     return "".join(f"{indent}# {line}\n" for line in lines)
-
-
-def _choices(annotation: Any) -> list[str]:
-    if get_origin(annotation) is Literal:
-        return [json.dumps(value) for value in get_args(annotation)]
-    return [choice for each in get_args(annotation) for choice in _choices(each)]
 
 
 def toml_value(value: Any) -> str:

@@ -47,33 +47,6 @@ def _grid(stage: Stage) -> Points:
     return [dict(zip(stage.grid, values, strict=True)) for values in product(*stage.grid.values())]
 
 
-def cells(
-    stage: Stage,
-    stages: Collection[Stage],
-    train: Mapping[str, Any],
-    typed: Mapping[str, Any],
-    winner: RunConfig | None = None,
-    points: Points | None = None,
-) -> list[RunSettings]:
-    """Return the settings of each run of a stage that trains.
-
-    Later settings replace earlier ones: [train], then those taken over from `winner` (of the stage that it is `from`),
-    then the stage's own, then `typed`.
-
-    Raises:
-        UsageError: a key or value that [train] does not know; the message names the stage.
-    """
-    over = {}
-    if stage.origin is not None and winner is not None:
-        known = settings_of(winner)
-        over = {key: known[key] for key in taken(stage, stages) if key in known}
-    model = settings_model(train)
-    return [
-        validated(model, {**train, **over, **cell, **typed}, f"stage {stage.name}")
-        for cell in combinations(stage, points)
-    ]
-
-
 def settings_of(config: RunConfig) -> dict[str, Any]:
     """Return the values of [train] that declare this run."""
     values = config.model_dump(mode="json", exclude={"task"})
@@ -111,12 +84,22 @@ class Request(BaseModel):
         winner: RunConfig | None = None,
         points: Points | None = None,
     ) -> list[RunSettings]:
-        """Return the settings of a stage's runs, with data and model located. See `cells`.
+        """Return the settings of each run of a stage that trains, with data and model located.
+
+        Later settings replace earlier ones: [train], then those taken over from `winner` (of the stage that it is
+        `from`), then the stage's own, then `typed`.
 
         Raises:
-            UsageError: see `cells`.
+            UsageError: a key or value that [train] does not know; the message names the stage.
         """
-        return [self._finished(each) for each in cells(stage, stages, self.train, self.typed, winner, points)]
+        model, over = self.model, {}
+        if stage.origin is not None and winner is not None:
+            known = settings_of(winner)
+            over = {key: known[key] for key in taken(stage, stages) if key in known}
+        return [
+            self._finished(validated(model, {**self.train, **over, **cell, **self.typed}, f"stage {stage.name}"))
+            for cell in combinations(stage, points)
+        ]
 
     def configs(
         self,
@@ -128,7 +111,7 @@ class Request(BaseModel):
         """Return the configurations of a stage's runs, each once even if the grid has it twice (1e-4 and 0.0001).
 
         Raises:
-            UsageError: see `cells` and `pruning.check_rungs`.
+            UsageError: see `settings` and `pruning.check_rungs`.
         """
         made = [each.run_config() for each in self.settings(stage, stages, winner, points)]
         check_rungs(stage, made)

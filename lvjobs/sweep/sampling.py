@@ -48,65 +48,48 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class SearchHistory:
-    """The proposed points and the verdicts, in order. A trial's number is its place among the points.
+class SearchRecord:
+    """The ledger's record of a stage's search: the proposed points and the verdicts, in order.
 
-    An entry is a point, or a trial's number with its verdict.
+    A trial's number is its place among the points. An entry has a `point`; or a `trial`'s number, and its `verdict`
+    with `value` and `step` (see `TrialOutcome`). `identity` tells searches apart (`Request.search_identity`).
     """
 
-    entries: Sequence[Mapping[str, Any] | tuple[int, TrialOutcome]] = ()
+    stage: str
+    identity: str = ""
+    entries: Sequence[Mapping[str, Any]] = ()
 
     @property
     def trials(self) -> list[Trial]:
         """Return all proposed trials, by their numbers."""
         found: list[Trial] = []
         for entry in self.entries:
-            if isinstance(entry, Mapping):
-                found.append(Trial(entry))
+            if "point" in entry:
+                found.append(Trial(entry["point"]))
             else:
-                number, verdict = entry
-                found[number] = replace(found[number], verdict=verdict)
+                outcome = TrialOutcome(entry["verdict"], entry["value"], entry["step"])
+                found[entry["trial"]] = replace(found[entry["trial"]], verdict=outcome)
         return found
 
-    def proposed(self, points: Iterable[Mapping[str, Any]]) -> "SearchHistory":
-        """Return the history with these points added."""
-        return SearchHistory((*self.entries, *points))
+    def proposed(self, points: Iterable[Mapping[str, Any]]) -> "SearchRecord":
+        """Return the record with these points added."""
+        return replace(self, entries=(*self.entries, *({"point": dict(point)} for point in points)))
 
-    def told(self, verdicts: Mapping[int, TrialOutcome]) -> "SearchHistory":
-        """Return the history with these verdicts added, by the trials' numbers."""
-        return SearchHistory((*self.entries, *verdicts.items()))
-
-    def to_json(self) -> list[Any]:
-        """Return the history as the ledger keeps it."""
-        return [
-            {"point": dict(entry)}
-            if isinstance(entry, Mapping)
-            else {"trial": entry[0], "verdict": entry[1].kind, "value": entry[1].value, "step": entry[1].step}
-            for entry in self.entries
-        ]
-
-    @classmethod
-    def from_json(cls, kept: Iterable[Mapping[str, Any]]) -> "SearchHistory":
-        """Return the history that `to_json` gave."""
-        return cls(
-            [
-                each["point"]
-                if "point" in each
-                else (each["trial"], TrialOutcome(each["verdict"], each["value"], each["step"]))
-                for each in kept
-            ]
+    def told(self, verdicts: Mapping[int, TrialOutcome]) -> "SearchRecord":
+        """Return the record with these verdicts added, by the trials' numbers."""
+        added = (
+            {"trial": number, "verdict": outcome.kind, "value": outcome.value, "step": outcome.step}
+            for number, outcome in verdicts.items()
         )
+        return replace(self, entries=(*self.entries, *added))
 
 
-def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> TrialOutcome | None:
-    """Return the result of the trial that has these cells (one per seed); None while it is open.
+def verdict(cells: Sequence[Outcome], last: Mapping[str, tuple[int, float]]) -> TrialOutcome:
+    """Return the result of the trial that has these cells (one per seed), none of which is open or held.
 
-    A held cell is open: an infrastructure failure proves nothing about a point. `last` is, by run, the last value and
-    the step that it was at, as (step, value).
+    `last` is, by run, the last value and the step that it was at, as (step, value).
     """
     standings = {cell.standing for cell in cells}
-    if standings & {"open", "held"}:
-        return None
     if "cancelled" in standings:
         return TrialOutcome("left_out")
     if "pruned" in standings:

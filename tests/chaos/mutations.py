@@ -191,8 +191,8 @@ MUTATIONS = {
     ),
     "the revocation of a submission that only run directories know": Mutation(
         "lvjobs/control/recovery/recover.py",
-        "                state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED",
-        "                state = MemberState.SETTLED",
+        "    return MemberState.REVOKED if is_revoked else MemberState.SETTLED",
+        "    return MemberState.SETTLED",
         ("unit/control/recovery/test_rebuild_log.py",),
     ),
     "the end of a torn line before the next is written": Mutation(

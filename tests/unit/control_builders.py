@@ -1,9 +1,9 @@
 """Runs, attempts, jobs and views for the tests of the loop's pure parts."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lvjobs.cluster.protocol import Job
-from lvjobs.control.budget.efficiency import Efficiency, shares_of
+from lvjobs.control.budget import efficiency
 from lvjobs.control.budget.intervals import advise, measure
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
@@ -36,9 +36,24 @@ def an_attempt(number=1, **changes):
     return replace(base, **changes)
 
 
+@dataclass
+class Efficiency:
+    """What a study made of the machines that it held."""
+
+    by_stage: dict
+    advice: list
+
+    @property
+    def total(self):
+        return sum(self.by_stage.values(), efficiency.Share())
+
+    def to_dict(self):
+        return efficiency.efficiency_of(self.by_stage, self.advice)
+
+
 def efficiency_of(runs, attempts, now, profile_gpus=None):
     """Return what a study made of the machines that it held, as a pass that sees all of its runs works it out."""
-    return Efficiency(shares_of(runs, attempts, now, profile_gpus or {}), advise(measure(runs, attempts)))
+    return Efficiency(efficiency.shares_of(runs, attempts, now, profile_gpus or {}), advise(measure(runs, attempts)))
 
 
 def a_job(state, **changes):

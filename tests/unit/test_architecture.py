@@ -199,6 +199,7 @@ def test_a_command_that_only_reads_loads_neither_the_ledger_nor_the_loop(tmp_pat
     (tmp_path / "study.toml").write_text("")
     (tmp_path / ".lvjobs").mkdir()
     summary = {"study": str(tmp_path), "time": 0.0, "did": [], "problems": [], "runs": [], "stages": [], "budget": {}}
+    summary["closed"] = [0, ""]
     (tmp_path / ".lvjobs" / "summary.json").write_text(json.dumps(summary))
     code = "import sys\nfrom lvjobs.cli import cli\ncli(['status', '--no-pass'], standalone_mode=False)"
     code += "\nprint(*sys.modules, file=sys.stderr)"

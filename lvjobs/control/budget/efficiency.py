@@ -13,7 +13,7 @@ a long run weighs more than a short one.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.backends import backend_of
@@ -70,25 +70,13 @@ class Share:
         }
 
 
-@dataclass(frozen=True)
-class Efficiency:
-    """The efficiency of each stage of a study, and advice on its checkpoint intervals from its failures."""
-
-    by_stage: Mapping[str, Share] = field(default_factory=dict)
-    advice: Sequence[Advice] = ()
-
-    @property
-    def total(self) -> Share:
-        """Return the share of the whole study."""
-        return sum(self.by_stage.values(), Share())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: the study's figures, each stage's in `by_stage`, and `checkpoint_advice`."""
-        return {
-            **self.total.to_dict(),
-            "by_stage": {stage: share.to_dict() for stage, share in self.by_stage.items()},
-            "checkpoint_advice": [item.to_dict() for item in self.advice],
-        }
+def efficiency_of(by_stage: Mapping[str, Share], advice: Sequence[Advice]) -> dict[str, Any]:
+    """Return the study's figures, each stage's in `by_stage`, and `checkpoint_advice`, as JSON (docs/json.md)."""
+    return {
+        **sum(by_stage.values(), Share()).to_dict(),
+        "by_stage": {stage: share.to_dict() for stage, share in by_stage.items()},
+        "checkpoint_advice": [item.to_dict() for item in advice],
+    }
 
 
 def shares_of(

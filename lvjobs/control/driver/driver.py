@@ -49,11 +49,6 @@ def standing(transaction: Transaction) -> Standing:
     return transaction.row("driver", Standing) or Standing()
 
 
-def set_standing(transaction: Transaction, value: Standing) -> None:
-    """Write the ledger's row of the driver."""
-    transaction.set_rows("driver", [value])
-
-
 def driven(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the runs that need the driver: its backend has one, and they neither ended nor wait for the user."""
     return [run for run in runs if not run.state.is_at_rest and backend_of(run.profile).driver_profile]
@@ -71,16 +66,8 @@ def is_wanted(session: Session) -> bool:
     return session.study.config.driver.job and not session.ledger.call(standing).stopped
 
 
-@dataclass(frozen=True)
-class Change:
-    """The number of driver jobs to submit, and the ids of those to cancel."""
-
-    submit: int = 0
-    cancel: Sequence[str] = ()
-
-
-def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
-    """Return the change that gives a study the driver jobs that it should have. Pure.
+def change(jobs: Sequence[Job], *, wanted: bool) -> tuple[int, list[str]]:
+    """Return how many driver jobs to submit, and the ids of those to cancel. Pure.
 
     A running job is left alone: it may be the calling process, and it ends by itself when nothing is left to do. A job
     that Slurm holds until it is released by hand is replaced: the standby would wait for it forever.
@@ -90,8 +77,8 @@ def change(jobs: Sequence[Job], *, wanted: bool) -> Change:
         stuck = [job for job in live if job.is_pending and (job.hold.needs_release or _is_stranded(job, live))]
         good = [job for job in live if job not in stuck]
         surplus = [job for job in good[MOST:] if job.is_pending]
-        return Change(max(0, MOST - len(good)), tuple(job.id for job in (*stuck, *surplus)))
-    return Change(0, tuple(job.id for job in live if job.is_pending))
+        return max(0, MOST - len(good)), [job.id for job in (*stuck, *surplus)]
+    return 0, [job.id for job in live if job.is_pending]
 
 
 def _is_stranded(job: Job, live: Sequence[Job]) -> bool:
@@ -126,17 +113,17 @@ def keep_driver(session: Session, seen: Sequence[Job] | None, *, awaits_flops: b
         seen = find_jobs(session)
         if seen is None:
             return []
-    todo = change(seen or (), wanted=wanted)
+    missing, unwanted = change(seen or (), wanted=wanted)
     lines = []
     with suppress(ClusterError):  # a job that is not cancelled ends by itself when it finds nothing to do
-        for job_id in todo.cancel:
+        for job_id in unwanted:
             session.cluster(driver_profile(study)).cancel(job_id)
-    for each in [request] * todo.submit if request is not None else []:
+    for each in [request] * missing if request is not None else []:
         made, words = _submit(session, each)
         lines += words
         if made is None:
             break
-    return lines[:1] if todo.submit == MOST else []  # the standby is not reported
+    return lines[:1] if missing == MOST else []  # the standby is not reported
 
 
 def find_jobs(session: Session, root: Path | None = None) -> Sequence[Job] | None:
@@ -174,7 +161,8 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
     except SubmitRefused as error:
         with session.ledger.transaction() as transaction:
             kept = standing(transaction)
-            set_standing(transaction, Standing(kept.stopped, str(error), session.clock(), _key(request)))
+            refusal = Standing(kept.stopped, str(error), session.clock(), _key(request))
+            transaction.set_rows("driver", [refusal])
             if kept.refused != str(error):
                 transaction.add_event(Event(session.clock(), "driver", _refusal(str(error))))
         return None, [_refusal(str(error), session.study.where)]
@@ -227,4 +215,5 @@ def resources(study: StudyContext, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def set_stopped(session: Session, *, stopped: bool) -> None:
     """Record whether the user stopped the driver, and forget any earlier refusal by the site."""
-    session.ledger.call(set_standing, Standing(stopped=stopped))
+    with session.ledger.transaction() as transaction:
+        transaction.set_rows("driver", [Standing(stopped=stopped)])

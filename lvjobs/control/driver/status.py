@@ -4,7 +4,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
@@ -30,6 +29,7 @@ def report(session: Session) -> dict[str, Any]:
     study = session.study
     with session.ledger.transaction() as transaction:
         kept, left = standing(transaction), driven(transaction.runs(only_open=True))
+    last = read_summary(study.layout.summary)
     may_run = bool(backend_of(study.config.profile).driver_profile or left)
     jobs = find_jobs(session) if may_run else ()
     keep = f"no Slurm, so keep {remedies.WATCH(*study.where)} running"
@@ -46,7 +46,7 @@ def report(session: Session) -> dict[str, Any]:
         "cron": find_entries(driver_name(study)),
         "site": site,
         "scrontab": scrontab,
-        "last_pass": last_pass(study.layout.summary),
+        "last_pass": None if last is None else float(last["time"]),
     }
 
 
@@ -63,12 +63,6 @@ def _line(job: Job, now: float) -> str:
     if job.hold is JobHold.DEPENDENCY:
         return f"job {job.id} stands by"
     return f"job {job.id} is {job.state.lower()}" + (f" ({job.reason})" if job.reason else "")
-
-
-def last_pass(path: Path) -> float | None:
-    """Return when the last pass was made, in seconds since the epoch; None if none was. `path`: the summary's."""
-    summary = read_summary(path)
-    return None if summary is None else float(summary["time"])
 
 
 def _ways(session: Session) -> tuple[list[str], bool]:

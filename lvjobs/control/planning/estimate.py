@@ -45,10 +45,8 @@ class Cell:
         ahead = work_ahead(self.run.config, 0)
         return WorkCounts(training=ahead.training) if part == "training" else WorkCounts(validation=ahead.validation)
 
-    def flops(self, convention: str, part: str) -> int | None:
-        """Return the FLOPs of one part, whether or not it counts; None if the run has no rates of the convention."""
-        if convention not in self.run.rates:
-            return None
+    def flops(self, convention: str, part: str) -> int:
+        """Return the FLOPs of one part, whether or not it counts, by a convention of which the run has rates."""
         return Terms(limit=0, convention=convention).price(self.run, self.work(part))
 
     def need(self, terms: Terms) -> FlopNeed:
@@ -94,9 +92,9 @@ class StageCells:
     name: str
     cells: Sequence[Cell]
 
-    def flops(self, convention: str, part: str) -> int | None:
-        """Return the FLOPs of one part; None if a run has no rates of the convention."""
-        return _sum(cell.flops(convention, part) for cell in self.cells)
+    def flops(self, convention: str, part: str) -> int:
+        """Return the FLOPs of one part, by a convention of which every run has rates."""
+        return sum(cell.flops(convention, part) for cell in self.cells)
 
     def demand(self, terms: Terms) -> Demand:
         """Return what the stage still needs, as a function of its steps."""
@@ -167,7 +165,7 @@ def estimate(
         "conventions": known,
         "stages": rows,
         "total": _total(rows, known),
-        **judge([stage.demand(terms) for stage in stages], books.free).as_dict(),
+        **judge([stage.demand(terms) for stage in stages], books.free),
         "needed_for_evaluation": sum(cell.evaluation(terms) for stage in stages for cell in stage.cells),
         "reuse": _reuse(stages, terms),
     }
@@ -233,5 +231,4 @@ def _reuse(stages: Sequence[StageCells], terms: Terms) -> list[dict[str, Any]]:
 def _sum(values: Iterable[int | None]) -> int | None:
     """Return the sum; None if one value is None."""
     found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) if len(known) == len(found) else None
+    return None if None in found else sum(value or 0 for value in found)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lvjobs.study.run import RunConfig
 
-Price = Callable[[Sequence[RunConfig]], int]
+PriceOfAll = Callable[[Sequence[RunConfig]], int]
 """The FLOPs that are reserved for new runs of these configurations together."""
 
 
@@ -39,7 +39,7 @@ class Proposal:
         }
 
 
-def propose(configs: Sequence[RunConfig], price: Price, free: int) -> Proposal | None:
+def propose(configs: Sequence[RunConfig], price: PriceOfAll, free: int) -> Proposal | None:
     """Return the least change of `configs` that fits into `free` FLOPs; None if not even one interval of each fits.
 
     Validation is reduced first, because a run learns nothing from it: it is halved repeatedly, down to one at the end.
@@ -80,7 +80,7 @@ class Relief:
     steps: int
 
 
-def relieve(config: RunConfig, price: Price, free: int) -> Relief:
+def relieve(config: RunConfig, price: PriceOfAll, free: int) -> Relief:
     """Return the changes that make a run fit into `free` FLOPs for which `propose` has no proposal.
 
     The run is taken to validate once, at its end, as `propose` may have it: less validation is not possible.

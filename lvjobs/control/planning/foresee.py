@@ -12,16 +12,15 @@ from lvjobs.control.budget.cost import allowance, newest_checkpoints, work_ahead
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
-from lvjobs.control.planning.fit import Price as PriceOfAll
-from lvjobs.control.planning.fit import Proposal, Relief, propose, relieve
+from lvjobs.control.planning.fit import PriceOfAll, Proposal, Relief, propose, relieve
 from lvjobs.control.planning.plans import room_for
-from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import TO_COME, Price, unfold
-from lvjobs.control.stages.search import SearchRecord, kept_of
+from lvjobs.control.stages.search import kept_of
 from lvjobs.control.submission.declare import KnownRuns, RunRequest, declare
 from lvjobs.errors import UsageError
 from lvjobs.files import private
+from lvjobs.ledger.copies import refuse_lost
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord, WorkCounts
@@ -33,6 +32,7 @@ from lvjobs.study.stages import Stage
 from lvjobs.study.tables import Resources
 from lvjobs.study.words import RunState
 from lvjobs.sweep.request import Points, Request, settings_of
+from lvjobs.sweep.sampling import SearchRecord
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
 
@@ -98,7 +98,7 @@ def unfolded(study: StudyContext, request: Request, seen: LedgerView) -> dict[st
         kept = seen.searches.get(stage.name)
         if kept is None or kept.identity != request.search_identity(stage, study.config.stage, ground):
             return ()
-        return [trial.point for trial in kept.history.trials]
+        return [trial.point for trial in kept.trials]
 
     return unfold(study.config.stage, request, price, winners, study.config.evaluation.series, proposed)
 

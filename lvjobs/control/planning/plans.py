@@ -6,7 +6,7 @@ stages so far, and the replay of the one that runs.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lvjobs.control.planning.fit import largest_multiple
@@ -56,108 +56,37 @@ class Demand:
         return self.steps if fits(self.steps) else largest_multiple(self.interval, self.steps, fits)
 
 
-@dataclass(frozen=True)
-class Part:
-    """One stage in a plan. `asked_steps` are the declared steps of its longest run."""
+def judge(demands: Sequence[Demand], free: int) -> dict[str, Any]:
+    """Return whether the stages fit into `free` FLOPs, and if they do not, the cause and plans that fit.
 
-    name: str
-    runs: int
-    steps: int
-    asked_steps: int
-    need: FlopNeed
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Stages that fit. They take at most `needed` FLOPs at once, and leave `spare` FLOPs for further failures."""
-
-    parts: Sequence[Part]
-    left_out: Sequence[str]
-    needed: int
-    spare: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form, as `lvjobs estimate --json` shows it."""
-        return {
-            "left_out": list(self.left_out),
-            "stages": [
-                {
-                    "name": part.name,
-                    "runs": part.runs,
-                    "steps": part.steps,
-                    "asked_steps": part.asked_steps,
-                    "work": part.need.work,
-                    "replay": part.need.replay,
-                }
-                for part in self.parts
-            ],
-            "work": sum(part.need.work for part in self.parts),
-            "needed": self.needed,
-            "spare": self.spare,
-        }
-
-
-@dataclass(frozen=True)
-class BudgetVerdict:
-    """The verdict on whether a study fits, with the cause and plans if it does not.
-
-    `cause` is the stage to cut, None if all fits or nothing can be cut. `remedies` name the stages that suffice: if
-    any one of them is left out, the rest fits. `rest` is what is needed without `cause`. `whole` is the plan that keeps
-    every stage. `reduced` is the plan that leaves out `without`, the first other stage of a single run. A plan is None
-    if there is no such stage, or no plan fits.
-    """
-
-    needed: int
-    free: int
-    cause: Demand | None = None
-    remedies: Sequence[str] = ()
-    rest: int = 0
-    whole: Plan | None = None
-    without: str = ""
-    reduced: Plan | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form, as `lvjobs estimate --json` shows it."""
-        cause = self.cause
-        return {
-            "needed": self.needed,
-            "fits": self.needed <= self.free,
-            "spare": self.free - self.needed,
-            "cause": cause
-            and {
-                "stage": cause.name,
-                "runs": cause.runs,
-                "needs": cause.need.total,
-                "rest_needs": self.rest,
-                "remedies": list(self.remedies),
-                "single": self.without,
-            },
-            "plans": [plan.as_dict() for plan in (self.whole, self.reduced) if plan is not None],
-        }
-
-
-def judge(demands: Sequence[Demand], free: int) -> BudgetVerdict:
-    """Return whether the stages fit into `free` FLOPs, and plans that fit if they do not.
-
-    There is no plan for one stage alone: `fit.propose` proposes what fits of it.
+    The result is a part of what `lvjobs estimate --json` shows (docs/json.md). `cause` is the stage to cut, None if all
+    fits or nothing can be cut. There are at most two plans: one keeps every stage, the other leaves out the first other
+    stage of a single run. There is none for one stage alone: `fit.propose` proposes what fits of it.
     """
     needed = peak(demand.need for demand in demands)
+    verdict: dict[str, Any] = {
+        "needed": needed,
+        "fits": needed <= free,
+        "spare": free - needed,
+        "cause": None,
+        "plans": [],
+    }
     new = [demand for demand in demands if demand.is_new]
     if needed <= free or not new or len(demands) == 1:
-        return BudgetVerdict(needed, free)
-    remedies = [demand for demand in new if _without(demands, demand) <= free]
-    cause = max(remedies or new, key=lambda demand: demand.need.total)
+        return verdict
+    enough = [demand for demand in new if _without(demands, demand) <= free]
+    cause = max(enough or new, key=lambda demand: demand.need.total)
     single = next((demand for demand in new if demand.runs == 1 and demand is not cause), None)
-    return BudgetVerdict(
-        needed,
-        free,
-        cause,
-        [demand.name for demand in remedies],
-        _without(demands, cause),
-        _plan(demands, None, cause, free),
-        single.name if single else "",
-        _plan(demands, single, cause, free) if single else None,
-    )
+    plans = [_plan(demands, None, cause, free), _plan(demands, single, cause, free) if single else None]
+    told = {
+        "stage": cause.name,
+        "runs": cause.runs,
+        "needs": cause.need.total,
+        "rest_needs": _without(demands, cause),
+        "remedies": [demand.name for demand in enough],
+        "single": single.name if single else "",
+    }
+    return {**verdict, "cause": told, "plans": [plan for plan in plans if plan is not None]}
 
 
 def room_for(demands: Sequence[Demand], free: int) -> list[dict[str, Any]]:
@@ -189,8 +118,11 @@ def _without(demands: Sequence[Demand], left_out: Demand) -> int:
     return peak(demand.need for demand in demands if demand is not left_out)
 
 
-def _plan(demands: Sequence[Demand], left_out: Demand | None, cut: Demand, free: int) -> Plan | None:
-    """Return the plan without `left_out`, with as many steps of `cut` as fit; None if no step fits."""
+def _plan(demands: Sequence[Demand], left_out: Demand | None, cut: Demand, free: int) -> dict[str, Any] | None:
+    """Return the plan without `left_out`, with as many steps of `cut` as fit; None if no step fits.
+
+    It takes at most `needed` FLOPs at once, and leaves `spare` FLOPs for further failures.
+    """
     kept = [demand for demand in demands if demand is not left_out]
 
     def needed(steps: int) -> int:
@@ -199,6 +131,16 @@ def _plan(demands: Sequence[Demand], left_out: Demand | None, cut: Demand, free:
     steps = cut.most_steps(lambda steps: needed(steps) <= free)
     if not steps:
         return None
-    cut_to = [(demand, steps if demand is cut else demand.steps) for demand in kept]
-    parts = [Part(each.name, each.runs, most, each.steps, each.price(most)) for each, most in cut_to]
-    return Plan(parts, [left_out.name] if left_out else [], needed(steps), free - needed(steps))
+    parts = [_part(demand, steps if demand is cut else demand.steps) for demand in kept]
+    return {
+        "left_out": [left_out.name] if left_out else [],
+        "stages": parts,
+        "work": sum(part["work"] for part in parts),
+        "needed": needed(steps),
+        "spare": free - needed(steps),
+    }
+
+
+def _part(demand: Demand, steps: int) -> dict[str, Any]:
+    shown = {"name": demand.name, "runs": demand.runs, "steps": steps, "asked_steps": demand.steps}
+    return {**shown, **asdict(demand.price(steps))}

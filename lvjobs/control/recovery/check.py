@@ -14,11 +14,10 @@ from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.recovery.audit import audit
 from lvjobs.control.recovery.findings import Finding, finding
-from lvjobs.control.recovery.lost import refuse_lost
 from lvjobs.control.recovery.place import other_place
 from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
-from lvjobs.ledger.copies import Soundness, examine
+from lvjobs.ledger.copies import Soundness, examine, refuse_lost
 from lvjobs.ledger.database import COMMITS, open_ledger
 from lvjobs.ledger.log import DamagedLogError, LedgerLog, read_log
 from lvjobs.ledger.schema import HEAD

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lvjobs import remedies
 from lvjobs.control.budget.charges import charges_of
-from lvjobs.control.driver.driver import Standing, set_standing
+from lvjobs.control.driver.driver import Standing
 from lvjobs.control.driver.notify import BUSY, count_as_sent
 from lvjobs.control.reconcile.classify import Failure, classify
 from lvjobs.control.reconcile.observe import read_attempts, read_done
@@ -63,7 +63,7 @@ def disown(transaction: Transaction, study: StudyContext, original: str, now: fl
         if stage.state in BUSY:
             transaction.update_stage(stage.name, state=StageState.DECLARED, **UNDECIDED)
             transaction.add_event(Event(now, "stage", f"{stage.name}: stopped in this copy of {original}"))
-    set_standing(transaction, Standing(stopped=True))
+    transaction.set_rows("driver", [Standing(stopped=True)])
     count_as_sent(transaction)
     return stake
 

@@ -153,8 +153,7 @@ def arrive(transaction: Transaction, study: StudyContext, now: float, answer: St
 def other_place(transaction: Transaction, study: StudyContext) -> Iterator[Finding]:
     """Yield a note if the study is not in its recorded place."""
     recorded = recorded_place(transaction)
-    verdict = StudyOrigin.HERE if recorded is None else judge(recorded, _place_of(study.root))
-    if recorded is not None and verdict is not StudyOrigin.HERE:
+    if recorded is not None and (verdict := judge(recorded, _place_of(study.root))) is not StudyOrigin.HERE:
         yield finding(verdict.value, "runs.db", study.where, path=recorded.path)
 
 

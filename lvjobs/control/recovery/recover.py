@@ -1,89 +1,152 @@
-"""The recovery of one run from its directory: the rows that a lost ledger had, and what cannot be restored."""
+"""The recovery of runs from their directories: the rows that a lost ledger had, and what cannot be restored.
 
+`recover` returns the rows of a run that the ledger's log does not have: those of its backup record, or only the run.
+`read_on` then adds, to every run, the attempts and submissions that its directory and the schedulers' files show.
+"""
+
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from json import JSONDecodeError
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
+
+from pydantic import TypeAdapter, ValidationError
 
 from lvjobs import remedies
 from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.sent import SentJob
 from lvjobs.control.budget.charges import charges_of
-from lvjobs.control.reconcile.journal_fold import begin, fold
-from lvjobs.control.reconcile.observe import read_claims, read_done, read_from
+from lvjobs.control.reconcile.observe import read_attempts, read_claims, read_done
 from lvjobs.control.recovery.audit import foreign
 from lvjobs.control.submission.submission_files import standing
 from lvjobs.errors import LvjobsError
 from lvjobs.files import is_foreign
-from lvjobs.ledger.backup_record import BackupRecord, parse_backup
-from lvjobs.ledger.reading import by_run
-from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord
+from lvjobs.ledger.reading import by_run, current_rates
+from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.journal import parse_entries
-from lvjobs.records.run_files import Claim
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
-from lvjobs.study.words import MemberState, RunState
+from lvjobs.study.words import Cause, MemberState, RunState
 from lvjobs.tasks.registry import rates_of
 
 Code: TypeAlias = Callable[[str], str]
 
+_NOT_IN_JOURNALS = (
+    *("id", "run_id", "token", "job_id", "restart_count", "started", "generation", "host", "ended", "cause"),
+    *("evidence", "allocated_seconds", "gpus", "sharing", "grown"),
+)
+"""The fields of an attempt that passes concluded, or that its claim has. All others follow from its journal."""
+
 
 @dataclass(frozen=True)
-class Recovered:
-    """One run's rows. `lost` are lines on what is guessed or missing."""
+class BackupRecord:
+    """The rows of one run, its attempts without what journals contain.
 
-    memo: BackupRecord
-    lost: Sequence[str] = ()
+    An older release kept them in `ledger.json` in the run's directory.
+    """
 
-    @property
-    def run(self) -> RunRecord:
-        """Return the run."""
-        return self.memo.run
+    run: RunRecord
+    attempts: Sequence[AttemptRecord] = ()
+    submissions: Sequence[SubmissionRecord] = ()
+    members: Sequence[Member] = ()
+    reservation: WorkCounts | None = None
+    cells: Mapping[str, int] = field(default_factory=dict)
+    """The run's place in each stage that compares it."""
 
 
 def recover(
-    files: RunLayout,
-    filed: Mapping[str, Any] | None,
-    config: StudyConfig,
-    sent: Sequence[SentJob],
-    code: Code,
-    now: float,
-) -> Recovered:
-    """Read a run directory.
+    files: RunLayout, filed: Mapping[str, Any] | None, config: StudyConfig, code: Code, lost: list[str], now: float
+) -> BackupRecord:
+    """Return the rows of a run that the ledger's log does not have.
 
     Args:
         files: The run directory, which may be missing.
         filed: The content of run.json in a submission's file, for a run that has not begun.
         config: The study's configuration.
-        sent: The submissions that name the run.
         code: A function that returns the name of a snapshot of a task's code as it is now, for a run whose own snapshot
             is not recorded.
+        lost: A list to which a line is added for each thing that is not restored.
         now: The time, in seconds since the epoch.
 
     Raises:
-        LvjobsError: the run directory cannot be read, or is a copy of another run's. The message names the reason.
+        LvjobsError: the run directory cannot be read, is another user's, or is a copy of another run's. The message
+            names the reason.
     """
+    if is_foreign(files.root):
+        raise LvjobsError(foreign(files.root.name, files.root).what)
     try:
         is_there = filed is None or files.config.exists()
         found = RunFile.read(files.config) if is_there else RunFile.model_validate(filed)
-        claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
+        read_claims(files, known=frozenset())
         done = read_done(files)
         kept = _kept_record(files, found)
-        memo, lost = (kept, []) if kept is not None else _guess(files, found, config, claims, sent, code, now)
     except (OSError, ValueError, TypeError) as error:
         raise LvjobsError(
             f"{files.root} cannot be read ({str(error).splitlines()[0]}); restore it from a copy, or move it away"
         ) from None
     if found.name != files.root.name:
         raise LvjobsError(f"{files.root} is a copy of the directory of {found.name}, and is left alone; move it away")
-    run = replace(memo.run, state=RunState.COMPLETED) if done is not None and not memo.run.state.is_final else memo.run
-    if done is None and run.state is RunState.COMPLETED:
-        lost.append("its done marker: a job of it would train again")
-    attempts = [replace(attempt, grown=now) for attempt in memo.attempts]
-    return Recovered(replace(memo, run=run, attempts=attempts), lost=lost)
+    if kept is None:
+        what = "what it asked of the cluster, by which code and at what rates: as study.toml and this release have it"
+        lost.append(f"{found.name}: {what}")
+        made = files.config.stat().st_mtime if is_there else now
+        kept = BackupRecord(_declared(found, config, code(found.config.task), made))
+    if done is not None and not kept.run.state.is_final:
+        kept = replace(kept, run=replace(kept.run, state=RunState.COMPLETED))
+    if done is None and kept.run.state is RunState.COMPLETED:
+        lost.append(f"{found.name}: its done marker: a job of it would train again")
+    return replace(kept, attempts=[replace(attempt, grown=now) for attempt in kept.attempts])
+
+
+def _kept_record(files: RunLayout, found: RunFile) -> BackupRecord | None:
+    """Return the run's backup record; None where there is none, or it is another run's."""
+    with suppress(FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):  # it may be torn by a power failure
+        kept = _parse_backup(files.memo.read_text(encoding="utf-8"), found.config.model_dump(mode="json"))
+        return kept if kept.run.id == found.id else None
+    return None
+
+
+def _parse_backup(text: str, config: Mapping[str, Any]) -> BackupRecord:
+    """Return the backup record of a run of this configuration.
+
+    Keys that a newer release wrote are ignored.
+
+    Raises:
+        ValueError: the text is no backup record.
+    """
+    try:
+        value = json.loads(text)
+        run = {**value["run"], "config": config, "rates": current_rates(value["run"].get("rates", {}))}
+        attempts = [{**row, "run_id": run["id"]} for row in value["attempts"]]
+        found: BackupRecord = TypeAdapter(BackupRecord).validate_python({**value, "run": run, "attempts": attempts})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"not what runs.db knows of a run: {where}: {first['msg']}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not what runs.db knows of a run: {error}") from None
+    return found
+
+
+def _declared(found: RunFile, config: StudyConfig, code: str, made: float) -> RunRecord:
+    """Return a run of which only run.json is known. study.toml supplies the rest.
+
+    Its state is `submitting`: until `read_on` has looked, nobody knows whether a scheduler has its job.
+    """
+    return RunRecord(
+        id=found.id,
+        name=found.name,
+        stage=found.stage,
+        fingerprint=found.fingerprint,
+        config=found.config.model_dump(mode="json"),
+        profile=config.profile,
+        resources=config.resources.variables(),
+        code=code,
+        created=made,
+        state=RunState.SUBMITTING,
+        rates=rates_of(found.config),
+    )
 
 
 def read_on(
@@ -100,31 +163,37 @@ def read_on(
     attempts, members = by_run(transaction.attempts()), by_run(transaction.members(unsettled=False))
     changed, lost = [], []
     for run in transaction.runs():
-        files, known = layout.run(run.name), {attempt.generation: attempt for attempt in attempts[run.id]}
+        files, known = layout.run(run.name), {attempt.id: attempt for attempt in attempts[run.id]}
         try:
             if is_foreign(files.root):
                 lost.append(foreign(run.name, files.root).what)
                 continue
-            claims = {claim.generation: claim for claim in read_claims(files, known=frozenset())}
-            found = []
-            for number, claim in sorted(claims.items()):
-                attempt = known.get(number) or begin(claim, run.id, now)
-                found.append(_as_journaled(attempt, claim, read_from(files.journal(number)), now))
+            found, _ = read_attempts(run.id, [_unread(attempt) for attempt in known.values()], files, (now, now))
         except (OSError, ValueError, TypeError) as error:
             lost.append(f"{run.name}: what its directory has beyond the log ({str(error).splitlines()[0]})")
             continue
-        gone = [number for number, each in known.items() if number and number not in claims and not each.has_started]
+        unclaimed = [each.generation for each in known.values() if each.generation and not each.has_started]
+        gone = [number for number in unclaimed if not files.generation(number).exists()]
         lost += [f"{run.name}: attempt {each}: its claim is gone, and what it executed is not charged" for each in gone]
-        changed += [attempt for attempt in found if attempt.id and _has_more(attempt, known[attempt.generation])]
+        changed += [attempt for attempt in found if attempt.id and _has_more(attempt, known[attempt.id])]
         for attempt in found:
             if not attempt.id:
                 transaction.add_attempt(attempt)
-        _add_submissions(transaction, run, files, members[run.id], claims, sent.get(run.name, ()))
+        lost += _add_submissions(transaction, run, files, members[run.id], found, sent.get(run.name, ()))
     transaction.save_attempts(changed)
     attempts, charges = by_run(transaction.attempts()), by_run(transaction.charges())
     derived = {run.id: charges_of(run, attempts[run.id]) for run in transaction.runs()}
     transaction.replace_charges({key: each for key, each in derived.items() if set(each) != set(charges[key])})
     return lost
+
+
+def _unread(attempt: AttemptRecord) -> AttemptRecord:
+    """Return an attempt without what its journal contains: the journal is read again from its beginning."""
+    if attempt.generation is None:
+        return attempt
+    kept = {name: getattr(attempt, name) for name in _NOT_IN_JOURNALS}
+    # The done marker alone may show that it is finished: its journal's line was never written.
+    return AttemptRecord(**kept, finished=attempt.cause is Cause.COMPLETED)
 
 
 def _has_more(seen: AttemptRecord, known: AttemptRecord) -> bool:
@@ -137,127 +206,80 @@ def _add_submissions(
     run: RunRecord,
     files: RunLayout,
     known: Sequence[Member],
-    claims: Mapping[int, Claim],
+    attempts: Sequence[AttemptRecord],
     sent: Sequence[SentJob],
-) -> None:
+) -> list[str]:
     """Add the submissions that a run's known members do not name. The newest is live, unless it was revoked.
 
-    Without a job id and a file it was refused, and is none.
+    Without a job id and a file it was refused, and is none; unless nothing else is known of the run. A run that may
+    have been submitted, and has no submission that may train it, is held. Return lines on what is not known.
     """
     tokens = {member.token for member in known}
+    is_unknown = run.state is RunState.SUBMITTING and not known
     submissions, members = _submissions(
         files,
-        run.id,
-        run.profile,
-        {number: claim for number, claim in claims.items() if claim.token not in tokens},
-        [job for job in sent if job.token not in tokens and (job.job_id or files.study.submission(job.token).exists())],
+        run,
+        [attempt for attempt in attempts if attempt.token not in tokens],
+        [
+            job
+            for job in sent
+            if job.token not in tokens and (job.job_id or is_unknown or files.study.submission(job.token).exists())
+        ],
     )
-    if any(member.state is MemberState.LIVE for member in members):
+    there = {submission.token for submission in transaction.submissions(unsettled=False)}
+    for submission in submissions:
+        if submission.token not in there:
+            transaction.add_submission(submission, ())
+    live = [one.profile for one, member in zip(submissions, members, strict=True) if member.state is MemberState.LIVE]
+    if live and run.state is not RunState.COMPLETED:
         for member in known:
             if member.state is MemberState.LIVE:
-                state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED
-                transaction.update_member(member.token, run.id, state=state)
-        transaction.update_run(run.id, state=RunState.SUBMITTING, reason="")
-    if submissions:
-        there = {submission.token for submission in transaction.submissions(unsettled=False)}
-        for submission in submissions:
-            if submission.token not in there:
-                transaction.add_submission(submission, ())
-        transaction.add_members(members)
-
-
-def _as_journaled(attempt: AttemptRecord, claim: Claim, journal: bytes, now: float) -> AttemptRecord:
-    """Return an attempt as its journal shows it, with what passes concluded about it."""
-    seen = fold(begin(claim, attempt.run_id, now), *parse_entries(journal), now)
-    own = ("id", "ended", "cause", "evidence", "allocated_seconds", "gpus", "sharing")
-    kept = {key: getattr(attempt, key) for key in own}
-    is_done = attempt.cause is not None and attempt.cause.value == "completed"
-    return replace(seen, **kept, finished=seen.finished or is_done)
-
-
-def _kept_record(files: RunLayout, found: RunFile) -> BackupRecord | None:
-    """Return the run's backup record; None where there is none, or it is another run's."""
-    with suppress(FileNotFoundError, JSONDecodeError, UnicodeDecodeError):  # it may be torn by a power failure
-        kept = parse_backup(files.memo.read_text(encoding="utf-8"), found.config.model_dump(mode="json"))
-        return kept if kept.run.id == found.id else None
-    return None
-
-
-def _guess(
-    files: RunLayout,
-    found: RunFile,
-    config: StudyConfig,
-    claims: Mapping[int, Claim],
-    sent: Sequence[SentJob],
-    code: Code,
-    now: float,
-) -> tuple[BackupRecord, list[str]]:
-    """Return the rows of a run without a backup record (an earlier release made it). study.toml supplies the rest."""
-    made = files.config.stat().st_mtime if files.config.exists() else now
-    submissions, members = _submissions(files, found.id, config.profile, claims, sent)
-    live = any(member.state is MemberState.LIVE for member in members)
-    state, reason = RunState.SUBMITTING if live else RunState.HELD, ""
-    if not live:
-        reason = (
-            "the ledger was made anew, and whether the run was held, paused, cancelled or waited for another is not "
-            f"known; to go on with it: {remedies.RESUME_RUN(run=found.name)}; to end it: "
-            f"{remedies.CANCEL(run=found.name)}"
-        )
-    run = RunRecord(
-        id=found.id,
-        name=found.name,
-        stage=found.stage,
-        fingerprint=found.fingerprint,
-        config=found.config.model_dump(mode="json"),
-        profile=submissions[-1].profile if submissions else config.profile,
-        resources=config.resources.variables(),
-        code=code(found.config.task),
-        created=made,
-        state=RunState.COMPLETED if files.done.exists() else state,
-        reason="" if files.done.exists() else reason,
-        rates=rates_of(found.config),
+                transaction.update_member(member.token, run.id, state=_former_state(files, member.token))
+        transaction.update_run(run.id, state=RunState.SUBMITTING, reason="", profile=live[-1])
+    transaction.add_members(members)
+    if live or not is_unknown:
+        return []
+    reason = (
+        "the ledger was made anew, and whether the run was held, paused, cancelled or waited for another is not "
+        f"known; to go on with it: {remedies.RESUME_RUN(run=run.name)}; to end it: {remedies.CANCEL(run=run.name)}"
     )
-    lost = ["what it asked of the cluster, by which code and at what rates: as study.toml and this release have it"]
-    if not live and not files.done.exists():
-        lost.append("whether it was held, paused or cancelled: it is held now")
-    return BackupRecord(run, (), submissions, members), lost
+    transaction.update_run(run.id, state=RunState.HELD, reason=reason)
+    return [f"{run.name}: whether it was held, paused or cancelled: it is held now"]
 
 
 def _submissions(
-    files: RunLayout, run_id: str, profile: str, claims: Mapping[int, Claim], sent: Sequence[SentJob]
+    files: RunLayout, run: RunRecord, attempts: Sequence[AttemptRecord], sent: Sequence[SentJob]
 ) -> tuple[list[SubmissionRecord], list[Member]]:
-    """Return the submissions that the claims and `sent` show, oldest first, and their members.
+    """Return the submissions that attempts and `sent` show, oldest first, and the run's member of each.
 
-    A submission that only a claim shows is as old as the claim. Of the submissions that are not revoked, the last one
-    is live, and the others are settled. `profile` is the run's.
+    A submission that only an attempt shows is as old as the attempt. Of the submissions that are not revoked, the last
+    one is live, and the others are settled.
     """
-    own = backend_of(profile)
+    own = backend_of(run.profile)
     found: dict[str, tuple[SubmissionRecord, int]] = {}
     for each in sent:
-        sent_by = profile if each.backend == own.name else BACKENDS[each.backend].usual_profile
+        sent_by = run.profile if each.backend == own.name else BACKENDS[each.backend].usual_profile
         size, job_id = len(each.run_directories), each.job_id
         place = [path.name for path in each.run_directories].index(files.root.name)
         found[each.token] = SubmissionRecord(each.token, sent_by, each.backend, each.created, size, job_id), place
-    for _, claim in sorted(claims.items()):
-        if claim.token and claim.token not in found:
-            job, _, index = claim.job_id.partition("_")
+    for attempt in attempts:
+        if attempt.token and attempt.token not in found:
+            job, _, index = attempt.job_id.partition("_")
             place = int(index or 0)
-            submission = SubmissionRecord(claim.token, profile, own.name, claim.time, place + 1, job)
-            found[claim.token] = submission, place
+            submission = SubmissionRecord(attempt.token, run.profile, own.name, attempt.started, place + 1, job)
+            found[attempt.token] = submission, place
     ordered = sorted(found.values(), key=lambda pair: pair[0].created)
-    may = [one.token for one, _ in ordered if not _is_revoked(files, one.token)]
-    members = []
-    for one, place in ordered:
-        if one.token not in may:
-            state = MemberState.REVOKED
-        else:
-            state = MemberState.LIVE if one.token == may[-1] else MemberState.SETTLED
-        members.append(Member(one.token, place, run_id, state))
-    return [one for one, _ in ordered], members
+    states = {one.token: _former_state(files, one.token) for one, _ in ordered}
+    settled = [token for token, state in states.items() if state is MemberState.SETTLED]
+    if settled:
+        states[settled[-1]] = MemberState.LIVE
+    return [one for one, _ in ordered], [Member(one.token, place, run.id, states[one.token]) for one, place in ordered]
 
 
-def _is_revoked(files: RunLayout, token: str) -> bool:
+def _former_state(files: RunLayout, token: str) -> MemberState:
+    """Return the state of a submission that is not the newest: revoked where its workers see that, else settled."""
     try:
-        return standing(files.study, files.root.name, token)[0]
+        is_revoked, _ = standing(files.study, files.root.name, token)
     except FileNotFoundError:  # an older release submitted it, and its budget had no limit
-        return (files.revoked / token).exists()
+        is_revoked = (files.revoked / token).exists()
+    return MemberState.REVOKED if is_revoked else MemberState.SETTLED

@@ -5,9 +5,7 @@ trials in the ledger, and declares exactly these.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 from lvjobs.control.session import Session
 from lvjobs.control.stages.outcomes import curve_of, measured, standing_of
@@ -19,21 +17,7 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request
-from lvjobs.sweep.sampling import SearchHistory, TrialOutcome, propose, room, verdict
-
-
-@dataclass(frozen=True)
-class SearchRecord:
-    """The ledger's record of a stage's search; `identity` tells searches apart (`Request.search_identity`)."""
-
-    stage: str
-    identity: str = ""
-    entries: Sequence[Mapping[str, Any]] = ()
-
-    @property
-    def history(self) -> SearchHistory:
-        """Return the proposed trials and their verdicts."""
-        return SearchHistory.from_json(self.entries)
+from lvjobs.sweep.sampling import SearchRecord, TrialOutcome, propose, room, verdict
 
 
 def next_trials(
@@ -63,7 +47,7 @@ def next_trials(
     assert search is not None
     identity = request.search_identity(stage, stages, ground)
     kept = session.ledger.call(kept_of, stage.name)
-    history = kept.history if kept.identity == identity else SearchHistory()
+    history = kept if kept.identity == identity else SearchRecord(stage.name, identity)
     known = KnownRuns(runs)
     verdicts: dict[int, TrialOutcome] = {}
     pending: list[tuple[int, Sequence[RunConfig]]] = []
@@ -90,8 +74,7 @@ def next_trials(
     new = points[: max(0, fitting - len(pending))]
     if verdicts or new:
         with session.ledger.transaction() as transaction:
-            kept = SearchRecord(stage.name, identity, now.proposed(new).to_json())
-            transaction.set_rows("searches", [kept], stage=stage.name)
+            transaction.set_rows("searches", [now.proposed(new)], stage=stage.name)
     return wanted, shortfall if wanted is None else None
 
 
@@ -101,6 +84,7 @@ def kept_of(transaction: Transaction, stage: str) -> SearchRecord:
 
 
 def _verdict(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> TrialOutcome | None:
+    # A trial with a held run is open: an infrastructure failure proves nothing about a point.
     if any(standing_of(run) in ("open", "held") for run in runs):
         return None
     layout = session.study.layout
@@ -145,4 +129,4 @@ def trials_of(transaction: Transaction, record: StageRecord) -> dict[str, int | 
     search = record.definition.get("search")
     if not search:
         return {"trials": None, "proposed": None}
-    return {"trials": search["trials"], "proposed": len(kept_of(transaction, record.name).history.trials)}
+    return {"trials": search["trials"], "proposed": len(kept_of(transaction, record.name).trials)}

@@ -11,9 +11,13 @@ from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import RunConfig
 from lvjobs.study.space import corners, in_words
 from lvjobs.study.stages import Stage, carried, in_order, taken
-from lvjobs.sweep.request import cells, combinations, settings_of
+from lvjobs.sweep.request import Request, combinations, settings_of
 
 TRAIN = {"data": "/d.h5"}
+
+
+def cells(stage, stages, train, typed, winner=None):
+    return Request(train=train, typed=typed).settings(stage, stages, winner)
 
 
 def named(stages):

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -21,8 +19,7 @@ def upgrade() -> None:
         sa.Column("details", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    with op.batch_alter_table("events", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_events_run_id"), ["run_id"], unique=False)
+    op.create_index(op.f("ix_events_run_id"), "events", ["run_id"], unique=False)
 
     op.create_table(
         "runs",
@@ -47,9 +44,8 @@ def upgrade() -> None:
         sa.UniqueConstraint("id", name=op.f("uq_runs_id")),
         sa.UniqueConstraint("name", name=op.f("uq_runs_name")),
     )
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_runs_fingerprint"), ["fingerprint"], unique=False)
-        batch_op.create_index(batch_op.f("ix_runs_state"), ["state"], unique=False)
+    op.create_index(op.f("ix_runs_fingerprint"), "runs", ["fingerprint"], unique=False)
+    op.create_index(op.f("ix_runs_state"), "runs", ["state"], unique=False)
 
     op.create_table(
         "settings",
@@ -113,8 +109,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("run_id", "generation", name="uq_attempts_generation"),
     )
-    with op.batch_alter_table("attempts", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_attempts_run_id"), ["run_id"], unique=False)
+    op.create_index(op.f("ix_attempts_run_id"), "attempts", ["run_id"], unique=False)
 
     op.create_table(
         "members",
@@ -134,10 +129,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("token", "member"),
     )
-    with op.batch_alter_table("members", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_members_run_id"), ["run_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_members_state"), ["state"], unique=False)
-        batch_op.create_index("uq_members_live", ["run_id"], unique=True, sqlite_where=sa.text("state = 'live'"))
+    op.create_index(op.f("ix_members_run_id"), "members", ["run_id"], unique=False)
+    op.create_index(op.f("ix_members_state"), "members", ["state"], unique=False)
+    op.create_index("uq_members_live", "members", ["run_id"], unique=True, sqlite_where=sa.text("state = 'live'"))
 
     op.create_table(
         "charges",
@@ -156,5 +150,4 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("attempt_id", "kind"),
     )
-    with op.batch_alter_table("charges", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_charges_run_id"), ["run_id"], unique=False)
+    op.create_index(op.f("ix_charges_run_id"), "charges", ["run_id"], unique=False)

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 _RUNS = sa.table(
     "runs",
@@ -30,10 +28,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"]),
         sa.PrimaryKeyConstraint("run_id"),
     )
-    with op.batch_alter_table("runs", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("rates", sa.JSON(), nullable=False, server_default="{}"))
-        batch_op.add_column(sa.Column("held_for", sa.String(), nullable=False, server_default=""))
-        batch_op.add_column(sa.Column("after", sa.String(), nullable=False, server_default=""))
+    op.add_column("runs", sa.Column("rates", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("runs", sa.Column("held_for", sa.String(), nullable=False, server_default=""))
+    op.add_column("runs", sa.Column("after", sa.String(), nullable=False, server_default=""))
     connection = op.get_bind()
     for run_id, _, training, validation in connection.execute(sa.select(_RUNS)).all():
         if training:
@@ -42,14 +39,13 @@ def upgrade() -> None:
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_column("step_flops")
         batch_op.drop_column("validation_flops")
-    with op.batch_alter_table("attempts", schema=None) as batch_op:
-        for name in _COUNTED:
-            kind = sa.BigInteger() if name == "checkpoint_bytes" else sa.Integer()
-            batch_op.add_column(sa.Column(name, kind, nullable=False, server_default="0"))
-        for name in _TIMED:
-            batch_op.add_column(sa.Column(name, sa.Float(), nullable=False, server_default="0"))
-        batch_op.add_column(sa.Column("allocated_seconds", sa.Float(), nullable=True))
-        batch_op.add_column(sa.Column("gpus", sa.Integer(), nullable=True))
+    for name in _COUNTED:
+        kind = sa.BigInteger() if name == "checkpoint_bytes" else sa.Integer()
+        op.add_column("attempts", sa.Column(name, kind, nullable=False, server_default="0"))
+    for name in _TIMED:
+        op.add_column("attempts", sa.Column(name, sa.Float(), nullable=False, server_default="0"))
+    op.add_column("attempts", sa.Column("allocated_seconds", sa.Float(), nullable=True))
+    op.add_column("attempts", sa.Column("gpus", sa.Integer(), nullable=True))
     with op.batch_alter_table("charges", schema=None) as batch_op:
         batch_op.alter_column("steps", new_column_name="units")
         batch_op.add_column(sa.Column("estimated", sa.Integer(), nullable=False, server_default="0"))

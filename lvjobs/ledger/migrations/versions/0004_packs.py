@@ -5,14 +5,11 @@ from alembic import op
 
 revision = "0004"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
     """Migrate forward: until now each run had its job, or its array's task, for itself."""
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.add_column(sa.Column("packed", sa.Boolean(), nullable=False, server_default=sa.false()))
-    with op.batch_alter_table("attempts", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("sharing", sa.Integer(), nullable=False, server_default="1"))
-        batch_op.add_column(sa.Column("died", sa.String(), nullable=False, server_default=""))
+    op.add_column("attempts", sa.Column("sharing", sa.Integer(), nullable=False, server_default="1"))
+    op.add_column("attempts", sa.Column("died", sa.String(), nullable=False, server_default=""))

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 _WATCHED = {"runs": "id", "attempts": "run_id", "charges": "run_id", "reservations": "run_id", "members": "run_id"}
 """Tables that say something of a run, and the column with its id."""

@@ -10,8 +10,6 @@ from alembic import op
 
 revision = "0009"
 down_revision = "0008"
-branch_labels = None
-depends_on = None
 
 _ON_NODE, _STATUS, _SHARED = "a device failed on node ", "its process died (", ") in a job that other runs share"
 

@@ -6,8 +6,6 @@ release submitted, and submit the run again.
 
 revision = "0010"
 down_revision = "0009"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:

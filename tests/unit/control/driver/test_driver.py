@@ -16,7 +16,7 @@ from lvjobs.cluster.templates import DRIVER_PROFILE
 from lvjobs.control import loop
 from lvjobs.control.backends import cluster_for, driver_name, driver_token
 from lvjobs.control.driver import driver
-from lvjobs.control.driver.driver import Change, change
+from lvjobs.control.driver.driver import change
 from lvjobs.control.driver.status import cron_entry
 from lvjobs.control.loop import open_session
 from lvjobs.errors import UsageError
@@ -231,21 +231,21 @@ def moved(job_id, reason):
 @pytest.mark.parametrize(
     ("jobs", "wanted", "expected"),
     [
-        ([], True, Change(2)),
-        ([], False, Change()),
-        ([job(1, "RUNNING")], True, Change(1)),
-        ([job(9), job(10)], True, Change()),
-        ([job(10), job(9), job(11, "RUNNING")], True, Change()),
-        ([job(10), job(9), job(8, "RUNNING")], True, Change(0, ("10",))),
-        ([job(1, "COMPLETED"), job(2, "FAILED"), job(3)], True, Change(1)),
-        ([job(1, reason="launch failed requeued held"), job(2)], True, Change(1, ("1",))),
-        ([job(1, reason="JobHeldUser"), job(2)], True, Change()),
-        ([moved(1, "PartitionDown"), job(2, reason="Dependency")], True, Change(1, ("1",))),
-        ([moved(1, "AccountNotAllowed"), job(2, reason="Dependency")], True, Change(1, ("1",))),
-        ([moved(1, "Priority"), job(2, reason="Dependency")], True, Change()),
-        ([job(1, reason="PartitionDown"), job(2, reason="Dependency")], True, Change()),
-        ([moved(1, "PartitionDown"), moved(2, "Dependency")], True, Change()),
-        ([job(1, "RUNNING"), job(2)], False, Change(0, ("2",))),
+        ([], True, (2, [])),
+        ([], False, (0, [])),
+        ([job(1, "RUNNING")], True, (1, [])),
+        ([job(9), job(10)], True, (0, [])),
+        ([job(10), job(9), job(11, "RUNNING")], True, (0, [])),
+        ([job(10), job(9), job(8, "RUNNING")], True, (0, ["10"])),
+        ([job(1, "COMPLETED"), job(2, "FAILED"), job(3)], True, (1, [])),
+        ([job(1, reason="launch failed requeued held"), job(2)], True, (1, ["1"])),
+        ([job(1, reason="JobHeldUser"), job(2)], True, (0, [])),
+        ([moved(1, "PartitionDown"), job(2, reason="Dependency")], True, (1, ["1"])),
+        ([moved(1, "AccountNotAllowed"), job(2, reason="Dependency")], True, (1, ["1"])),
+        ([moved(1, "Priority"), job(2, reason="Dependency")], True, (0, [])),
+        ([job(1, reason="PartitionDown"), job(2, reason="Dependency")], True, (0, [])),
+        ([moved(1, "PartitionDown"), moved(2, "Dependency")], True, (0, [])),
+        ([job(1, "RUNNING"), job(2)], False, (0, ["2"])),
     ],
 )
 def test_what_is_changed(jobs, wanted, expected):

@@ -62,7 +62,6 @@ def test_each_part_of_a_run_is_counted():
     for no_fewer in (0, 8, 100):
         assert a_cell(validation_systems=no_fewer).flops("official", "validation") == 5 * 8 * 100
     assert cell.flops("published-formula", "training") == 300_000
-    assert cell.flops("exact", "training") is None
 
 
 def test_a_new_run_needs_all_of_it():

@@ -2,28 +2,19 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
-from control_scenes import Scene, begun, make_haste
+from control_scenes import begun
 from rebuild_scenes import HISTORIES, as_an_older_release, finish, killed, lose, rebuilt, rows, swept
 
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.sent import SentJob
 from lvjobs.cluster.templates import available_profiles
 from lvjobs.control.recovery.check import check
-from lvjobs.control.recovery.recover import recover
+from lvjobs.control.submission.submission_files import write_run_files
 from lvjobs.errors import UsageError
-
-
-@pytest.fixture
-def make(tmp_path, monkeypatch):
-    make_haste(monkeypatch)
-
-    def made(**more):
-        (tmp_path / "study").mkdir(exist_ok=True)
-        return Scene(tmp_path / "study", **more)
-
-    return made
+from lvjobs.ledger.transaction import Transaction
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["log", "backup records"])
@@ -71,7 +62,9 @@ def test_a_submission_without_an_answer_is_looked_up_by_its_token(make, fault, j
     scene.enter("one")
     assert len(scene.cluster.jobs) == jobs
     lose(scene)
-    rebuilt(scene)
+    assert rebuilt(scene).jobs == jobs
+    assert scene.state() == "submitting"
+    scene.one_pass()
     assert scene.state() == ("queued" if jobs else "submitting")
     finish(scene)
     assert scene.state() == "completed"
@@ -105,7 +98,7 @@ def test_an_earlier_releases_directories_are_enough_where_their_jobs_can_be_foun
     assert len(scene.jobs()) == 1
 
 
-def test_the_newest_submission_is_live_although_the_script_of_an_older_one_is_gone(make):
+def test_the_newest_submission_is_live_although_the_script_of_an_older_one_is_gone(make, monkeypatch):
     scene = begun(make())
     older = scene.job().request
     killed(scene)
@@ -114,21 +107,58 @@ def test_the_newest_submission_is_live_although_the_script_of_an_older_one_is_go
     for path in (scene.files().memo, scene.study.layout.submission(older.token)):
         path.unlink()
     kept = SentJob(newer.request.token, "slurm", (scene.files().root,), newer.eligible, newer.id)
-    found = recover(scene.files(), None, scene.study.config, [kept], str, scene.clock.now).memo
-    assert [(one.token, one.job_id) for one in found.submissions] == [(older.token, "1"), (kept.token, newer.id)]
-    states = {one.token: one.state.value for one in found.members}
+    monkeypatch.setattr("lvjobs.control.recovery.rebuild.sent_jobs", lambda *_: [kept])
+    lose(scene)
+    rebuilt(scene)
+    jobs = [(row["token"], row["job_id"]) for row in scene.rows("submissions")]
+    assert jobs == [(older.token, "1"), (kept.token, newer.id)]
+    states = {row["token"]: row["state"] for row in scene.rows("members")}
     assert states == {older.token: "settled", kept.token: "live"}
 
 
+def test_a_submission_of_an_older_release_without_an_answer_is_looked_up_by_its_token(make, monkeypatch):
+    """Of the run there is only run.json, and of the submission only its script."""
+    scene = make()
+    scene.cluster.submit_faults.append("lost")
+    scene.enter("one")
+    token = scene.rows("submissions")[0]["token"]
+    with scene.session() as session:
+        run = session.ledger.call(Transaction.find_run, name="one")
+    scene.files().generations.mkdir(parents=True)
+    write_run_files(scene.study, [run])
+    scene.study.layout.ledger_log.unlink()
+    scene.study.layout.submission(token).unlink()
+    kept = SentJob(token, "slurm", (scene.files().root,), scene.clock.now)
+    monkeypatch.setattr("lvjobs.control.recovery.rebuild.sent_jobs", lambda *_: [kept])
+    lose(scene)
+    rebuilt(scene)
+    assert scene.state() == "submitting"
+    scene.one_pass()
+    assert scene.state() == "queued"
+    finish(scene)
+    assert scene.state() == "completed"
+    assert len(scene.jobs()) == 1
+
+
 @pytest.mark.parametrize(("declared", "backend"), [("local", "slurm"), ("lab", "local")])
-def test_a_submission_to_another_backend_than_study_toml_names_has_a_profile_of_that_backend(make, declared, backend):
+def test_a_submission_to_another_backend_than_study_toml_names_has_a_profile_of_that_backend(
+    make, monkeypatch, declared, backend
+):
     scene = begun(make())
+    as_an_older_release(scene)
+    scene.files().memo.unlink()
     job = scene.job()
-    config = scene.study.config.model_copy(update={"profile": declared})
     kept = SentJob(job.request.token, backend, (scene.files().root,), job.eligible, job.id)
-    run = recover(scene.files(), None, config, [kept], str, scene.clock.now).run
-    assert backend_of(run.profile).name == backend
-    assert run.profile in ("local", *available_profiles())
+    monkeypatch.setattr("lvjobs.control.recovery.rebuild.sent_jobs", lambda *_: [kept])
+    config = scene.study.config.model_copy(update={"profile": declared})
+    scene.study = replace(scene.study, config=config)
+    lose(scene)
+    rebuilt(scene)
+    run = scene.run()
+    assert backend_of(run["profile"]).name == backend
+    assert run["profile"] in ("local", *available_profiles())
+    (submission,) = scene.rows("submissions")
+    assert (submission["profile"], submission["backend"]) == (run["profile"], backend)
 
 
 def test_commands_do_not_begin_a_ledger_beside_runs_that_it_would_not_know(make):
@@ -215,7 +245,7 @@ def test_somebody_elses_directory_is_not_believed(make, monkeypatch):
     scene = begun(make(), "one", "two")
     as_an_older_release(scene)
     lose(scene)
-    monkeypatch.setattr("lvjobs.control.recovery.rebuild.is_foreign", lambda path: path.name == "two")
+    monkeypatch.setattr("lvjobs.control.recovery.recover.is_foreign", lambda path: path.name == "two")
     made = rebuilt(scene)
     assert [row["name"] for row in scene.rows("runs")] == ["one"]
     assert any("two belongs to user" in line for line in made.lost)
@@ -229,6 +259,24 @@ def test_a_journal_that_is_gone_is_told(make):
     scene.files().generation(1).unlink()
     made = rebuilt(scene)
     assert any("attempt 1: its claim is gone, and what it executed is not charged" in line for line in made.lost)
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+def test_a_done_marker_shows_that_a_run_and_its_last_attempt_are_finished(make, has_record):
+    """Also without the last line of the journal, which a failing node never wrote."""
+    scene = begun(make())
+    finish(scene)
+    as_an_older_release(scene)
+    journal = scene.files().journal(1)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:-1]))
+    if not has_record:
+        scene.files().memo.unlink()
+    lose(scene)
+    rebuilt(scene)
+    assert scene.state() == "completed"
+    (attempt,) = scene.rows("attempts")
+    assert (bool(attempt["finished"]), attempt["step"]) == (has_record, 12)
 
 
 def test_a_silent_scheduler_is_told_and_the_next_pass_looks(make):

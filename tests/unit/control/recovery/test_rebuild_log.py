@@ -15,17 +15,6 @@ from lvjobs.ledger.schema import HEAD
 from lvjobs.ledger.transaction import Transaction
 
 
-@pytest.fixture
-def make(tmp_path, monkeypatch):
-    make_haste(monkeypatch)
-
-    def made(**more):
-        (tmp_path / "study").mkdir(exist_ok=True)
-        return Scene(tmp_path / "study", **more)
-
-    return made
-
-
 def contents(scene):
     """All rows of all tables, without those that a rebuild adds or counts anew."""
     with closing(sqlite3.connect(scene.study.layout.database)) as connection:
@@ -188,6 +177,8 @@ def test_runs_that_neither_the_log_nor_a_directory_has_are_found_in_submissions_
     before, jobs = lose(scene), len(scene.cluster.jobs)
     made = rebuilt(scene)
     assert (made.runs, made.jobs) == (2, 2)
+    assert [scene.state(name) for name in ("one", "two")] == ["submitting", "submitting"]
+    scene.one_pass()
     plain = ("id", "name", "fingerprint", "state")
     assert [[row[key] for key in plain] for row in scene.rows("runs")] == [
         [row[key] for key in plain] for row in before["runs"]

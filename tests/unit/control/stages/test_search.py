@@ -18,7 +18,7 @@ from lvjobs.control.summary_file import read_summary
 from lvjobs.records.summary import StageStatus, read_row
 from lvjobs.report.terminal.stage_lines import stage_line
 from lvjobs.study.stages import Stage
-from lvjobs.sweep.sampling import SearchHistory, propose
+from lvjobs.sweep.sampling import SearchRecord, propose
 
 __all__ = ["dying"]  # a fixture: die_everywhere
 
@@ -39,7 +39,7 @@ class Search(Sweep):
     def kept(self, name="first"):
         """The search's history, as the ledger has it."""
         (row,) = [row for row in self.rows("searches") if row["stage"] == name]
-        return SearchHistory.from_json(json.loads(row["entries"]))
+        return SearchRecord(name, entries=json.loads(row["entries"]))
 
     def points(self):
         return [trial.point for trial in self.kept().trials]
@@ -65,9 +65,9 @@ class Search(Sweep):
         """Each proposal follows from what was in the history before it."""
         entries = self.kept().entries
         for place, entry in enumerate(entries):
-            if isinstance(entry, dict):
-                before = SearchHistory(entries[:place]).trials
-                assert propose(stage.space, stage.search, "min", before, 1) == [entry]
+            if "point" in entry:
+                before = SearchRecord("first", entries=entries[:place]).trials
+                assert propose(stage.space, stage.search, "min", before, 1) == [entry["point"]]
 
 
 @pytest.fixture
