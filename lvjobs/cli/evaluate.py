@@ -8,7 +8,7 @@ import click
 from lvjobs.api.evaluate import evaluation_tables, make_trial, prepare_evaluations, tables_of
 from lvjobs.api.forecast import prepare_forecast
 from lvjobs.api.study import Study
-from lvjobs.cli.common import F, complete_runs, json_option, print_json, study_option
+from lvjobs.cli.common import complete_runs, json_option, print_json, study_option, together
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.errors import UsageError
@@ -21,33 +21,29 @@ if TYPE_CHECKING:
     from lvjobs.report.table import Table
 
 
-def subject_options(function: F) -> F:
-    """Add --zero-shot and --adapter to a command."""
-    function = click.option(
+subject_options = together(
+    click.option(
+        "--zero-shot", type=click.Choice(["raw", "instruct"]), help="The base model as it is, with this prompt."
+    ),
+    click.option(
         "--adapter",
         type=click.Path(path_type=Path),
         help="An adapter's directory, in PEFT's format, or a checkpoint of a training.",
-    )(function)
-    return click.option(
-        "--zero-shot", type=click.Choice(["raw", "instruct"]), help="The base model as it is, with this prompt."
-    )(function)
-
-
-def sampling_options(function: F) -> F:
-    """Add --samples, --temperature and --top-p to a command."""
-    function = click.option(
+    ),
+)
+sampling_options = together(
+    click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Forecasts a series."),
+    click.option(
+        "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
+    ),
+    click.option(
         "--top-p",
         type=click.FloatRange(min=0, max=1, min_open=True),
         default=1.0,
         show_default=True,
         help="Draw from the likeliest digits that have so much probability together.",
-    )(function)
-    function = click.option(
-        "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
-    )(function)
-    return click.option(
-        "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Forecasts a series."
-    )(function)
+    ),
+)
 
 
 def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
