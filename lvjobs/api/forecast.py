@@ -40,7 +40,7 @@ class PreparedForecast:
         Raises:
             UsageError: There is one, but the adapter has changed since.
         """
-        from lvjobs.forecasting.examine import sha256_of_adapter
+        from lvjobs.forecasting.results import sha256_of_adapter
 
         (config,) = self.runs.wanted.configs
         for each in done_evaluations(self.runs.study):

@@ -36,22 +36,21 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     """
     from lvjobs import __version__
     from lvjobs.control.inspect.report_data import report_data
-    from lvjobs.report.page.compose import PageInputs, compose
+    from lvjobs.report.page.compose import compose
     from lvjobs.report.page.provenance import read_origin
     from lvjobs.report.page.write import write_report as write
 
     with updates.open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
         data = report_data(session)
     runs, layout = data["runs"], study.layout
-    facts = PageInputs(
-        name=study.root.resolve().name,
+    page, tables = compose(
+        study.root.resolve().name,
+        data,
+        _material_of(study, runs, evaluated(layout, runs)),
+        {run.name: read_origin(layout, run) for run in runs},
         declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,
-        data=data,
-        material=_material_of(study, runs, evaluated(layout, runs)),
-        origins={run.name: read_origin(layout, run) for run in runs},
     )
-    page, tables = compose(facts)
     index = write(page, tables, out if out is not None else study.root / "report")
     missing = {each["figure"]: each["why"] for each in index["missing"]}
     return WrittenFiles(Path(index["directory"]), index["files"], missing, index)

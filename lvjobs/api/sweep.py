@@ -6,11 +6,11 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.costs import foresee_stages
 from lvjobs.api.evaluate import held_out
 from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, pinned, request
 from lvjobs.api.submit import PreparedRuns
+from lvjobs.api.view import foresee_stages
 from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, training_of

@@ -13,10 +13,10 @@ from lvjobs.forecasting.codec import ALPHABET
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.evaluate import EvaluatedModel, evaluate
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
-from lvjobs.forecasting.examine import Forecasts, examine, read_forecasts
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.models import AdapterMismatch, add_adapter, load_base, save_adapter
+from lvjobs.forecasting.results import Forecasts, examine, read_forecasts
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.forecasting.windows import codec_of
 from lvjobs.study.params import NUMERIC_HEAD, EvaluationConfig, TrainingConfig

@@ -17,13 +17,12 @@ from lvjobs.control.loop import open_session
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.attempts import course, crowd, gantt, rows
-from lvjobs.report.figures.embedded import as_json
 from lvjobs.report.figures.palette import CAUSES, KINDS
 from lvjobs.report.material import Point
 from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages, compare
-from lvjobs.report.page.parts import Page, Section
+from lvjobs.report.page.compose import Page, Section
 from lvjobs.report.page.provenance import read_origin
-from lvjobs.report.page.write import render
+from lvjobs.report.page.write import as_json, render
 from lvjobs.report.study_tables import budget_table
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
