@@ -109,6 +109,14 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
         click.echo(line, err=err)
 
 
+def print_found(found: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what a command found: as JSON, or as lines of text."""
+    if as_json:
+        print_json(found)
+    else:
+        print_lines(lines)
+
+
 def tell(status: Status) -> None:
     """Print an update's changes and its problems."""
     print_lines(status.changes)

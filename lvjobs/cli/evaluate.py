@@ -1,25 +1,22 @@
 """`lvjobs evaluate` and `lvjobs forecast`, and the options that they share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lvjobs.api.evaluate import evaluation_tables, make_trial, prepare_evaluations, tables_of
 from lvjobs.api.forecast import prepare_forecast
 from lvjobs.api.study import Study
-from lvjobs.cli.common import complete_runs, json_option, print_json, study_option, together
+from lvjobs.cli.common import complete_runs, json_option, print_found, print_json, study_option, together
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest
+from lvjobs.report.table import FILE_STYLES, Table
 from lvjobs.study.config import load_study
 from lvjobs.study.fields import as_int
 from lvjobs.study.params import PromptName
-
-if TYPE_CHECKING:
-    from lvjobs.report.table import Table
-
 
 subject_options = together(
     click.option(
@@ -128,12 +125,11 @@ def evaluate(
         click.echo(f"\nnot evaluated yet, and in no table: {', '.join(to_come)}")
 
 
-def show_tables(tables: "list[Table]", *, as_json: bool) -> None:
+def show_tables(tables: list[Table], *, as_json: bool) -> None:
     """Print tables in Markdown and LaTeX, or as JSON."""
-    if as_json:
-        print_json({"schema": 1, "tables": [made.to_dict() for made in tables]})
-        return
-    click.echo("\n\n".join(made.render(style) for made in tables for style in ("github", "latex_booktabs")))
+    found = {"schema": 1, "tables": [made.to_dict() for made in tables]}
+    text = "\n\n".join(made.render(style) for made in tables for style in FILE_STYLES.values())
+    print_found(found, [text], as_json=as_json)
 
 
 @click.command()
