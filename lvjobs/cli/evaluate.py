@@ -98,7 +98,7 @@ def evaluate(
     of what is evaluated already: of several runs, the report's Table 2 (rank and learning rate) and Table 3 (context
     length, zero-shot and final runs). `--table` alone is of all that was evaluated.
     """
-    from lvjobs.report.terminal.score_lines import print_scores
+    from lvjobs.report.terminal.run_lines import print_scores
 
     if table:
         if zero_shot or adapter:

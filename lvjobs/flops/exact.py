@@ -9,7 +9,7 @@ line with its source.
 
 from collections.abc import Iterable
 
-from lvjobs.flops.families import Linear
+from lvjobs.flops.architecture import Linear
 from lvjobs.flops.rules import SIGMOID, SOFTMAX, SQRT, SWIGLU, Forward, counts, matmul, projections
 from lvjobs.flops.rules import generation as generation_of
 from lvjobs.flops.workload import Counts, Workload

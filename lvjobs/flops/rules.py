@@ -7,8 +7,7 @@ square root 10; a matmul (m, n)(n, p) is m p (2n - 1).
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lvjobs.flops.architecture import Architecture
-from lvjobs.flops.families import Linear
+from lvjobs.flops.architecture import Architecture, Linear
 from lvjobs.flops.workload import Counts, Workload
 
 EXP = SQRT = 10

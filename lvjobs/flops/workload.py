@@ -4,8 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 
 from lvjobs.errors import UsageError
-from lvjobs.flops.architecture import Architecture
-from lvjobs.flops.families import Linear, LoraTargets
+from lvjobs.flops.architecture import Architecture, Linear, LoraTargets
 
 Precision: TypeAlias = Literal["fp32", "bf16", "nf4"]
 

@@ -1,9 +1,9 @@
 """The bundled task: language models that forecast series of numbers as text, trained, evaluated and scored.
 
-Data: `data` reads and checks a study's HDF5 file, and `systems` solves the equations that make one. `splits` divides
-its systems into training, validation and scoring. `codec` writes series as text and reads them back, `grammar` has the
-texts that are possible, and `tokens` maps characters to token ids and puts instructions around them. `windows` cuts
-token windows and shuffles them.
+Data: `data` reads and checks a study's HDF5 file, and makes one by solving its equations. `splits` divides its systems
+into training, validation and scoring. `codec` writes series as text and reads them back, `grammar` has the texts that
+are possible, and `tokens` maps characters to token ids and puts instructions around them. `windows` cuts token windows
+and shuffles them.
 
 Training: `train` is the task. `models` loads base models and adapters, and compiles their layers. `head` restricts a
 model's output to digits, and `stopping` ends a run early. `hub` finds and checks models on this machine and pulls them,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +191,8 @@ class Trainer:
 
     def state(self) -> State:
         """Return the content of a checkpoint, which is small and never has the base model."""
-
-        def adapter(directory: Path) -> None:
-            save_adapter(self.model, directory)
-
         return {
-            "adapter": adapter,
+            "adapter": partial(save_adapter, self.model),
             "split": self.split.to_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),

@@ -155,9 +155,11 @@ def efficiency_table(efficiency: Mapping[str, Any]) -> Table:
         ]
         for stage, share in named
     ]
-    notes = ["Goodput: useful step time over allocated time."]
-    notes.append("ETTR: useful step time over all time since submission, queueing included.")
-    notes.append("An execution that claimed its run twice is there once.")
+    notes = [
+        "Goodput: useful step time over allocated time.",
+        "ETTR: useful step time over all time since submission, queueing included.",
+        "An execution that claimed its run twice is there once.",
+    ]
     if guessed := efficiency["estimated"]:
         notes.append(
             f"{guessed} of {efficiency['attempts']} are estimated: they run, or accounting does not tell of them."

@@ -78,11 +78,13 @@ def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spa
             ]
         )
     headers = ["run", "attempt", "checkpoint", "job", "seed", "configuration", "code", "data", "adapter scored"]
-    notes = ["Attempt: the generation whose journal ends the run. Checkpoint: generation and step of its last weights."]
-    notes.append(
-        "The rest are the first digits of SHA-256: of the configuration (run.json has it all), of the code that was "
-        "submitted (.lvjobs/code), of the data file, and of the adapter that an evaluation read."
-    )
+    notes = [
+        "Attempt: the generation whose journal ends the run. Checkpoint: generation and step of its last weights.",
+        (
+            "The rest are the first digits of SHA-256: of the configuration (run.json has it all), of the code that "
+            "was submitted (.lvjobs/code), of the data file, and of the adapter that an evaluation read."
+        ),
+    ]
     missing = "" if rows else f"no run is completed yet; type: {remedies.STATUS}"
     return Table("Where each result came from", headers, rows, notes, id="results", missing=missing, words=4)
 

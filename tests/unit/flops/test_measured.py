@@ -10,9 +10,8 @@ import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.flops import architecture, exact, measured, rules
-from lvjobs.flops.architecture import Architecture, architecture_of
+from lvjobs.flops.architecture import Architecture, Family, Linear, architecture_of
 from lvjobs.flops.conventions import caveats
-from lvjobs.flops.families import Family, Linear
 from lvjobs.flops.workload import Workload
 
 pytestmark = pytest.mark.heavy

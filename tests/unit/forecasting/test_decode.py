@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import ALPHABET, Codec
+from lvjobs.forecasting.data import draw_systems, sample_times, solve
 from lvjobs.forecasting.decode import Decoding, _Reader, forecast, sample
 from lvjobs.forecasting.grammar import START, Grammar, grammars
 from lvjobs.forecasting.head import has_numeric_head, numeric_head
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.sampling import Sampling
-from lvjobs.forecasting.systems import draw_systems, sample_times, solve
 from lvjobs.forecasting.tokens import Characters, Prompt
 from lvjobs.study.params import TrainingConfig
 
