@@ -115,8 +115,7 @@ def _forecast(series: Floats, horizon: int, order: int, low: Floats, high: Float
         step = np.clip(row @ weights, low, high)
         future.append(step)
         past = [step, *past[:-1]]
-    values: Floats = np.concatenate(future, axis=1) * width + middle
-    return values
+    return np.concatenate(future, axis=1) * width + middle
 
 
 # -- what every baseline demands of a history, and what several compute of it -----------------------------------------
