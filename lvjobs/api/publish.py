@@ -41,7 +41,7 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     """
     from lvjobs.control.inspect.report_data import report_data
     from lvjobs.report.page.compose import compose
-    from lvjobs.report.page.provenance import read_origin
+    from lvjobs.report.page.grids import read_origin
     from lvjobs.report.page.write import write_report as write
 
     with updates.open_session(study, wait=updates.READ_WAIT_SECONDS) as session:

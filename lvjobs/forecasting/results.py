@@ -123,18 +123,18 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
         "horizon": split.horizon,
         "samples": len(samples),
         "valid": float(np.isfinite(samples).all(axis=(2, 3)).mean()),
-        "scores": score(truth, np.median(samples, axis=0), several).to_dict(),
+        "scores": score(truth, np.median(samples, axis=0), several),
         # Nats per step, as text: of the rounded values, over the characters of a series.
         "nll": None if nll is None else {"overall": float(nll.mean()), "by_step": nll.mean(axis=0).tolist()},
         "baselines": {name: _baseline(name, split, data, truth) for name in BASELINES},
         # The score of a perfect model, because numbers are written with few decimals.
-        "rounding": score(truth, codec.decode(codec.encode(truth, scale), scale)).to_dict(),
+        "rounding": score(truth, codec.decode(codec.encode(truth, scale), scale)),
     }
 
 
 def _baseline(name: str, split: Split, data: Dataset, truth: Floats) -> dict[str, Any]:
     try:
-        return score(truth, forecast_split(name, split, data.trajectories, data.time)).to_dict()
+        return score(truth, forecast_split(name, split, data.trajectories, data.time))
     except LvjobsError as error:
         return {"problem": str(error)}
 

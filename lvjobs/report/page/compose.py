@@ -17,8 +17,15 @@ from lvjobs.report.figures.study import charts
 from lvjobs.report.material import NOTHING_EVALUATED, Material
 from lvjobs.report.numbers import percent
 from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages
-from lvjobs.report.page.grids import efficiency_table, published_tables, runs_table, stage_table
-from lvjobs.report.page.provenance import Origin, machines, results
+from lvjobs.report.page.grids import (
+    Origin,
+    efficiency_table,
+    machines,
+    published_tables,
+    results,
+    runs_table,
+    stage_table,
+)
 from lvjobs.report.study_tables import study_tables
 from lvjobs.report.table import Table
 from lvjobs.tasks.registry import task_of

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.flops import architecture, exact, measured, rules
+from lvjobs.flops import architecture, exact, measured
+from lvjobs.flops import workload as rules
 from lvjobs.flops.architecture import Architecture, Family, Linear, architecture_of
 from lvjobs.flops.conventions import caveats
 from lvjobs.flops.workload import Workload

@@ -21,7 +21,7 @@ from lvjobs.report.figures.palette import CAUSES, KINDS
 from lvjobs.report.material import Point
 from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages, compare
 from lvjobs.report.page.compose import Page, Section
-from lvjobs.report.page.provenance import read_origin
+from lvjobs.report.page.grids import read_origin
 from lvjobs.report.page.write import as_json, render
 from lvjobs.report.study_tables import budget_table
 from lvjobs.study.config import load_study
