@@ -19,9 +19,9 @@ from peers.tuning import clock
 from transformers import __version__ as transformers_version
 
 from lvjobs.forecasting.codec import Codec
+from lvjobs.forecasting.data import draw_systems, sample_times, solve
 from lvjobs.forecasting.decode import Decoding, forecast
 from lvjobs.forecasting.models import load_base
-from lvjobs.forecasting.systems import draw_systems, sample_times, solve
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.study.params import TrainingConfig
 

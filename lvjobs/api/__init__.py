@@ -1,9 +1,9 @@
 """The Python API: everything that a command can do, as typed functions. No click, no printing, no torch.
 
 `study` has the class `Study`, which `import lvjobs` offers as `lvjobs.Study`; `view` has those of its methods that
-start and end nothing. The other modules do the work: `results` has the values that the methods return; `updates`
-reconciles a study and waits for runs; `settings` combines study.toml with the caller's arguments, and writes a new
-study.toml; `submit` submits runs, `sweep` stages, `evaluate` evaluations of models, and `forecast` forecasts one
-series; `costs` estimates costs before anything is spent; `publish` writes reports, figures, exports and copies of
-runs.db; `driver` is the loop of the driver's job.
+start and end nothing, and estimates costs before anything is spent. The other modules do the work: `results` has the
+values that the methods return; `updates` reconciles a study and waits for runs; `settings` combines study.toml with
+the caller's arguments, and writes a new study.toml; `submit` submits runs, `sweep` stages, `evaluate` evaluations of
+models, and `forecast` forecasts one series; `publish` writes reports, figures, exports and copies of runs.db; `driver`
+is the loop of the driver's job.
 """

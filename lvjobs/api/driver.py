@@ -7,7 +7,12 @@ from typing import Any
 
 from lvjobs.api import updates
 from lvjobs.api.results import Status
+from lvjobs.cluster.crontab import PROGRAMS, install, uninstall
 from lvjobs.cluster.inside import WAKE_SIGNAL
+from lvjobs.control.backends import driver_name
+from lvjobs.control.driver.driver import end_driver, is_wanted, set_stopped
+from lvjobs.control.driver.status import cron_entry, job_lines, report
+from lvjobs.report.terminal.plain_lines import driver_lines as worded
 from lvjobs.study.config import StudyContext
 
 _MOST_PASSES = 20
@@ -21,17 +26,12 @@ _STAY_SECONDS = 150.0
 
 def driver_report(study: StudyContext) -> Mapping[str, Any]:
     """Return the driver's report: its jobs, and what the site allows (docs/json.md)."""
-    from lvjobs.control.driver.status import report
-
     with updates.open_session(study) as session:
         return report(session)
 
 
 def driver_lines(study: StudyContext, shown: Mapping[str, Any]) -> list[str]:
     """Return the driver's report as lines of text."""
-    from lvjobs.control.driver.status import job_lines
-    from lvjobs.report.terminal.plain_lines import driver_lines as worded
-
     now = time.time()
     return worded(shown, job_lines(shown, now), now, study.where)
 
@@ -42,9 +42,6 @@ def set_driver(study: StudyContext, *, stopped: bool) -> tuple[Status, Mapping[s
     Raises:
         ClusterError: The scheduler did not answer.
     """
-    from lvjobs.control.driver.driver import end_driver, set_stopped
-    from lvjobs.control.driver.status import report
-
     with updates.open_session(study) as session:
         set_stopped(session, stopped=stopped)
         status = Status(session.make_pass())
@@ -63,8 +60,6 @@ def run_turn(study: StudyContext, on_update: Callable[[Status], None]) -> bool:
     Returns:
         Whether the job has to requeue itself for another turn.
     """
-    from lvjobs.control.driver.driver import is_wanted
-
     # Kept for `_is_woken` while a pass is made. No thread was started yet: one without this block would swallow it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {WAKE_SIGNAL})
     began, longest = time.monotonic(), 0.0
@@ -109,16 +104,10 @@ def _is_woken(seconds: float) -> bool:
 
 def install_cron(study: StudyContext, program: str, every: int) -> None:
     """Add an entry to `program` ("crontab" or "scrontab") that makes a pass every `every` minutes."""
-    from lvjobs.cluster.crontab import install
-    from lvjobs.control.driver.status import cron_entry
-
     install(program, *cron_entry(study, every, of_slurm=program == "scrontab"), study.where)
 
 
 def uninstall_cron(study: StudyContext) -> list[str]:
     """Remove the study's entries from crontab and scrontab; return the programs that had one."""
-    from lvjobs.cluster.crontab import PROGRAMS, uninstall
-    from lvjobs.control.backends import driver_name
-
     name = driver_name(study)
     return [program for program in PROGRAMS if uninstall(program, name)]

@@ -3,26 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.settings import Overrides, pinned, settle
 from lvjobs.api.submit import PreparedRuns
+from lvjobs.control.planning.foresee import read_ledger
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.forecasting.adapters import unpack_adapter
+from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation, training_of
+from lvjobs.forecasting.splits import make_split, training_split
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import Evaluated, evaluated
+from lvjobs.report.study_tables import study_tables
+from lvjobs.report.table import Table
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
-
-if TYPE_CHECKING:
-    from lvjobs.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,6 @@ def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: boo
         UsageError: the data cannot be read; or the model was `trained`, and the split has systems on which it was
             trained or validated.
     """
-    from lvjobs.forecasting.splits import make_split, training_split
-
     systems = systems_in(training)
     split = make_split(
         systems,
@@ -104,16 +104,12 @@ def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: boo
 
 def systems_in(training: TrainingConfig) -> int:
     """Count the systems in the data file. Raises UsageError if the file cannot be used."""
-    from lvjobs.forecasting.data import load_dataset
-
     steps = training.history_steps + training.horizon_steps
     return len(load_dataset(Path(training.data), steps=steps).trajectories)
 
 
 def seen_runs(study: StudyContext) -> Sequence[RunRecord]:
     """Return all runs of the study. Raises UsageError if the ledger cannot be read."""
-    from lvjobs.control.planning.foresee import read_ledger
-
     seen = read_ledger(study, updates.READ_WAIT_SECONDS)
     if seen.problem:
         raise UsageError(seen.problem)
@@ -171,9 +167,8 @@ def prepare_evaluations(
 def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tuple[RunConfig, str]:
     """Return the evaluation of a run that is not trained yet, and its name: all held-out series, greedily."""
     training = training_of(name, config)
-    made = _evaluation_of(
-        Subject(name, training, adapter_of(study.layout.run(name).final), training.format), EvaluationRequest()
-    )
+    subject = Subject(name, training, adapter_of(study.layout.run(name).final), training.format)
+    made = _evaluation_of(subject, EvaluationRequest())
     return made, default_name(made, name)
 
 
@@ -183,14 +178,12 @@ def _evaluation_of(subject: Subject, trial: EvaluationRequest) -> RunConfig:
     return evaluation(subject.training, trial, systems, subject.adapter, subject.prompt)
 
 
-def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> "list[Table]":
+def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> list[Table]:
     """Return Tables 2 and 3 of these runs, or of all, from evaluations that are done.
 
     Raises:
         UsageError: There is nothing to show, or one of the runs has not been evaluated.
     """
-    from lvjobs.report.study_tables import study_tables
-
     runs = [run.name for run in find_runs(study, runs)]
     done = done_evaluations(study)
     subjects = {each.subject for each in done}
@@ -203,10 +196,8 @@ def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> "list[Ta
     return tables
 
 
-def tables_of(study: StudyContext, names: Sequence[str]) -> "tuple[list[Table], list[str]]":
+def tables_of(study: StudyContext, names: Sequence[str]) -> tuple[list[Table], list[str]]:
     """Return the tables of these evaluations and of base models on the same series, and the names not done yet."""
-    from lvjobs.report.study_tables import study_tables
-
     done = done_evaluations(study)
     chosen = [each for each in done if each.files.root.name in names]
     same = {each.comparable for each in chosen}

@@ -4,13 +4,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lvjobs import __version__
 from lvjobs.api.evaluate import Subject, done_evaluations, find_subjects, systems_in
 from lvjobs.api.settings import Overrides, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
+from lvjobs.files import write_atomic, write_json
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation, same_forecast
+from lvjobs.forecasting.splits import training_split
 from lvjobs.report.evaluated import Evaluated
+from lvjobs.report.outputs import claim
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import PromptName
 
@@ -40,7 +44,7 @@ class PreparedForecast:
         Raises:
             UsageError: There is one, but the adapter has changed since.
         """
-        from lvjobs.forecasting.examine import sha256_of_adapter
+        from lvjobs.forecasting.results import sha256_of_adapter
 
         (config,) = self.runs.wanted.configs
         for each in done_evaluations(self.runs.study):
@@ -59,12 +63,9 @@ class PreparedForecast:
         Raises:
             UsageError: The directory holds something else.
         """
-        from lvjobs import __version__
-        from lvjobs.files import write_atomic, write_json
         from lvjobs.forecasting.results import load_series
         from lvjobs.report.figures.forecasts import forecast as forecast_chart
         from lvjobs.report.figures.printed import save
-        from lvjobs.report.outputs import claim
 
         made = load_series(found.files.final, found.run, self.series)
         evidence = {
@@ -126,8 +127,6 @@ def _role(subject: Subject, series: int) -> str:
     Raises:
         UsageError: the data file has no such series.
     """
-    from lvjobs.forecasting.splits import training_split
-
     total = systems_in(subject.training)
     if series >= total:
         raise UsageError(

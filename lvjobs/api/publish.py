@@ -7,15 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lvjobs import remedies
+from lvjobs import __version__, remedies
 from lvjobs.api import updates
 from lvjobs.api.evaluate import done_evaluations, seen_runs
 from lvjobs.api.results import WrittenFiles
 from lvjobs.api.settings import located
+from lvjobs.control.inspect.export import tables
+from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home, private, write_atomic
+from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.evaluations import training_of
+from lvjobs.ledger.copies import back_up as copy
 from lvjobs.ledger.records import RunRecord
+from lvjobs.records.curves import measurements, rows
 from lvjobs.report.evaluated import Evaluated, evaluated
 from lvjobs.report.outputs import FORMATS, as_text, write_events
 from lvjobs.study.config import StudyContext
@@ -34,24 +39,22 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     Raises:
         UsageError: The directory holds something else.
     """
-    from lvjobs import __version__
     from lvjobs.control.inspect.report_data import report_data
-    from lvjobs.report.page.compose import PageInputs, compose
-    from lvjobs.report.page.provenance import read_origin
+    from lvjobs.report.page.compose import compose
+    from lvjobs.report.page.grids import read_origin
     from lvjobs.report.page.write import write_report as write
 
     with updates.open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
         data = report_data(session)
     runs, layout = data["runs"], study.layout
-    facts = PageInputs(
-        name=study.root.resolve().name,
+    page, tables = compose(
+        study.root.resolve().name,
+        data,
+        _material_of(study, runs, evaluated(layout, runs)),
+        {run.name: read_origin(layout, run) for run in runs},
         declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,
-        data=data,
-        material=_material_of(study, runs, evaluated(layout, runs)),
-        origins={run.name: read_origin(layout, run) for run in runs},
     )
-    page, tables = compose(facts)
     index = write(page, tables, out if out is not None else study.root / "report")
     missing = {each["figure"]: each["why"] for each in index["missing"]}
     return WrittenFiles(Path(index["directory"]), index["files"], missing, index)
@@ -97,8 +100,6 @@ def _material_of(study: StudyContext, runs: Sequence[RunRecord], evaluations: Se
 
 def _data(study: StudyContext) -> Any:
     """Return the series of the data file that study.toml names, or the reason why they cannot be drawn."""
-    from lvjobs.forecasting.data import load_dataset
-
     train = study.config.train
     if not isinstance(train, TrainSettings):
         return "[train] in study.toml is of a task of its own, whose data lvjobs does not know"
@@ -111,8 +112,6 @@ def _data(study: StudyContext) -> Any:
 
 def ledger_tables(study: StudyContext) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """Return the rows of runs.db by table: runs, attempts, charges and stages (docs/ledger.md)."""
-    from lvjobs.control.inspect.export import tables
-
     with (
         updates.open_session(study, wait=updates.READ_WAIT_SECONDS) as session,
         session.ledger.transaction() as transaction,
@@ -156,9 +155,6 @@ def back_up(study: StudyContext, file: Path | None) -> Path:
     Raises:
         UsageError: There is no runs.db, or a copy exists or cannot be written.
     """
-    from lvjobs.control.session import held_study
-    from lvjobs.ledger.copies import back_up as copy
-
     name = f"runs.db.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.bak"
     target = study.root / name if file is None else file / name if file.is_dir() else file
     log, log_copy = study.layout.ledger_log, target.with_name(f"{target.name}.log")
@@ -189,8 +185,6 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
     kept = [directory / name for name in ("tables", "tensorboard")]
     if (there := next((path for path in kept if path.exists()), None)) and not force:
         raise UsageError(f"{there} exists; name another directory, or write over it with --force")
-    from lvjobs.records.curves import measurements, rows
-
     found = ledger_tables(study)
     metrics: list[dict[str, object]] = []
     with _writing(directory):

@@ -1,7 +1,7 @@
 """Settings, resources and the profile: those of study.toml, overridden by the caller's; and a new study.toml."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,7 +12,7 @@ from lvjobs.cluster.templates import located_profile
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.flops.architecture import hub_id_of
-from lvjobs.study.config import StudyContext, declared_settings, load_study, read_toml, validated
+from lvjobs.study.config import StudyContext, declared_settings, read_toml, validated
 from lvjobs.study.run import CARRIED, RunConfig
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.tables import Resources
@@ -263,26 +263,3 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --study") from error
     return path
-
-
-def storage_notes(root: Path, profile: str) -> Iterator[str]:
-    """Yield notes on the study's file system, with remedies."""
-    from lvjobs.cluster.backends import is_elsewhere
-    from lvjobs.ledger import storage
-
-    where = load_study(root).where
-    for concern in storage.concerns(storage.storage_of(root), on_slurm=is_elsewhere(profile), where=where):
-        yield f"storage: {concern.what}; {concern.remedy}"
-
-
-def site_lines(root: Path, profile: str) -> list[str]:
-    """Return lines on what requeue and preemption do at the profile's site.
-
-    Raises:
-        ClusterError: The scheduler was not reached from here.
-    """
-    from lvjobs.control.backends import cluster_for
-    from lvjobs.report.terminal.plain_lines import site_lines as worded
-
-    study = load_study(root)
-    return list(worded(asdict(cluster_for(study, profile).probe()), study.where))

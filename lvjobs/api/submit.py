@@ -4,27 +4,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lvjobs import remedies
 from lvjobs.api.results import Preview, Status, Submission
 from lvjobs.api.settings import Overrides, check_task, own_settings, pinned, settle
 from lvjobs.api.updates import READ_WAIT_SECONDS, open_session
+from lvjobs.control.planning.fit import Proposal
+from lvjobs.control.planning.foresee import foresee, read, read_ledger, what_fits, what_helps
+from lvjobs.control.stages.submit_runs import Entered, OverBudget, enter, script
 from lvjobs.control.submission.declare import RunRequest, default_name
+from lvjobs.control.submission.slots import is_packed
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings
 from lvjobs.study.words import SubmitOutcome
-
-if TYPE_CHECKING:
-    from lvjobs.control.planning.fit import Proposal
-    from lvjobs.control.stages.submit_runs import Entered, OverBudget
+from lvjobs.tasks.registry import check_needs
 
 EvaluationFor = Callable[[str, RunConfig], tuple[RunConfig, str]]
 """A function from a run's name and configuration to its evaluation's configuration and name."""
 
-Agree = Callable[["Proposal"], bool]
+Agree = Callable[[Proposal], bool]
 """A function that gets the proposal that fits when the budget refuses, and returns whether to submit it."""
 
 
@@ -50,8 +50,6 @@ class PreparedRuns:
             OverBudget: The budget refuses, and `agree` is None.
             UsageError: Nothing fits, `agree` returned False, or the runs can never work. Nothing was submitted.
         """
-        from lvjobs.control.stages.submit_runs import OverBudget
-
         wanted = self._with_evaluations(self.wanted)
         self._check_models(wanted)
         proposal = None
@@ -76,9 +74,6 @@ class PreparedRuns:
         Raises:
             UsageError: No job could load a model.
         """
-        from lvjobs.control.planning.foresee import foresee, read, what_fits
-        from lvjobs.control.stages.submit_runs import script
-
         wanted = self._with_evaluations(self.wanted)
         self._check_models(wanted)
         with open_session(self.study) as session:
@@ -103,9 +98,6 @@ class PreparedRuns:
         Raises:
             UsageError: see `lvjobs.tasks.registry.check_needs`.
         """
-        from lvjobs.control.planning.foresee import read_ledger
-        from lvjobs.tasks.registry import check_needs
-
         named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
         try:
             check_needs(config for config, _ in named)
@@ -113,17 +105,13 @@ class PreparedRuns:
             there = {run.name for run in read_ledger(self.study, READ_WAIT_SECONDS).runs}
             check_needs(config for config, name in named if name not in there)
 
-    def _enter(self, wanted: RunRequest) -> tuple["Entered", Status]:
-        from lvjobs.control.stages.submit_runs import enter
-
+    def _enter(self, wanted: RunRequest) -> tuple[Entered, Status]:
         with open_session(self.study) as session:
             entered = enter(session, wanted)
             return entered, Status(session.make_pass())
 
-    def _what_fits(self, wanted: RunRequest, error: "OverBudget") -> tuple["Proposal", RunRequest]:
+    def _what_fits(self, wanted: RunRequest, error: OverBudget) -> tuple[Proposal, RunRequest]:
         """Return the proposal and the request that fit; if nothing fits, raise UsageError with what would."""
-        from lvjobs.control.planning.foresee import what_fits, what_helps
-
         with open_session(self.study) as session:
             found = what_fits(session, wanted, self.name_of)
             relief = what_helps(session, wanted) if found is None else None
@@ -141,10 +129,8 @@ class PreparedRuns:
         )
 
 
-def _submission(entered: "Entered", status: Status, proposal: "Proposal | None") -> Submission:
+def _submission(entered: Entered, status: Status, proposal: Proposal | None) -> Submission:
     """Return the result of a submission in plain values."""
-    from lvjobs.control.submission.slots import is_packed
-
     existing = {run.name: run.state.value for run in entered.existing}
     sent, new = entered.sent, entered.new
     if sent is None:
@@ -195,8 +181,8 @@ def prepare_training(
         command = remedies.SUBMIT_TASK(*study.where)
         raise UsageError(f"[train] in study.toml has a task of its own; type: {command}")
     settings, resources, profile = settle(study, given)
-    config = pinned(settings, study).run_config()
     named = _named(name)
+    config = pinned(settings, study).run_config()
     wanted = RunRequest([config], [named(config)], "train", profile, resources, is_named=bool(name))
     return PreparedRuns(study, wanted, named, partial(evaluation_to_come, study) if evaluate else None)
 

@@ -6,18 +6,24 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.costs import foresee_stages
 from lvjobs.api.evaluate import held_out
 from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, pinned, request
 from lvjobs.api.submit import PreparedRuns
+from lvjobs.api.view import foresee_stages
+from lvjobs.control.planning.foresee import read_ledger
+from lvjobs.control.stages.comparison import standing as compare
+from lvjobs.control.stages.expand import zero_shot
+from lvjobs.control.stages.requests import ask, asked_for, stage_request
 from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
+from lvjobs.report.terminal.estimate_lines import refusal
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request
+from lvjobs.tasks.registry import check_needs
 
 ALL = "all"
 
@@ -41,9 +47,6 @@ class PreparedStages:
             UsageError: No job could load a model, the budget has no room for all of it, or a stage comes after one
                 that is not requested. Nothing was submitted.
         """
-        from lvjobs.control.stages.requests import ask
-        from lvjobs.report.terminal.estimate_lines import refusal
-
         self._check_models()
         if words := refusal((plan or self.plan()).details, self.study.where):
             costs = remedies.SWEEP_PLAN(*self.study.where)
@@ -53,9 +56,6 @@ class PreparedStages:
 
     def _check_models(self) -> None:
         """Refuse models that no job could load, before anything is written."""
-        from lvjobs.control.stages.expand import zero_shot
-        from lvjobs.tasks.registry import check_needs
-
         every, asked = self.study.config.stage, self.requested
         trained = [config for one in self.chosen if not one.evaluates for config in asked.configs(one, every)]
         check_needs([*trained, *(config for one in self.chosen for _, config in zero_shot(one, every, asked))])
@@ -99,8 +99,6 @@ def prepare_stages(
 
 def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list[RunConfig] | None:
     """Return the runs of one stage whose parent is decided; None if stages wait for others, or for a sampler."""
-    from lvjobs.control.planning.foresee import read_ledger
-
     if len(chosen) > 1 or chosen[0].evaluates or chosen[0].space:
         return None
     (one,) = chosen
@@ -114,8 +112,6 @@ def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list
 
 
 def _prepared(study: StudyContext, one: Stage, asked: Request, configs: Sequence[RunConfig]) -> PreparedRuns:
-    from lvjobs.control.stages.requests import asked_for, stage_request
-
     def name_of(config: RunConfig) -> str:
         return default_name(config, one.name, one.varied)
 
@@ -147,8 +143,6 @@ def standing(study: StudyContext, name: str) -> tuple[Status, Mapping[str, Any] 
 
     The comparison is None for a stage of evaluations.
     """
-    from lvjobs.control.stages.comparison import standing as compare
-
     evaluates = any(each.name == name and each.evaluates for each in study.config.stage)
     with updates.reconciled(study, wait=updates.READ_WAIT_SECONDS) as (session, status):
         return status, None if evaluates else compare(session, name)

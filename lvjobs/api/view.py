@@ -1,4 +1,4 @@
-"""The methods of `lvjobs.Study` that start and end nothing: a study's status, and the cost of runs."""
+"""The methods of `lvjobs.Study` that start and end nothing: a study's status, its budget, and the cost of runs."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs import remedies
-from lvjobs.api import costs, updates
+from lvjobs.api import updates
 from lvjobs.api.results import BudgetStatus, Estimate, Explanation, History, Status, WaitingJobs
-from lvjobs.api.settings import Overrides
+from lvjobs.api.settings import Overrides, located, request
 from lvjobs.control.summary_file import read_summary
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.ledger.lease import LeaseTaken
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.study.config import StudyContext
+from lvjobs.study.run import RunConfig
+from lvjobs.study.stages import Stage
+from lvjobs.sweep.request import Request
 
 Values = Mapping[str, Any]
+RUN = "train"
+"""The name that stands for a single run, in place of a stage's."""
 
 
 def given(settings: Values | None, resources: Values | None, profile: str | None) -> Overrides:
@@ -128,7 +133,7 @@ class StudyView(StudyContext):
 
     def budget(self, *, reconcile: bool = True) -> BudgetStatus:
         """Return the FLOPs spent, reserved and free, and the steps that fit. See `status` for `reconcile`."""
-        return costs.budget(self._now(), self.status(reconcile=reconcile))
+        return budget_of(self._now(), self.status(reconcile=reconcile))
 
     def estimate(
         self,
@@ -151,7 +156,16 @@ class StudyView(StudyContext):
         Raises:
             UsageError: There is no such stage, or a value is not allowed.
         """
-        return costs.estimate(self._now(), what, given(settings, resources, profile), flops_per_second)
+        study = self._now()
+        asked = request(study, given(settings, resources, profile), located)
+        if what == RUN:
+            (declared,) = asked.settings(Stage(name=RUN), ())
+            return foresee_stages(study, (), asked, flops_per_second, {RUN: [declared.run_config()]})
+        if not study.config.stage:
+            one = remedies.ESTIMATE_TRAIN(*study.where)
+            raise UsageError(f"study.toml declares no [[stage]]; add one, or type: {one}")
+        chosen = study.config.stage if what is None else [study.config.stage_named(what)]
+        return foresee_stages(study, chosen, asked, flops_per_second)
 
     def plan(
         self,
@@ -169,3 +183,43 @@ class StudyView(StudyContext):
         from lvjobs.control.budget.limit import reread_budget
 
         return reread_budget(self)
+
+
+def foresee_stages(
+    study: StudyContext,
+    chosen: Sequence[Stage],
+    asked: Request,
+    flops_per_second: float | None = None,
+    others: Mapping[str, Sequence[RunConfig]] | None = None,
+) -> Estimate:
+    """Return the cost of the `chosen` stages as they are requested, or of `others` (runs by stage) if given."""
+    from lvjobs.control.planning.foresee import foresee, read_ledger, unfolded
+
+    seen = read_ledger(study, updates.READ_WAIT_SECONDS)
+    names = {each.name for each in chosen}
+    configs = others or {name: found for name, found in unfolded(study, asked, seen).items() if name in names}
+    found = foresee(study, configs, seen, asked.resources, asked.profile, flops_per_second)
+    return Estimate(found["needed"], found["free"], found["fits"], found, seen.problem)
+
+
+def budget_of(study: StudyContext, status: Status) -> BudgetStatus:
+    """Return the budget of a status, and how much of each later stage the free FLOPs allow."""
+    found = status.stored["budget"]
+    fits, problem = _still_fits(study, status)
+    return read_row(BudgetStatus, {**found, "details": found, "still_fits": fits, "problem": problem})
+
+
+def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """Return how much of each later stage would fit, and the reason if that is not known."""
+    over = {stage["name"] for stage in status.stored["stages"] if stage["state"] == "completed"}
+    if all(stage.name in over for stage in study.config.stage):
+        return [], ""
+    from lvjobs.control.planning.foresee import read_ledger, unfolded, what_still_fits
+
+    try:
+        asked = request(study, Overrides(), located)
+        seen = read_ledger(study, updates.READ_WAIT_SECONDS)
+        fits = [] if seen.problem else what_still_fits(study, unfolded(study, asked, seen), seen, asked.profile)
+    except UsageError as error:
+        return [], f"what the declared stages would take cannot be counted: {error}"
+    return fits, ""

@@ -4,7 +4,6 @@ import atexit
 import errno
 import gc
 import sys
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -97,14 +96,10 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        status = remedies.STATUS(*_where(known))
+        from lvjobs.files import expand_home
+        from lvjobs.study.config import options_for
+
+        where = options_for(expand_home(known["root"]).resolve()) if "root" in known else ()
+        status = remedies.STATUS(*where)
         click.echo(f"lvjobs: interrupted; what was submitted goes on; type: {status}", err=True)
         sys.exit(130)
-
-
-def _where(known: Mapping[str, Path]) -> tuple[str, ...]:
-    """Return the options that name the typed command's study; none if the command has no study."""
-    from lvjobs.files import expand_home
-    from lvjobs.study.config import options_for
-
-    return options_for(expand_home(known["root"]).resolve()) if "root" in known else ()

@@ -15,18 +15,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 _TYPED = "lvjobs.typed"
 
 
-def study_option(function: F) -> F:
-    """Add --study DIR (or $LVJOBS_STUDY; the current directory by default) to a command, as `root`."""
-    option = click.option(
-        "--study",
-        "root",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path(),
-        envvar="LVJOBS_STUDY",
-        callback=_keep_root,
-        help="The study's directory (default: the current one; also $LVJOBS_STUDY).",
-    )
-    return option(function)
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return a decorator that adds several options to a command. `--help` lists them in this order."""
+
+    def add(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
 
 
 def _keep_root(context: click.Context, _parameter: click.Parameter, root: Path) -> Path:
@@ -36,9 +33,16 @@ def _keep_root(context: click.Context, _parameter: click.Parameter, root: Path) 
     return root
 
 
-def json_option(function: F) -> F:
-    """Add --json to a command, as `as_json`."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")(function)
+study_option = click.option(
+    "--study",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    envvar="LVJOBS_STUDY",
+    callback=_keep_root,
+    help="The study's directory (default: the current one; also $LVJOBS_STUDY).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
 def because_option(name: str, text: str) -> Callable[[F], F]:
@@ -103,6 +107,14 @@ def print_lines(lines: Iterable[str], *, err: bool = False) -> None:
     """Print each line; with `err` to stderr."""
     for line in lines:
         click.echo(line, err=err)
+
+
+def print_found(found: Mapping[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what a command found: as JSON, or as lines of text."""
+    if as_json:
+        print_json(found)
+    else:
+        print_lines(lines)
 
 
 def tell(status: Status) -> None:

@@ -5,17 +5,16 @@ from typing import Any
 
 import click
 
-from lvjobs.api import costs
 from lvjobs.api.study import Study
+from lvjobs.api.view import RUN, budget_of
 from lvjobs.cli.common import because_option, json_option, print_json, print_problem, study_option, tell
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.errors import UsageError
-from lvjobs.study.config import load_study
 from lvjobs.study.fields import as_float
 
 
 @click.command()
-@click.argument("what", required=False, metavar=f"[STAGE|{costs.RUN}]")
+@click.argument("what", required=False, metavar=f"[STAGE|{RUN}]")
 @study_option
 @profile_option
 @train_options
@@ -42,8 +41,10 @@ def estimate(
     """
     from lvjobs.report.terminal.estimate_lines import print_estimate
 
-    study, speed = load_study(root), _speed(flops_per_second)
-    found = costs.estimate(study, what, overrides(options, pairs, profile), speed)
+    study, speed, given = Study.open(root, new=True), _speed(flops_per_second), overrides(options, pairs, profile)
+    found = study.estimate(
+        what, given.settings, resources=given.resources, profile=given.profile, flops_per_second=speed
+    )
     print_problem(found.problem)
     if as_json:
         print_json({"schema": 1, **found.details})
@@ -81,7 +82,7 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
         made = budget_table(summary["budget"], status.runs)
         click.echo(f"{made.body('github')}\n\n{made.body('latex_booktabs')}")
         return
-    found = costs.budget(study, status)
+    found = budget_of(study, status)
     print_problem(found.problem)
     if as_json:
         print_json({"schema": summary["schema"], **found.details, "still_fits": list(found.still_fits)})

@@ -4,20 +4,22 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lvjobs.api.settings import settle
 from lvjobs.cli.common import Remembering, json_option, print_json, repeated, study_option
 from lvjobs.cli.settings import overrides, profile_option, resource_options
+from lvjobs.doctor.errand import run_errand
+from lvjobs.doctor.examine import examine, usual_profile
+from lvjobs.doctor.interface import Asked, Diagnosis, error
+from lvjobs.doctor.node import check_errand
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
+from lvjobs.report.terminal.finding_lines import print_findings
 from lvjobs.study.config import StudyConfig, StudyContext, load_study
 from lvjobs.study.params import TrainingConfig
-
-if TYPE_CHECKING:
-    from lvjobs.doctor.interface import Asked, Diagnosis
 
 _FOUND_SOMETHING, _INTERRUPTED = 1, 130
 
@@ -40,11 +42,6 @@ def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_j
 
     Says what was seen, what it means and what to type. Changes nothing. Exit code 1: something has to be mended.
     """
-    from lvjobs.doctor.errand import run_errand
-    from lvjobs.doctor.examine import examine
-    from lvjobs.doctor.node import check_errand
-    from lvjobs.report.terminal.finding_lines import print_findings
-
     asked, findings = _asked(root, profile, options)
     findings += examine(asked, with_job=with_job)
     interrupted = False
@@ -64,15 +61,12 @@ def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_j
         sys.exit(_FOUND_SOMETHING)
 
 
-def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> "tuple[Asked, list[Diagnosis]]":
+def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> tuple[Asked, list[Diagnosis]]:
     """Return what the doctor examines, and the findings so far. An unreadable study.toml is a finding, not an error.
 
     Raises:
         UsageError: `root` is not a directory, or an option has a value that is not allowed.
     """
-    from lvjobs.doctor.examine import usual_profile
-    from lvjobs.doctor.interface import Asked, error
-
     findings = []
     try:
         study = load_study(root)

@@ -10,7 +10,7 @@ from lvjobs import remedies
 from lvjobs.api.driver import driver_lines, driver_report, install_cron, run_turn, set_driver, uninstall_cron
 from lvjobs.api.results import Status
 from lvjobs.api.study import Study
-from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
+from lvjobs.cli.common import json_option, print_found, print_lines, study_option, tell
 
 _MORE_TO_COME = 75
 
@@ -27,10 +27,8 @@ def status(root: Path, as_json: bool) -> None:
     """Show who makes passes over the study."""
     study = Study.open(root)
     shown = driver_report(study)
-    if as_json:
-        print_json({"schema": 1, **{key: value for key, value in shown.items() if key != "scrontab"}})
-        return
-    print_lines(driver_lines(study, shown))
+    found = {"schema": 1, **{key: value for key, value in shown.items() if key != "scrontab"}}
+    print_found(found, driver_lines(study, shown), as_json=as_json)
 
 
 @driver.command()

@@ -1,53 +1,46 @@
 """`lvjobs evaluate` and `lvjobs forecast`, and the options that they share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lvjobs.api.evaluate import evaluation_tables, make_trial, prepare_evaluations, tables_of
 from lvjobs.api.forecast import prepare_forecast
 from lvjobs.api.study import Study
-from lvjobs.cli.common import F, complete_runs, json_option, print_json, study_option
+from lvjobs.cli.common import complete_runs, json_option, print_found, print_json, study_option, together
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest
+from lvjobs.report.table import FILE_STYLES, Table
 from lvjobs.study.config import load_study
 from lvjobs.study.fields import as_int
 from lvjobs.study.params import PromptName
 
-if TYPE_CHECKING:
-    from lvjobs.report.table import Table
-
-
-def subject_options(function: F) -> F:
-    """Add --zero-shot and --adapter to a command."""
-    function = click.option(
+subject_options = together(
+    click.option(
+        "--zero-shot", type=click.Choice(["raw", "instruct"]), help="The base model as it is, with this prompt."
+    ),
+    click.option(
         "--adapter",
         type=click.Path(path_type=Path),
         help="An adapter's directory, in PEFT's format, or a checkpoint of a training.",
-    )(function)
-    return click.option(
-        "--zero-shot", type=click.Choice(["raw", "instruct"]), help="The base model as it is, with this prompt."
-    )(function)
-
-
-def sampling_options(function: F) -> F:
-    """Add --samples, --temperature and --top-p to a command."""
-    function = click.option(
+    ),
+)
+sampling_options = together(
+    click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Forecasts a series."),
+    click.option(
+        "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
+    ),
+    click.option(
         "--top-p",
         type=click.FloatRange(min=0, max=1, min_open=True),
         default=1.0,
         show_default=True,
         help="Draw from the likeliest digits that have so much probability together.",
-    )(function)
-    function = click.option(
-        "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
-    )(function)
-    return click.option(
-        "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Forecasts a series."
-    )(function)
+    ),
+)
 
 
 def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
@@ -105,7 +98,7 @@ def evaluate(
     of what is evaluated already: of several runs, the report's Table 2 (rank and learning rate) and Table 3 (context
     length, zero-shot and final runs). `--table` alone is of all that was evaluated.
     """
-    from lvjobs.report.terminal.score_lines import print_scores
+    from lvjobs.report.terminal.run_lines import print_scores
 
     if table:
         if zero_shot or adapter:
@@ -132,12 +125,11 @@ def evaluate(
         click.echo(f"\nnot evaluated yet, and in no table: {', '.join(to_come)}")
 
 
-def show_tables(tables: "list[Table]", *, as_json: bool) -> None:
+def show_tables(tables: list[Table], *, as_json: bool) -> None:
     """Print tables in Markdown and LaTeX, or as JSON."""
-    if as_json:
-        print_json({"schema": 1, "tables": [made.to_dict() for made in tables]})
-        return
-    click.echo("\n\n".join(made.render(style) for made in tables for style in ("github", "latex_booktabs")))
+    found = {"schema": 1, "tables": [made.to_dict() for made in tables]}
+    text = "\n\n".join(made.render(style) for made in tables for style in FILE_STYLES.values())
+    print_found(found, [text], as_json=as_json)
 
 
 @click.command()

@@ -1,12 +1,19 @@
 """`lvjobs init`."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from lvjobs import remedies
-from lvjobs.api.settings import create, site_lines, storage_notes
+from lvjobs.api.settings import create
 from lvjobs.cli.common import print_lines, study_option
+from lvjobs.cluster.backends import backend_of, is_elsewhere
+from lvjobs.cluster.protocol import ClusterError
+from lvjobs.control.backends import cluster_for
+from lvjobs.ledger.storage import concerns, storage_of
+from lvjobs.report.terminal.plain_lines import site_lines
+from lvjobs.study.config import load_study
 from lvjobs.study.presets import STUDIES
 
 
@@ -22,18 +29,16 @@ from lvjobs.study.presets import STUDIES
 @click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
 def init(root: Path, profile: str, account: str | None, preset: str | None, force: bool) -> None:
     """Write a commented study.toml: every key there is, with its default."""
-    from lvjobs.cluster.backends import backend_of
-    from lvjobs.cluster.protocol import ClusterError
-
     path = create(root, profile, account, preset, force=force)
+    study = load_study(root)
     click.echo(f"{path}: edit what you like; then, in that directory, see what it would cost: {remedies.SWEEP_PLAN}")
-    for note in storage_notes(root, profile):
-        click.echo(f"note: {note}", err=True)
+    for concern in concerns(storage_of(root), on_slurm=is_elsewhere(profile), where=study.where):
+        click.echo(f"note: storage: {concern.what}; {concern.remedy}", err=True)
     if not backend_of(profile).is_site:
         return
     try:
-        lines = site_lines(root, profile)
+        site = cluster_for(study, profile).probe()
     except ClusterError as error:
         click.echo(f"note: Slurm was not reached from here, so what it promises is not known ({error})", err=True)
-        return
-    print_lines(lines)
+    else:
+        print_lines(site_lines(asdict(site), study.where))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lvjobs.cli.common import json_option, print_json
+from lvjobs.cli.common import json_option, print_found
 from lvjobs.errors import UsageError
 
 
@@ -97,31 +97,27 @@ def _print_model(name: str, decimals: int, as_json: bool) -> None:
     except UsageError as error:  # the model's files are shown anyway
         shape, problem = None, str(error)
     card = card_of(name)
-    if as_json:
-        print_json(
-            {
-                "schema": 1,
-                "model": name,
-                "directory": str(found.directory),
-                "parameters": found.parameters,
-                "chat_template": found.chat_template,
-                "tokenizer_checked": found.split is not None,
-                "split_pairs": list(found.split or ()),
-                "card": card,
-                "architecture": shape,
-                "problem": problem,
-            }
-        )
-        return
-    click.echo(f"{name}: whole, in {found.directory}")
-    for title, text in (
-        ("parameters", "stored packed, not counted" if found.parameters is None else f"{found.parameters:,}"),
-        ("tokenizer", _tokenizer(found.split)),
-        ("instruct", "has a chat template" if found.chat_template else "no chat template: raw only"),
-        ("FLOPs", problem or (f"by the card {card}" if card else "by its own config.json")),
-    ):
-        click.echo(f"  {title:<11}{text}")
-    if problem:
+    details = {
+        "schema": 1,
+        "model": name,
+        "directory": str(found.directory),
+        "parameters": found.parameters,
+        "chat_template": found.chat_template,
+        "tokenizer_checked": found.split is not None,
+        "split_pairs": list(found.split or ()),
+        "card": card,
+        "architecture": shape,
+        "problem": problem,
+    }
+    lines = [
+        f"{name}: whole, in {found.directory}",
+        f"  parameters {'stored packed, not counted' if found.parameters is None else f'{found.parameters:,}'}",
+        f"  tokenizer  {_tokenizer(found.split)}",
+        f"  instruct   {'has a chat template' if found.chat_template else 'no chat template: raw only'}",
+        f"  FLOPs      {problem or (f'by the card {card}' if card else 'by its own config.json')}",
+    ]
+    print_found(details, lines, as_json=as_json)
+    if problem and not as_json:
         raise UsageError(f"{name}: what it costs cannot be counted, so no run of it can be submitted; see FLOPs above")
 
 

@@ -1,6 +1,5 @@
 """`lvjobs lab`: a private Slurm cluster on this machine."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,20 @@ from typing import Any
 import click
 
 from lvjobs import remedies
-from lvjobs.cli.common import Remembering, repeated
+from lvjobs.cli.common import Remembering, print_json, repeated
 from lvjobs.lab import Lab, LabConfig, LabStatus, install_packages, missing_packages, require_packages
 
-_directory = click.option(
+
+def _lab_in(_context: click.Context, _option: click.Parameter, directory: Path | None) -> Lab:
+    """Return the lab of the directory that was typed."""
+    return Lab(directory)
+
+
+_lab = click.option(
     "--dir",
-    "directory",
+    "chosen",
     type=click.Path(path_type=Path),
+    callback=_lab_in,
     help="Where the lab lives.  [default: $LVJOBS_LAB, else ~/.cache/lvjobs/lab]",
 )
 
@@ -28,7 +34,7 @@ def lab() -> None:
 
 
 @lab.command(cls=Remembering)
-@_directory
+@_lab
 @click.option("--nodes", type=int, help="Nodes, all on this machine.  [default: 4]")
 @click.option("--gpus", type=int, help="Pretended GPUs a node.  [default: 4]")
 @click.option("--cpus", type=int, help="Pretended cores a node.  [default: 32]")
@@ -45,9 +51,8 @@ def lab() -> None:
     "--message-timeout", type=int, help="Seconds until a command gives a silent controller up.  [default: 10]"
 )
 @click.option("--install", is_flag=True, help="As root: install with apt what is missing.")
-def up(directory: Path | None, install: bool, **given: Any) -> None:
+def up(chosen: Lab, install: bool, **given: Any) -> None:
     """Bring the cluster up; what is not given stays as it was the last time."""
-    chosen = Lab(directory)
     config = replace(chosen.config or LabConfig(), **{key: value for key, value in given.items() if value is not None})
     options = repeated(but=("--install",))
     if install:
@@ -58,44 +63,41 @@ def up(directory: Path | None, install: bool, **given: Any) -> None:
 
 
 @lab.command()
-@_directory
+@_lab
 @click.option("--purge", is_flag=True, help="Forget the queue and the accounts too; delete the directory.")
-def down(directory: Path | None, purge: bool) -> None:
+def down(chosen: Lab, purge: bool) -> None:
     """Stop the cluster and its jobs, as a power cut would; the queue is there again after the next up."""
-    chosen = Lab(directory)
     chosen.down(purge=purge)
     click.echo(f"lab in {chosen.directory} is down{' and deleted' if purge else ''}")
 
 
 @lab.command()
-@_directory
+@_lab
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def status(directory: Path | None, as_json: bool) -> None:
+def status(chosen: Lab, as_json: bool) -> None:
     """Say what runs."""
-    chosen = Lab(directory)
     found = chosen.status()
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=1))
+        print_json(found.to_dict())
     else:
         _show(chosen, found)
 
 
 @lab.command()
-@_directory
+@_lab
 @click.option("--seconds", type=float, default=3.0, show_default=True, help="How long the urgent job stays.")
 @click.argument("job", metavar="RUN_OR_JOBID")
-def preempt(directory: Path | None, seconds: float, job: str) -> None:
+def preempt(chosen: Lab, seconds: float, job: str) -> None:
     """Force a job off its node: an urgent one takes the whole of it for a few seconds."""
-    done = Lab(directory).preempt(job, seconds=seconds)
+    done = chosen.preempt(job, seconds=seconds)
     click.echo(f"urgent job {done.urgent_job_id} takes node {done.node} from job {done.job_id} for {seconds:g} s")
 
 
 @lab.command()
-@_directory
+@_lab
 @click.argument("node")
-def fail(directory: Path | None, node: str) -> None:
+def fail(chosen: Lab, node: str) -> None:
     """Lose a node: its slurmd dies, and the processes of its jobs live on."""
-    chosen = Lab(directory)
     chosen.fail(node)
     click.echo(
         f"node {node} is down; to bring it back, type: {remedies.LAB_RESTORE(*chosen.layout.options, node=node)}"
@@ -103,36 +105,35 @@ def fail(directory: Path | None, node: str) -> None:
 
 
 @lab.command()
-@_directory
+@_lab
 @click.argument("node")
-def restore(directory: Path | None, node: str) -> None:
+def restore(chosen: Lab, node: str) -> None:
     """Bring a failed node back."""
-    Lab(directory).restore(node)
+    chosen.restore(node)
     click.echo(f"node {node} is back")
 
 
 @lab.command()
-@_directory
-def freeze(directory: Path | None) -> None:
+@_lab
+def freeze(chosen: Lab) -> None:
     """Make the controller silent: every Slurm command now times out."""
-    chosen = Lab(directory)
     chosen.freeze()
     click.echo(f"slurmctld is frozen; to let it go on, type: {remedies.LAB_THAW(*chosen.layout.options)}")
 
 
 @lab.command()
-@_directory
-def thaw(directory: Path | None) -> None:
+@_lab
+def thaw(chosen: Lab) -> None:
     """Let a frozen controller go on."""
-    Lab(directory).thaw()
+    chosen.thaw()
     click.echo("slurmctld goes on")
 
 
 @lab.command()
-@_directory
-def env(directory: Path | None) -> None:
+@_lab
+def env(chosen: Lab) -> None:
     """Print what a shell exports to use the lab: eval "$(lvjobs lab env)"."""
-    click.echo(Lab(directory).exports(), nl=False)
+    click.echo(chosen.exports(), nl=False)
 
 
 def _show(chosen: Lab, found: LabStatus) -> None:

@@ -8,7 +8,7 @@ import click
 
 from lvjobs.api.study import Study
 from lvjobs.api.updates import WRITE_WAIT_SECONDS, answer_place
-from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
+from lvjobs.cli.common import json_option, print_found, study_option, tell
 from lvjobs.errors import UsageError
 from lvjobs.report.numbers import counted
 from lvjobs.report.outputs import TEXT_FORMATS, as_text
@@ -33,10 +33,7 @@ def check(root: Path, as_json: bool) -> None:
     from lvjobs.control.recovery.check import check as check_study
 
     checked = check_study(Study.open(root), WRITE_WAIT_SECONDS)
-    if as_json:
-        print_json({"schema": 1, **checked.to_dict()})
-    else:
-        print_lines(check_lines(checked.to_dict()))
+    print_found({"schema": 1, **checked.to_dict()}, check_lines(checked.to_dict()), as_json=as_json)
     if not checked.is_fine:
         sys.exit(_FOUND_SOMETHING)
 
@@ -70,10 +67,7 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
 
     study = Study.open(root)
     made = rebuild_ledger(study, cluster_for, wait=WRITE_WAIT_SECONDS, aside=aside, now=time.time())
-    if as_json:
-        print_json({"schema": 1, **made.to_dict()})
-        return
-    print_lines(rebuild_lines(made.to_dict(), study.where))
+    print_found({"schema": 1, **made.to_dict()}, rebuild_lines(made.to_dict(), study.where), as_json=as_json)
 
 
 @ledger.command()

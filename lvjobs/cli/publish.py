@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from lvjobs.api.study import Study
-from lvjobs.cli.common import json_option, print_json, print_lines, study_option
+from lvjobs.cli.common import json_option, print_found, study_option
 from lvjobs.report.outputs import FORMATS
 
 
@@ -16,14 +16,9 @@ from lvjobs.report.outputs import FORMATS
 def figures(out: Path | None, root: Path, as_json: bool) -> None:
     """Draw all figures that the study has data for, as PNG and SVG, with an index that says what could not be drawn."""
     index = Study.open(root).figures(out).details
-    if as_json:
-        print_json(index)
-    else:
-        for each in index["drawn"]:
-            click.echo(f"{each['files'][0]}: {each['shows']}")
-        for each in index["missing"]:
-            click.echo(f"not drawn: {each['stem']} ({each['why']})")
-        click.echo(f"in {index['directory']}")
+    drawn = [f"{each['files'][0]}: {each['shows']}" for each in index["drawn"]]
+    missing = [f"not drawn: {each['stem']} ({each['why']})" for each in index["missing"]]
+    print_found(index, [*drawn, *missing, f"in {index['directory']}"], as_json=as_json)
 
 
 @click.command()
@@ -36,13 +31,9 @@ def report(out: Path | None, root: Path, as_json: bool) -> None:
     It says what the last pass knew, and makes none.
     """
     index = Study.open(root).report(out).details
-    if as_json:
-        print_json(index)
-    else:
-        print_lines(index["answer"])
-        for each in index["missing"]:
-            click.echo(f"not drawn: {each['figure']} ({each['why']})")
-        click.echo(f"{index['directory']}: {', '.join(index['files'])}")
+    missing = [f"not drawn: {each['figure']} ({each['why']})" for each in index["missing"]]
+    written = f"{index['directory']}: {', '.join(index['files'])}"
+    print_found(index, [*index["answer"], *missing, written], as_json=as_json)
 
 
 @click.command()

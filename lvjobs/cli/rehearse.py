@@ -9,18 +9,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lvjobs.api.settings import check_task, own_settings, pinned, settle
-from lvjobs.cli.common import json_option, print_json, study_option
+from lvjobs.cli.common import json_option, print_found, study_option
 from lvjobs.cli.settings import overrides
+from lvjobs.cluster.backends import backend_of
+from lvjobs.lab import Lab, LabConfig
+from lvjobs.rehearsal.conduct import (
+    RehearsalReport,
+    disturb,
+    lab_faults,
+    local_faults,
+    shortened,
+    train_undisturbed,
+)
 from lvjobs.study.config import load_study
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.settings import OwnSettings
-
-if TYPE_CHECKING:
-    from lvjobs.rehearsal.conduct import RehearsalReport
 
 PARTED = 1
 """The exit code if the disturbed run differs from the undisturbed one, or did not complete."""
@@ -57,9 +65,6 @@ def rehearse(
     says whether both are the same, bit for bit, or where they part (then the exit code is 1). Nothing of it counts
     against the budget, and the study's runs are not touched.
     """
-    from lvjobs.cluster.backends import backend_of
-    from lvjobs.rehearsal.conduct import disturb, shortened, train_undisturbed
-
     study, given = load_study(root), overrides({}, pairs, None)
     if task is not None or file is not None or isinstance(study.config.train, OwnSettings):
         settings, _, profile = settle(study, given, own_settings(study, task, file))
@@ -78,7 +83,7 @@ def rehearse(
     with _cluster(place / "disturbed", on_lab=on_lab) as (faults, name):
         until = time.monotonic() + 60 * minutes
         verdict = disturb(alone, place / "disturbed", name, config, faults, seed=chance, until=until, say=say)
-    print_json(_as_dict(verdict)) if as_json else _print_verdict(verdict, place)
+    print_found(_as_dict(verdict), _verdict_lines(verdict, place), as_json=as_json)
     sys.exit(0 if verdict.holds else PARTED)
 
 
@@ -89,10 +94,6 @@ def _cluster(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
     With `on_lab`, start a private cluster, set the environment so that SLURM_CONF points at it, and remove it at the
     end.
     """
-    from lvjobs.lab import Lab, LabConfig
-    from lvjobs.rehearsal.conduct import lab_faults, local_faults
-    from lvjobs.study.layout import StudyLayout
-
     if not on_lab:
         yield local_faults(StudyLayout(root)), "local"
         return
@@ -109,23 +110,21 @@ def _cluster(root: Path, *, on_lab: bool) -> Iterator[tuple[Any, str]]:
         shutil.rmtree(lab.directory, ignore_errors=True)
 
 
-def _print_verdict(verdict: "RehearsalReport", place: Path) -> None:
+def _verdict_lines(verdict: RehearsalReport, place: Path) -> Iterator[str]:
     run = verdict.run
     met = ", ".join(f"{what} {count}" for what, count in sorted(verdict.met.items())) or "nothing"
-    click.echo(f"it met: {met}; {run['attempts']} attempts, {run['replayed_steps']} steps done again")
+    yield f"it met: {met}; {run['attempts']} attempts, {run['replayed_steps']} steps done again"
     if verdict.holds:
-        click.echo(
-            f"verdict: resumed bit for bit: {run['steps']} steps and the final weights are those of the run alone"
-        )
+        yield f"verdict: resumed bit for bit: {run['steps']} steps and the final weights are those of the run alone"
         return
     if run["state"] != "completed":
-        click.echo(f"verdict: it did not end: {run['state']} at step {run['step']}: {run['reason']}")
+        yield f"verdict: it did not end: {run['state']} at step {run['step']}: {run['reason']}"
     for difference in verdict.differences:
-        click.echo(f"verdict: not the same: {difference}")
-    click.echo(f"the two runs are in {place}: compare their journals, and see docs/rehearsal.md for what loses state")
+        yield f"verdict: not the same: {difference}"
+    yield f"the two runs are in {place}: compare their journals, and see docs/rehearsal.md for what loses state"
 
 
-def _as_dict(verdict: "RehearsalReport") -> dict[str, Any]:
+def _as_dict(verdict: RehearsalReport) -> dict[str, Any]:
     return {
         "schema": 1,
         "holds": verdict.holds,

@@ -1,111 +1,79 @@
 """The options that `submit`, `sweep` and `estimate` share, and the overrides that they result in."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
 from lvjobs.api.settings import Overrides
+from lvjobs.cli.common import together
 from lvjobs.errors import UsageError
+from lvjobs.study.tables import Resources
 
-F = TypeVar("F", bound=Callable[..., Any])
+_CHECKPOINT_EVERY = click.option("--checkpoint-every", help="Steps between checkpoints.")
+_VALIDATE_EVERY = click.option("--validate-every", help="Steps between validations (default: with the checkpoints).")
+_SEED = click.option("--seed", help="Seed of everything that is drawn.")
+_SET = click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help='Any other key of [train] in study.toml, or resources.KEY (a list: ["a", "b"]); may be given again.',
+)
 
-_RESOURCE_OPTIONS = (
-    ("--partition", "partition", "Slurm partition, or several: a,b."),
-    ("--account", "account", "Slurm account."),
-    ("--qos", "qos", "Slurm quality of service, or several in order of preference: a,b."),
-    (
-        "--time-limit",
-        "time_limit",
-        "Longest run time of one job: 12:00:00, 36h, 90m, or auto (by measured step times).",
+resource_options = together(
+    click.option("--partition", help="Slurm partition, or several: a,b."),
+    click.option("--account", help="Slurm account."),
+    click.option("--qos", help="Slurm quality of service, or several in order of preference: a,b."),
+    click.option(
+        "--time-limit", help="Longest run time of one job: 12:00:00, 36h, 90m, or auto (by measured step times)."
     ),
-    ("--memory-mb", "memory_mb", "Memory of one job in MiB."),
-    ("--pack", "pack", "Runs that share one job, and wait in the queue once (default: each has its own)."),
-    ("--side-by-side", "side_by_side", "Of a pack's runs, how many train at once (default: one after another)."),
+    click.option("--memory-mb", help="Memory of one job in MiB."),
+    click.option("--pack", help="Runs that share one job, and wait in the queue once (default: each has its own)."),
+    click.option("--side-by-side", help="Of a pack's runs, how many train at once (default: one after another)."),
 )
-_RUN_OPTIONS = (
-    ("--steps", "steps", "Steps of the run."),
-    ("--seed", "seed", "Seed of everything that is drawn."),
-    ("--checkpoint-every", "checkpoint_every", "Steps between checkpoints."),
-    ("--validate-every", "validate_every", "Steps between validations (default: with the checkpoints)."),
+train_options = together(
+    click.option("--model", help="tiny, a directory, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."),
+    click.option("--data", help="HDF5 file with /time and /trajectories."),
+    click.option("--steps", help="Training steps."),
+    click.option("--context-length", help="Training window in tokens."),
+    click.option("--batch-size", help="Windows a step."),
+    click.option("--lora-rank", help="LoRA rank."),
+    click.option("--lora-alpha", help="LoRA alpha (default: the rank)."),
+    click.option("--learning-rate", help="Peak learning rate."),
+    _SEED,
+    _CHECKPOINT_EVERY,
+    _VALIDATE_EVERY,
+    _SET,
 )
-_CARRIED_OPTIONS = (
-    ("--checkpoint-every", "checkpoint_every", "Steps between checkpoints."),
-    ("--keep-last", "keep_last", "Checkpoints that stay."),
+"""The options for the bundled training. Numbers may be written as 1e-5 or 1e3."""
+run_options = together(
+    click.option("--steps", help="Steps of the run."), _SEED, _CHECKPOINT_EVERY, _VALIDATE_EVERY, _SET
 )
-_TRAIN_OPTIONS = (
-    ("--model", "model", "tiny, a directory, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."),
-    ("--data", "data", "HDF5 file with /time and /trajectories."),
-    ("--steps", "steps", "Training steps."),
-    ("--context-length", "context_length", "Training window in tokens."),
-    ("--batch-size", "batch_size", "Windows a step."),
-    ("--lora-rank", "lora_rank", "LoRA rank."),
-    ("--lora-alpha", "lora_alpha", "LoRA alpha (default: the rank)."),
-    ("--learning-rate", "learning_rate", "Peak learning rate."),
-    ("--seed", "seed", "Seed of everything that is drawn."),
-    ("--checkpoint-every", "checkpoint_every", "Steps between checkpoints."),
-    ("--validate-every", "validate_every", "Steps between validations (default: with the checkpoints)."),
-)
-
-
-def resource_options(function: F) -> F:
-    """Add the options for a job's resources to a command."""
-    return _options(function, _RESOURCE_OPTIONS)
-
-
-def train_options(function: F) -> F:
-    """Add the options for the bundled training to a command. Numbers may be written as 1e-5 or 1e3."""
-    return _options(_set_option(function), _TRAIN_OPTIONS)
-
-
-def run_options(function: F) -> F:
-    """Add the options for a run of the user's own task to a command. The task's own keys are given with --set."""
-    return _options(_set_option(function), _RUN_OPTIONS)
-
-
-def _set_option(function: F) -> F:
-    return click.option(
-        "--set",
-        "pairs",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help='Any other key of [train] in study.toml, or resources.KEY (a list: ["a", "b"]); may be given again.',
-    )(function)
-
-
-def carried_options(function: F) -> F:
-    """Add the options for settings that may change in an existing run, beside its resource options and profile."""
-    function = click.option(
+"""The options for a run of the user's own task, whose own keys are given with --set."""
+carried_options = together(
+    _CHECKPOINT_EVERY,
+    click.option("--keep-last", help="Checkpoints that stay."),
+    click.option(
         "--set",
         "pairs",
         multiple=True,
         metavar="resources.KEY=VALUE",
         help='Any other key of [resources] in study.toml (a list: ["a", "b"]); may be given again.',
-    )(function)
-    return _options(function, _CARRIED_OPTIONS)
-
-
-def fit_options(function: F) -> F:
-    """Add --fit and --yes to a command."""
-    function = click.option("--yes", is_flag=True, help="With --fit: submit what fits without asking.")(function)
-    return click.option(
+    ),
+)
+"""The options for settings that may change in an existing run, beside its resource options and profile."""
+fit_options = together(
+    click.option(
         "--fit",
         is_flag=True,
         help="Where the budget refuses: propose rarer validation, then fewer steps, and submit that if you agree.",
-    )(function)
-
-
-def profile_option(function: F) -> F:
-    """Add --profile to a command."""
-    return click.option(
-        "--profile", help="How the cluster is used: local, or a file of slurm_templates (default: study.toml's)."
-    )(function)
-
-
-def _options(function: F, table: Iterable[tuple[str, str, str]]) -> F:
-    for flag, name, text in reversed(list(table)):
-        function = click.option(flag, name, help=text)(function)
-    return function
+    ),
+    click.option("--yes", is_flag=True, help="With --fit: submit what fits without asking."),
+)
+profile_option = click.option(
+    "--profile", help="How the cluster is used: local, or a file of slurm_templates (default: study.toml's)."
+)
 
 
 def overrides(options: dict[str, Any], pairs: Iterable[str], profile: str | None) -> Overrides:
@@ -115,7 +83,7 @@ def overrides(options: dict[str, Any], pairs: Iterable[str], profile: str | None
         UsageError: A --set is not KEY=VALUE.
     """
     typed = {name: value for name, value in options.items() if value is not None}
-    resources = {name: typed.pop(name) for _, name, _ in _RESOURCE_OPTIONS if name in typed}
+    resources = {name: typed.pop(name) for name in Resources.model_fields if name in typed}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:

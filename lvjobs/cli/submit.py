@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -20,11 +20,10 @@ from lvjobs.cli.settings import (
     train_options,
 )
 from lvjobs.cli.updates import watch_until
+from lvjobs.control.planning.fit import Proposal
 from lvjobs.errors import UsageError
+from lvjobs.report.terminal.estimate_lines import estimate_lines, proposal_lines
 from lvjobs.study.config import StudyContext, load_study
-
-if TYPE_CHECKING:
-    from lvjobs.control.planning.fit import Proposal
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,6 @@ def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "")
 
 def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
     """Print the script, and below it the cost as shell comments, so that the output is still a script."""
-    from lvjobs.report.terminal.estimate_lines import estimate_lines, proposal_lines
-
     proposed = preview.fit.as_dict() if preview.fit else None
     if manner.as_json:
         shown = {"schema": 1, "outcome": "dry_run", "script": preview.script, "estimate": preview.estimate}
@@ -68,14 +65,12 @@ def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
         click.echo(f"# {line}".rstrip())
 
 
-def _agree(proposal: "Proposal", manner: SubmitOptions) -> bool:
+def _agree(proposal: Proposal, manner: SubmitOptions) -> bool:
     """Show the proposal, and ask whether to submit it.
 
     Raises:
         UsageError: There is no terminal to ask on. Nothing was submitted.
     """
-    from lvjobs.report.terminal.estimate_lines import proposal_lines
-
     print_lines(proposal_lines(proposal.as_dict()), err=manner.as_json)
     if not (manner.yes or sys.stdin.isatty()):
         raise UsageError("nothing was submitted, for nobody is there to ask: add --yes to submit what is proposed")

@@ -1,7 +1,7 @@
 """The `exact` convention: the true architecture, and the true backward pass through frozen weights.
 
 Forward: as `official`, but keys and values have the width of grouped-query attention, and only the last token of a
-prompt goes through lm_head. Backward, by the chain rule, each line at the prices of `rules`: the gradient of every
+prompt goes through lm_head. Backward, by the chain rule, each line at the prices of `workload`: the gradient of every
 linear's input; gradients of weights only in the adapters (in all weights where there are none); attention's core twice.
 Gradient checkpointing adds what torch runs again; nf4 adds unpacking the weights at each use. docs/flops.md has every
 line with its source.
@@ -9,10 +9,20 @@ line with its source.
 
 from collections.abc import Iterable
 
-from lvjobs.flops.families import Linear
-from lvjobs.flops.rules import SIGMOID, SOFTMAX, SQRT, SWIGLU, Forward, counts, matmul, projections
-from lvjobs.flops.rules import generation as generation_of
-from lvjobs.flops.workload import Counts, Workload
+from lvjobs.flops.architecture import Linear
+from lvjobs.flops.workload import (
+    SIGMOID,
+    SOFTMAX,
+    SQRT,
+    SWIGLU,
+    Counts,
+    Forward,
+    Workload,
+    counts,
+    generation,
+    matmul,
+    projections,
+)
 
 _SWIGLU_BACKWARD = 2 + SIGMOID + 5
 """FLOPs per element: two for the product; the sigmoid again (torch keeps its input, not its output); five for dy
@@ -41,7 +51,7 @@ def count(workload: Workload, *, elementwise: bool = True, input_gradients: bool
         workload,
         one,
         backward,
-        generation_of(workload, lambda new, keys: _pass(workload, 1, new, keys, 1, price).total),
+        generation(workload, lambda new, keys: _pass(workload, 1, new, keys, 1, price).total),
     )
 
 

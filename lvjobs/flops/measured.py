@@ -15,8 +15,7 @@ from typing import Any
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import Architecture
-from lvjobs.flops.rules import Forward, counts, generation
-from lvjobs.flops.workload import Counts, Workload
+from lvjobs.flops.workload import Counts, Forward, Workload, counts, generation
 
 
 def count(workload: Workload) -> Counts:

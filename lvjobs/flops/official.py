@@ -7,8 +7,18 @@ are free, adding them is not. Rotary embedding, biases, loss and optimizer are n
 
 from dataclasses import replace
 
-from lvjobs.flops.rules import SOFTMAX, SQRT, SWIGLU, Forward, counts, generation, matmul, projections
-from lvjobs.flops.workload import Counts, Workload
+from lvjobs.flops.workload import (
+    SOFTMAX,
+    SQRT,
+    SWIGLU,
+    Counts,
+    Forward,
+    Workload,
+    counts,
+    generation,
+    matmul,
+    projections,
+)
 
 
 def count(workload: Workload) -> Counts:

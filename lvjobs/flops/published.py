@@ -12,8 +12,7 @@ reproduce has the reason.
 from dataclasses import dataclass, replace
 
 from lvjobs.flops.architecture import architecture_of
-from lvjobs.flops.rules import EXP, SQRT, SWIGLU, Forward, counts, generation, matmul, projections
-from lvjobs.flops.workload import Counts, Workload
+from lvjobs.flops.workload import EXP, SQRT, SWIGLU, Counts, Forward, Workload, counts, generation, matmul, projections
 
 
 def count(workload: Workload) -> Counts:

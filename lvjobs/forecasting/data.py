@@ -1,4 +1,4 @@
-"""The study's HDF5 files: `/time` (T,) and `/trajectories` (N, T, V), written, read, and checked before a run.
+"""The study's HDF5 files: `/time` (T,) and `/trajectories` (N, T, V), made, written, read, and checked before a run.
 
 Needs h5py and numpy only, because commands check a file before they submit.
 """
@@ -7,7 +7,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -40,8 +40,6 @@ def make_dataset(path: Path, systems: int = 1000, seed: int = 0) -> None:
     Raises:
         UsageError: too few systems, or the file cannot be written.
     """
-    from lvjobs.forecasting.systems import draw_systems, sample_times, solve
-
     if systems < SYSTEMS:
         raise UsageError(f"{systems} systems are too few: ask for at least {SYSTEMS} (one trains, one is scored)")
     if seed < 0:
@@ -175,3 +173,73 @@ def sha256(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+# -- the study's predator and prey: the Rosenzweig-MacArthur law, solved for random parameters ------------------------
+#
+#     x' = a x (1 - x / K) - b x y / (1 + h x)        y' = d x y / (1 + h x) - g y
+#
+# (Rosenzweig and MacArthur, The American Naturalist 97, 1963.) The ranges are those that fit the study's own file, all
+# 1000 systems to 1e-3.
+
+END = 200.0
+RANGES = {
+    "growth": (0.1, 0.3),  # a
+    "predation": (0.2, 0.5),  # b
+    "death": (0.1, 0.3),  # g
+    "capacity": (5.0, 15.0),  # K
+    "handling": (0.05, 0.2),  # h
+    "efficiency": (0.3, 0.7),  # d / b
+    "prey": (0.8, 1.2),  # x(0)
+    "predator": (0.8, 1.2),  # y(0)
+}
+"""The uniform range of each parameter, in the order in which they are drawn."""
+
+
+Systems: TypeAlias = dict[str, Floats]
+"""The parameters and initial values of N systems by their names in `RANGES`, each an array (N,); rates are per unit of
+time.
+"""
+
+
+def draw_systems(count: int, seed: int) -> Systems:
+    """Return `count` random systems; the first n are the same whatever the count."""
+    low, high = np.array(list(RANGES.values())).T
+    values = np.random.default_rng(seed).uniform(low, high, (count, len(RANGES)))
+    return dict(zip(RANGES, values.T, strict=True))
+
+
+def sample_times() -> Floats:
+    """Return the study's STEPS times, 0 to END: (STEPS,)."""
+    return np.linspace(0.0, END, STEPS)
+
+
+def solve(systems: Systems, times: Floats) -> Floats:
+    """Solve for both populations at `times`, the first of which is the start: (N, len(times), 2), prey then predator.
+
+    All systems are solved as one, which is fifty times faster than one by one.
+
+    Raises:
+        LvjobsError: the solver failed.
+    """
+    from scipy.integrate import solve_ivp  # takes a third of a second that reading a file can save
+
+    growth, predation, death, capacity, handling, efficiency, *initial = systems.values()
+    count = len(growth)
+
+    def field(_: float, state: Floats) -> Floats:
+        """Return the derivatives of both log populations; logarithms keep the populations positive."""
+        prey, predator = np.exp(state[:count]), np.exp(state[count:])
+        eaten = predation / (1 + handling * prey)
+        return np.concatenate([growth * (1 - prey / capacity) - eaten * predator, efficiency * eaten * prey - death])
+
+    start = np.log(np.concatenate(initial))
+    # The tolerance is finer than float32, in which trajectories are stored; for a logarithm it must be absolute.
+    solution = solve_ivp(
+        field, (times[0], times[-1]), start, method="DOP853", t_eval=times, rtol=1e-10, atol=1e-10, max_step=1.0
+    )
+    if not solution.success:
+        raise LvjobsError(
+            f"the predator-prey equations could not be solved ({solution.message}); choose another --seed"
+        )
+    return np.exp(solution.y).reshape(2, count, len(times)).transpose(1, 2, 0)

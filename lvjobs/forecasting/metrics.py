@@ -19,7 +19,6 @@ A median is over systems, of each system's own metric. Its RMSE is averaged over
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -37,62 +36,21 @@ _BLOCK = 100
 """The number of resamples drawn at once, so that many systems fit into memory."""
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Metrics over one part of the forecasts, defined in the module's docstring; MSE is in squared units."""
-
-    mae: float
-    mse: float
-    rmse: float
-    mre: float
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval over systems, from `low` to `high`."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Scores:
-    """All metrics of one set of forecasts.
-
-    Attributes:
-        systems: The number of scored systems.
-        overall: Over everything.
-        median_mae: Median over systems of each system's MAE, and so on.
-        by_variable: One entry per variable.
-        by_step: One entry per step of the horizon.
-        crps: None if no samples were given.
-        intervals: Of mae, mse, rmse, mre, median_mae, median_mse, median_rmse, and crps if there is one.
-    """
-
-    systems: int
-    overall: Errors
-    median_mae: float
-    median_mse: float
-    median_rmse: float
-    by_variable: tuple[Errors, ...]
-    by_step: tuple[Errors, ...]
-    crps: float | None
-    intervals: Mapping[str, Interval]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, fit for JSON: lists, numbers, None."""
-        plain = asdict(self)
-        return plain | {"by_variable": list(plain["by_variable"]), "by_step": list(plain["by_step"])}
-
-
-def score(truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | None = None, *, seed: int = 0) -> Scores:
-    """Score forecasts against the truth.
+def score(
+    truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | None = None, *, seed: int = 0
+) -> dict[str, Any]:
+    """Score forecasts against the truth, over all systems together, in plain values that are fit for JSON.
 
     Args:
         truth: (S, H, V), the data's own units, from the first step that the forecaster did not see.
         forecast: (S, H, V): the one forecast, or the samples' median.
         samples: (n, S, H, V), for the CRPS.
         seed: The seed of the bootstrap's resamples.
+
+    Returns:
+        `systems`, their number; the metrics `overall`, `by_variable` and `by_step` (mae, mse, rmse and mre of each
+        part); `median_mae`, `median_mse` and `median_rmse` over systems; `crps`, None without samples; and `intervals`,
+        `low` and `high` of each overall metric and median.
 
     Raises:
         UsageError: a shape differs, a value is not finite, or a squared error overflows.
@@ -118,26 +76,24 @@ def score(truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | N
     if samples is not None:
         by_system["crps"] = crps(truth, samples).mean(axis=(1, 2))
 
-    def errors(steps: slice = slice(None), variables: slice = slice(None)) -> Errors:
+    def errors(steps: slice = slice(None), variables: slice = slice(None)) -> dict[str, float]:
         chosen = (slice(None), steps, variables)
-        return Errors(
-            mae=float(sizes[chosen].mean()),
-            mse=float(squares[chosen].mean()),
-            rmse=float(np.sqrt(squares[chosen].mean(axis=(0, 1))).mean()),
-            mre=float(ratios[chosen].mean()),
-        )
+        return {
+            "mae": float(sizes[chosen].mean()),
+            "mse": float(squares[chosen].mean()),
+            "rmse": float(np.sqrt(squares[chosen].mean(axis=(0, 1))).mean()),
+            "mre": float(ratios[chosen].mean()),
+        }
 
-    return Scores(
-        systems=len(truth),
-        overall=errors(),
-        median_mae=float(np.median(by_system["mae"])),
-        median_mse=float(np.median(by_system["mse"])),
-        median_rmse=float(np.median(by_system["rmse"])),
-        by_variable=tuple(errors(variables=slice(v, v + 1)) for v in range(truth.shape[2])),
-        by_step=tuple(errors(steps=slice(h, h + 1)) for h in range(truth.shape[1])),
-        crps=float(by_system["crps"].mean()) if samples is not None else None,
-        intervals=_intervals(by_system, squares.mean(axis=1), seed),
-    )
+    return {
+        "systems": len(truth),
+        "overall": errors(),
+        **{f"median_{name}": float(np.median(by_system[name])) for name in MEDIANS},
+        "by_variable": [errors(variables=slice(v, v + 1)) for v in range(truth.shape[2])],
+        "by_step": [errors(steps=slice(h, h + 1)) for h in range(truth.shape[1])],
+        "crps": float(by_system["crps"].mean()) if samples is not None else None,
+        "intervals": _intervals(by_system, squares.mean(axis=1), seed),
+    }
 
 
 def crps(truth: NDArray[Any], samples: NDArray[Any]) -> Floats:
@@ -165,7 +121,7 @@ def _typical(truth: Floats) -> Floats:
     return np.where(common > _ZERO, np.where(own > common * _NOTHING, own, common), 1.0)
 
 
-def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> dict[str, Interval]:
+def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> dict[str, dict[str, float]]:
     """Return intervals by a percentile bootstrap over systems (Efron and Tibshirani, 1993, ch. 13).
 
     `squares` is (S, V). Systems are independent, so whole systems are drawn, the same ones for every metric.
@@ -183,7 +139,7 @@ def _intervals(by_system: Mapping[str, Floats], squares: Floats, seed: int) -> d
                 drawn.setdefault(f"median_{name}", []).append(np.median(values[rows], axis=1))
     tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     return {
-        name: Interval(*map(float, np.quantile(np.concatenate(values), tails)))
+        name: dict(zip(("low", "high"), map(float, np.quantile(np.concatenate(values), tails)), strict=True))
         for name, values in sorted(drawn.items())
     }
 

@@ -16,7 +16,7 @@ import torch
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.flops.families import DEFAULT_FAMILY, FAMILIES, LoraTargets
+from lvjobs.flops.architecture import DEFAULT_FAMILY, FAMILIES, LoraTargets
 from lvjobs.forecasting.hub import NO_HUB_ID, TINY, TINY_DIRECTORY, is_hub_id
 from lvjobs.study.params import TrainingConfig
 from lvjobs.worker import shielded

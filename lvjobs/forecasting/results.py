@@ -1,4 +1,7 @@
-"""A finished evaluation read back: forecasts beside truth, history and baselines, by the systems' own indices."""
+"""The result of an evaluation: its forecasts, and their scores beside those of the baselines; written, and read back.
+
+Everything that is read back is cut out of the data by the systems' own indices.
+"""
 
 import json
 from collections.abc import Mapping
@@ -6,22 +9,140 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.baselines import BASELINES, forecast_split
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset, load_dataset, sha256
-from lvjobs.forecasting.examine import read_forecasts, split_of
+from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.series_forecast import SeriesForecast
+from lvjobs.forecasting.splits import Split, make_split
+from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.params import EvaluationConfig
 from lvjobs.study.run import RunConfig, read_params
 
-FORECASTS, SCORES = "result/forecasts.h5", "result/scores.json"
+SCHEMA = 1
+FORECASTS, SCORES = "forecasts.h5", "scores.json"
+RESULT = "result"
+"""The directory of both files, in a checkpoint and in `final/`."""
 _CODEC = ("decimals", "scale_target", "scale_alpha", "scale_beta", "scaling")
 _COPY = "restore it from a copy"
 _SAME = 1e-9
 """The relative difference allowed between a score that is computed again and the stored one."""
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Forecasts (samples, series, horizon, variables) of those `systems` of the file, in their order.
+
+    `nll` is the negative log-likelihood of each step of the truths, nats, (series, horizon); None if not requested.
+    """
+
+    samples: Floats
+    systems: list[int]
+    nll: Floats | None = None
+
+    def __add__(self, other: "Forecasts") -> "Forecasts":
+        """Return these forecasts followed by the others."""
+        nll = None if self.nll is None or other.nll is None else np.concatenate([self.nll, other.nll])
+        return Forecasts(np.concatenate([self.samples, other.samples], axis=1), self.systems + other.systems, nll)
+
+
+def write_forecasts(path: Path, forecasts: Forecasts) -> None:
+    """Write the forecasts to an HDF5 file."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("/forecasts", data=forecasts.samples)
+        file.create_dataset("/systems", data=np.asarray(forecasts.systems, dtype=np.int64))
+        if forecasts.nll is not None:
+            file.create_dataset("/nll", data=forecasts.nll)
+
+
+def read_forecasts(path: Path) -> Forecasts:
+    """Read what `write_forecasts` wrote.
+
+    Raises:
+        LvjobsError: the file holds something else.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            samples, systems = np.asarray(file["/forecasts"][()]), [int(system) for system in file["/systems"][()]]
+            nll = np.asarray(file["/nll"][()]) if "/nll" in file else None
+    except (OSError, KeyError) as error:
+        raise LvjobsError(f"{path} holds no forecasts ({error}); restore it from a copy") from None
+    return Forecasts(samples, systems, nll)
+
+
+def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
+    """Return the split from which the series were drawn, with only these series to be scored.
+
+    If the series were chosen by hand ("asked"), the baselines learn from the first four fifths without them.
+    """
+    training = config.training
+    whole = make_split(
+        len(data.trajectories),
+        "last200" if config.split == "asked" else config.split,
+        seed=seed,
+        history=training.history_steps,
+        horizon=training.horizon_steps,
+    )
+    train = whole.train
+    if config.split == "asked":
+        train = tuple(system for system in train if system not in set(config.systems))
+    return replace(whole, train=train, test=tuple(config.systems))  # refuses to score systems in `train`
+
+
+def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed: int) -> dict[str, Any]:
+    """Return the scores of the forecasts of `config.systems`, in their order, fit for JSON.
+
+    With several samples, the median is the forecast. A baseline that cannot be made of these data has a reason instead
+    of scores.
+
+    Raises:
+        LvjobsError: the forecasts are not of these series.
+    """
+    if forecasts.systems != list(config.systems):
+        raise LvjobsError("the forecasts are not of the series that are to be scored")
+    samples, nll = forecasts.samples, forecasts.nll
+    split = split_of(config, data, seed)
+    truth = split.truths(data.trajectories)
+    several = samples if len(samples) > 1 else None
+    codec = codec_of(config.training)
+    scale = shared_scale(data, codec, config.training) or codec.fit(split.histories(data.trajectories))
+    return {
+        "schema": SCHEMA,
+        "model": config.training.model,
+        "adapter": config.adapter,
+        "adapter_sha256": sha256_of_adapter(config.adapter),
+        "data_sha256": config.training.data_sha256,
+        "prompt": config.prompt,
+        "split": config.split,
+        "systems": list(config.systems),
+        "history": split.history,
+        "horizon": split.horizon,
+        "samples": len(samples),
+        "valid": float(np.isfinite(samples).all(axis=(2, 3)).mean()),
+        "scores": score(truth, np.median(samples, axis=0), several),
+        # Nats per step, as text: of the rounded values, over the characters of a series.
+        "nll": None if nll is None else {"overall": float(nll.mean()), "by_step": nll.mean(axis=0).tolist()},
+        "baselines": {name: _baseline(name, split, data, truth) for name in BASELINES},
+        # The score of a perfect model, because numbers are written with few decimals.
+        "rounding": score(truth, codec.decode(codec.encode(truth, scale), scale)),
+    }
+
+
+def _baseline(name: str, split: Split, data: Dataset, truth: Floats) -> dict[str, Any]:
+    try:
+        return score(truth, forecast_split(name, split, data.trajectories, data.time))
+    except LvjobsError as error:
+        return {"problem": str(error)}
+
+
+def sha256_of_adapter(adapter: str) -> str:
+    """Return the SHA-256 of the adapter's weights; empty if there is none."""
+    weights = Path(adapter) / "adapter_model.safetensors"
+    return sha256(weights) if adapter and weights.is_file() else ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +204,8 @@ def load_result(final: Path, run: RunConfig) -> Result:
         LvjobsError: the data are no longer those that were forecast; or forecasts and scores do not belong together.
     """
     config = read_params(EvaluationConfig, run.params)
-    kept, made = json.loads((final / SCORES).read_text(encoding="utf-8")), read_forecasts(final / FORECASTS)
+    file = final / RESULT / FORECASTS
+    kept, made = json.loads(file.with_name(SCORES).read_text(encoding="utf-8")), read_forecasts(file)
     data = _data_of(config)
     steps = config.training.history_steps + config.training.horizon_steps
     values = data.trajectories[list(made.systems), :steps].astype(np.float64)
@@ -99,11 +221,11 @@ def load_result(final: Path, run: RunConfig) -> Result:
         tuple(made.systems), data.time[:steps], values, config.training.history_steps, made.samples, evidence
     )
     if result.systems != tuple(config.systems) or result.truth.shape != made.samples.shape[1:]:
-        raise LvjobsError(f"{final / FORECASTS} does not hold the forecasts of the series that were declared; {_COPY}")
+        raise LvjobsError(f"{file} does not hold the forecasts of the series that were declared; {_COPY}")
     mae, scored = float(result.errors.mean()), float(kept["scores"]["overall"]["mae"])
     if abs(mae - scored) > _SAME * max(1.0, scored):
         raise LvjobsError(
-            f"the forecasts in {final / FORECASTS} have a MAE of {mae:.6g}, and their scores say {scored:.6g}: they do "
+            f"the forecasts in {file} have a MAE of {mae:.6g}, and their scores say {scored:.6g}: they do "
             f"not belong together, and nothing is drawn of them; {_COPY}"
         )
     return result

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,18 +144,14 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Return the mean cross-entropy over the horizon's tokens of the validation windows; nothing is drawn."""
         self.model.eval()
-        total, count, batches, tokens = 0.0, 0, 0, 0
+        sums = torch.zeros(4, dtype=torch.float64)  # the loss, labels, batches, tokens
         size = self.config.batch_size
         for start in range(self.team.rank * size, len(self.validation), self.team.size * size):
             rows = np.arange(start, min(start + size, len(self.validation)))
             batch = self.validation.take(rows, full=self.config.compile)
             with self._compiling():
                 loss, labels = loss_of(self.model, batch)
-            total += float(loss)
-            count += labels
-            batches += 1
-            tokens += batch.tokens
-        sums = torch.tensor([total, count, batches, tokens], dtype=torch.float64)
+            sums += torch.tensor([float(loss), labels, 1, batch.tokens], dtype=torch.float64)
         self.team.add_up(sums)
         total, count, batches, tokens = float(sums[0]), *(int(each) for each in sums[1:])
         return {
@@ -190,12 +187,8 @@ class Trainer:
 
     def state(self) -> State:
         """Return the content of a checkpoint, which is small and never has the base model."""
-
-        def adapter(directory: Path) -> None:
-            save_adapter(self.model, directory)
-
         return {
-            "adapter": adapter,
+            "adapter": partial(save_adapter, self.model),
             "split": self.split.to_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),

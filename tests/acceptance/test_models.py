@@ -13,10 +13,10 @@ from worker_helpers import Zygote, entries, executed, make_run
 
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.decode import Decoding, forecast
-from lvjobs.forecasting.examine import read_forecasts
 from lvjobs.forecasting.hub import TINY_DIRECTORY, find_model
 from lvjobs.forecasting.instruction_tokens import instruction_tokens
 from lvjobs.forecasting.models import attach_adapter, load_base
+from lvjobs.forecasting.results import read_forecasts
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.forecasting.windows import codec_of
 from lvjobs.study.params import TrainingConfig

@@ -8,7 +8,7 @@ import pytest
 
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
-from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
+from lvjobs.forecasting.results import Forecasts, examine, write_forecasts
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.layout import StudyLayout

@@ -2,8 +2,8 @@
 
 Each takes history (S, T, V) in the data's own units and returns the horizon's H steps, (S, H, V). None sees more of a
 tested system than its history; `analogue-training` sees the training systems too. `statistical` has persistence,
-means, seasons and vector autoregressions, `analogue` nearest neighbours, and `ode` the law behind the data. `checks`
-has what they all demand of a history. A new baseline is a function, and an entry of `BASELINES` here.
+means, seasons and vector autoregressions, and what all demand of a history; `analogue` has nearest neighbours, and
+`ode` the law behind the data. A new baseline is a function, and an entry of `BASELINES` here.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.baselines.analogue import analogue, analogue_training
-from lvjobs.forecasting.baselines.checks import checked_history
 from lvjobs.forecasting.baselines.ode import rosenzweig_macarthur
-from lvjobs.forecasting.baselines.statistical import mean, persistence, seasonal_naive, var_levels, var_logs
+from lvjobs.forecasting.baselines.statistical import (
+    checked_history,
+    mean,
+    persistence,
+    seasonal_naive,
+    var_levels,
+    var_logs,
+)
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.splits import Split
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.baselines.checks import moments, need_steps
+from lvjobs.forecasting.baselines.statistical import moments, need_steps
 from lvjobs.forecasting.codec import Floats
 
 OWN_WINDOW, OWN_NEIGHBOURS = 5, 3

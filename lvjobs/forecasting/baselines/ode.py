@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.forecasting.baselines.checks import need_positive, need_steps
+from lvjobs.forecasting.baselines.statistical import need_positive, need_steps
 from lvjobs.forecasting.codec import Floats
 
 STEPS = 8

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -21,23 +20,14 @@ Spans = Sequence[Mapping[str, Any]]
 """Attempts in the form of `control.inspect.report_data`."""
 
 
-@dataclass(frozen=True)
-class Course:
-    """Moments; the FLOPs spent by then, kind by kind; and the rest of the limit."""
-
-    times: Sequence[float]
-    spent: Mapping[str, Sequence[float]]
-    left: Sequence[float]
-
-
-def course(spans: Spans, budget: Mapping[str, Any]) -> Course | None:
-    """Return the course of the study; None if nothing has run.
+def course(
+    spans: Spans, budget: Mapping[str, Any]
+) -> tuple[Sequence[float], Mapping[str, Sequence[float]], Sequence[float]]:
+    """Return moments of the study; the FLOPs spent by then, kind by kind; and the rest of the limit.
 
     The FLOPs of an attempt are spread evenly over its time. The last moment has exact sums of charges, as the budget
     has.
     """
-    if not spans:
-        return None
     starts, ends = _times(spans)
     moments = np.unique(np.concatenate([starts, ends]))
     if len(moments) > _MOST_MOMENTS:
@@ -50,26 +40,21 @@ def course(spans: Spans, budget: Mapping[str, Any]) -> Course | None:
         spent[kind] = [*(shares @ np.array(flops, dtype=float))[:-1].tolist(), sum(flops)]
     counted = KINDS if budget["counts_inference"] else ("useful", "replayed")
     left = [budget["limit"] - sum(spent[kind][place] for kind in counted) for place in range(len(moments))]
-    return Course(moments.tolist(), spent, left)
+    return moments.tolist(), spent, left
 
 
-@dataclass(frozen=True)
-class Crowd:
-    """The middle of each time interval, and the mean number of attempts that ran in it, by how they ended."""
+def crowd(spans: Spans) -> tuple[Sequence[float], Mapping[str, Sequence[float]]]:
+    """Return the middle of each time interval, and the mean number of attempts that ran in it, by how they ended.
 
-    times: Sequence[float]
-    by_cause: Mapping[str, Sequence[float]]
-
-
-def crowd(spans: Spans) -> Crowd:
-    """Return the counts over all attempts; causes are in the order of their first attempt."""
+    Causes are in the order of their first attempt.
+    """
     starts, ends = _times(spans)
     edges = np.linspace(starts.min(), max(ends.max(), starts.min() + 1.0), _PARTS + 1)
     width = edges[1] - edges[0]
     causes = np.array([cause_of(span) for span in spans])
     overlap = np.clip(np.minimum(ends[:, None], edges[1:]) - np.maximum(starts[:, None], edges[:-1]), 0.0, None)
     found = {cause: (overlap[causes == cause].sum(axis=0) / width).tolist() for cause in dict.fromkeys(causes.tolist())}
-    return Crowd(((edges[1:] + edges[:-1]) / 2).tolist(), found)
+    return ((edges[1:] + edges[:-1]) / 2).tolist(), found
 
 
 def cause_of(span: Mapping[str, Any]) -> str:
@@ -104,19 +89,19 @@ _DAY = 86400.0
 
 def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
     """Return a chart of the FLOPs left over time, and of those spent until then, stacked by kind."""
-    found = course(spans, budget)
     title = "FLOPs left and spent, over time"
-    if found is None:
+    if not spans:
         return Chart("burn-down", title, missing=NOTHING_RAN)
-    days, limit = _days(found.times), budget["limit"]
+    times, by_kind, rest = course(spans, budget)
+    days, limit = _days(times), budget["limit"]
     left, bound = Key("left of the limit", INK), Key("the limit", "#D55E00", "dash")
-    kinds = [kind for kind in KINDS if any(found.spent[kind])]
+    kinds = [kind for kind in KINDS if any(by_kind[kind])]
     keys = [Key(kind, KINDS[kind][0], kind="box", pattern=KINDS[kind][1]) for kind in kinds]
     share, spent = budget["spent"] / limit, sum(budget[kind] for kind in kinds)
     reached = limit <= 2 * spent
     across = ReferenceLine(bound, limit, "y")
-    remaining: list[Mark] = [Line(left, days, found.left, 1.8, texts=_at(found.times, found.left)), across]
-    stacked = _stacked(keys, days, found.times, found.spent)
+    remaining: list[Mark] = [Line(left, days, rest, 1.8, texts=_at(times, rest)), across]
+    stacked = _stacked(keys, days, times, by_kind)
     label = f"FLOPs left over time: {budget['free']:.4g} of {limit:.4g} FLOPs are neither spent nor reserved at the end"
     parts = ", ".join(f"{kind} {budget[kind]:.4g}" for kind in kinds)
     note = f"{100 * share:.3g} % of the limit is spent" if share < _BARELY else ""
@@ -189,8 +174,8 @@ def at_once(spans: Spans) -> Chart:
     title = "How many attempts ran at once"
     if not spans:
         return Chart("attempts-at-once", title, missing=NOTHING_RAN)
-    found, keys = crowd(spans), _causes(spans)
-    bands = _stacked(keys, _days(found.times), found.times, found.by_cause, steps=True)
+    (times, by_cause), keys = crowd(spans), _causes(spans)
+    bands = _stacked(keys, _days(times), times, by_cause, steps=True)
     caption = f"Of all {len(spans):,} attempts, means over a hundred-and-fiftieth of the time, by how each ended"
     label = f"How many of {len(spans)} attempts ran at once, over time, stacked by how they ended"
     panel = Panel(bands, _TIME, Axis("attempts", limits=(0, None)), "", label, 240)

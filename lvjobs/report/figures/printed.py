@@ -16,7 +16,8 @@ from lvjobs.report.figures.study import charts
 from lvjobs.report.material import Material
 from lvjobs.report.outputs import claim
 
-FORMATS = ("png", "svg")
+FORMATS = {"png": "Software", "svg": "Date"}
+"""The formats, each with what is left out of its metadata, so that the same data give the same bytes."""
 _WIDTH = 7.2
 """The width of a page's text, in inches."""
 _COLUMNS = {"full": 1, "half": 2, "third": 3}
@@ -24,14 +25,11 @@ _COLUMNS = {"full": 1, "half": 2, "third": 3}
 
 def save(chart: Chart, directory: Path, stem: str) -> list[str]:
     """Write the chart in each of FORMATS, and return the files' names."""
-    names = []
     figure = figure_of(chart)
     with style():
-        for suffix in FORMATS:
-            name = f"{stem}.{suffix}"
-            figure.savefig(directory / name, metadata={"Date": None} if suffix == "svg" else {"Software": None})
-            names.append(name)
-    return names
+        for suffix, unknown in FORMATS.items():
+            figure.savefig(directory / f"{stem}.{suffix}", metadata={unknown: None})
+    return [f"{stem}.{suffix}" for suffix in FORMATS]
 
 
 def figure_of(chart: Chart) -> Figure:

@@ -1,26 +1,33 @@
-"""The page, composed of a study's ledger, journals and evaluations. Pure: it reads only its arguments."""
+"""The page as plain values, composed of a study's ledger, journals and evaluations. Pure: it reads its arguments."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypeAlias
 
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.summary import StageStatus, Summary
-from lvjobs.report.figures.attempts import at_once, burn_down, by_stage, gantt
+from lvjobs.report.figures.attempts import Spans, at_once, burn_down, by_stage, gantt
 from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.forecasts import scores
 from lvjobs.report.figures.stages import stage_heat
 from lvjobs.report.figures.study import charts
 from lvjobs.report.material import NOTHING_EVALUATED, Material
 from lvjobs.report.numbers import percent
-from lvjobs.report.page.answer import answer_forecasts, answer_stages
-from lvjobs.report.page.grids import efficiency_table, published_tables, runs_table, stage_table
-from lvjobs.report.page.parts import KeyFigure, Page, Piece, Section, Text
-from lvjobs.report.page.provenance import Origin, machines, results
+from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages
+from lvjobs.report.page.grids import (
+    Origin,
+    efficiency_table,
+    machines,
+    published_tables,
+    results,
+    runs_table,
+    stage_table,
+)
 from lvjobs.report.study_tables import study_tables
+from lvjobs.report.table import Table
 from lvjobs.tasks.registry import task_of
 
 _MOST_CAUSES = 4
@@ -29,57 +36,105 @@ _STAGE_LESS = "these runs were submitted by themselves, so nothing compares them
 
 
 @dataclass(frozen=True)
-class PageInputs:
-    """The data of a page.
+class Text:
+    """Literal lines: of a file, or commands."""
 
-    `data` is what `control.inspect.report_data` returns; `origins` are by the run's name; `declared` is study.toml.
-    """
+    title: str
+    lines: str
+    folds: bool = True
 
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page, or of such a part, with a heading of its own. A `badge` stands beside the heading."""
+
+    id: str
+    title: str
+    pieces: "Sequence[Piece]"
+    badge: str = ""
+
+
+Piece: TypeAlias = Chart | Table | Text | Section | str
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """An important number, with its name and a detail."""
+
+    value: str
     name: str
-    declared: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole page."""
+
+    title: str
+    answer: StudyAnswer
+    figures: Sequence[KeyFigure]
+    sections: Sequence[Section]
+    made: str
+    """The time of the last pass, in words: the age of the page's data."""
     version: str
-    data: Mapping[str, Any]
-    material: Material
-    origins: Mapping[str, Origin]
+    lead: Sequence[Piece] = ()
 
 
-def compose(facts: PageInputs) -> tuple[Page, dict[str, str]]:
-    """Return the page, and the tables beside it by file name."""
-    summary, spans = facts.data["summary"], facts.data["spans"]
-    runs: Sequence[RunRecord] = facts.data["runs"]
-    forecasts = bool(facts.material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
+def compose(
+    name: str,
+    data: Mapping[str, Any],
+    material: Material,
+    origins: Mapping[str, Origin],
+    *,
+    declared: str = "",
+    version: str = "",
+) -> tuple[Page, dict[str, str]]:
+    """Return the page, and the tables beside it by file name.
+
+    Args:
+        name: The study's name.
+        data: The ledger's data, from `control.inspect.report_data`.
+        material: The data of the figures.
+        origins: The origin of each run's result, by the run's name.
+        declared: The content of study.toml.
+        version: The release of lvjobs that writes the page.
+    """
+    summary, spans = data["summary"], data["spans"]
+    runs: Sequence[RunRecord] = data["runs"]
+    forecasts = bool(material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
     if forecasts or not runs:
-        answer = answer_forecasts(facts.material.evaluations, facts.material.train, has_runs=bool(runs))
+        answer = answer_forecasts(material.evaluations, material.train, has_runs=bool(runs))
     else:
         answer = answer_stages(summary.stages, summary.runs)
     made = "No pass was made yet"
     if summary.time:
         last = datetime.fromtimestamp(summary.time, timezone.utc)
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
-    drawn = list(charts(facts.material, _MOST_CURVES))
-    tables, files = published_tables(facts.data["step"], summary, study_tables(facts.material.evaluations))
+    drawn = list(charts(material, _MOST_CURVES))
+    tables, files = published_tables(data["step"], summary, study_tables(material.evaluations))
     of_stages = [each for each in drawn if each.number in ("Figure 2", "Figure 3")]
-    others = [each for each in drawn if each not in of_stages]
-    if not facts.material.evaluations:
+    others: Sequence[Piece] = [each for each in drawn if each not in of_stages]
+    if not material.evaluations:
         of_stages = [each for each in of_stages if each.number == "Figure 2"]
+        others = _without_forecasts(drawn[0], has_runs=bool(runs), forecasts=forecasts)
     budget = summary.budget
     sections = [
-        Section("stages", "Stages", _stages(facts.data, of_stages)),
+        Section("stages", "Stages", _stages(data, of_stages)),
         Section("tables", "Tables 1 to 4", tables),
-        Section("forecasts", "Forecasts", _forecasts(facts, others, forecasts=forecasts)),
+        Section("forecasts", "Forecasts", others),
         Section("budget", "Budget", _budget(spans, budget)),
         Section("attempts", "Attempts", [gantt(spans), at_once(spans)]),
         Section("runs-section", "Runs", [runs_table(summary.runs)]),
-        Section("provenance", "Provenance", _provenance(facts, runs)),
+        Section("provenance", "Provenance", _provenance(runs, origins, spans, declared)),
     ]
     page = Page(
-        title=facts.name,
+        title=name,
         answer=answer,
         figures=key_figures(summary, spans),
         sections=sections,
         made=made,
-        version=facts.version,
-        lead=[scores(facts.material.evaluations)] if facts.material.evaluations else [],
+        version=version,
+        lead=[scores(material.evaluations)] if material.evaluations else [],
     )
     return page, files
 
@@ -149,13 +204,11 @@ def _stands(row: StageStatus) -> str:
     return f"{counted} {row.reason}".strip()
 
 
-def _forecasts(facts: PageInputs, found: Sequence[Chart], *, forecasts: bool) -> list[Piece]:
-    """Return the figures; if nothing was evaluated, one line replaces all figures of errors."""
-    if facts.material.evaluations:
-        return list(found)
-    examples, why = found[0], NOTHING_EVALUATED
+def _without_forecasts(examples: Chart, *, has_runs: bool, forecasts: bool) -> list[Piece]:
+    """Return the figures of a study in which nothing was evaluated: one line replaces all figures of errors."""
+    why = NOTHING_EVALUATED
     title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
-    if not forecasts and facts.data["runs"]:
+    if not forecasts and has_runs:
         why = "these runs are of a task of their own; lvjobs evaluates only runs that learn to forecast series"
     missing = Chart("forecasts-missing", title, number="Figures 3 to 7", missing=why)
     return [missing] if examples.missing and not forecasts else [examples, missing]
@@ -173,8 +226,7 @@ def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> li
     return pieces
 
 
-def _provenance(facts: PageInputs, runs: Sequence[RunRecord]) -> list[Piece]:
-    spans = facts.data["spans"]
+def _provenance(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spans, declared: str) -> list[Piece]:
     codes = sorted({run.code for run in runs if run.code})
     commands = [
         "# the same study again, in an empty directory with this study.toml and the same data file:",
@@ -186,8 +238,8 @@ def _provenance(facts: PageInputs, runs: Sequence[RunRecord]) -> list[Piece]:
         commands += ["", "# the code that each run was submitted with is kept in this study:"]
         commands += [f".lvjobs/code/{code}" for code in codes]
     return [
-        results(runs, facts.origins, spans),
-        machines(facts.origins, spans),
-        Text("study.toml, as it is now", facts.declared or "there is none"),
+        results(runs, origins, spans),
+        machines(origins, spans),
+        Text("study.toml, as it is now", declared or "there is none"),
         Text("How to do it again", "\n".join(commands), folds=False),
     ]

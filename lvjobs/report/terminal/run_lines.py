@@ -1,4 +1,4 @@
-"""Runs for a terminal: the history of one, the explanation of its state, and those that wait in the queue."""
+"""Runs for a terminal: the history of one, why it is in its state, those that wait in the queue, and scores."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,11 @@ from rich.text import Text
 
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.summary import RunStatus
-from lvjobs.report.numbers import duration
+from lvjobs.report.evaluated import read_scores
+from lvjobs.report.numbers import duration, short
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import COLOURS, is_plain, new_console, reason_lines, sparkline, start_words
+from lvjobs.study.layout import RunLayout
 
 _TEXT_LEAST = 16
 """The columns that an explanation needs beside its subject; with fewer it is printed below."""
@@ -132,3 +134,39 @@ def alternatives_table(alternatives: Sequence[Mapping[str, Any]]) -> Table:
             when = "now" if start <= time.time() + 60 else start_words(start)
         rows.append((one["what"], when, one["type"]))
     return Table("", ("what", "would start", "to have it so, type"), rows, words=3)
+
+
+def print_scores(files: RunLayout, console: Console | None = None) -> None:
+    """Print the scores of an evaluation beside the baselines of the same series; nothing if it is not done."""
+    found, console = read_scores(files), console or new_console()
+    if found is None:
+        return
+    series, history, horizon = len(found["systems"]), found["history"], found["horizon"]
+    console.print(
+        f"\n{series} held-out series ({found['split']}): {history} steps of history, the next {horizon} are forecast"
+    )
+    nll, crps = found["nll"], found["scores"]["crps"] is not None
+    extra = (*(("CRPS",) if crps else ()), *(("NLL",) if nll else ()))
+    likelihood = (short(nll["overall"]),) if nll else ()
+    rows = [(files.root.name, *_row(found["scores"], crps=crps), *likelihood, f"{100 * found['valid']:.0f} %")]
+    made = {name: scores for name, scores in found["baselines"].items() if "problem" not in scores}
+    for name, scores in {**made, "rounding alone": found["rounding"]}.items():
+        rows.append((name, *_row(scores, crps=crps)))
+    headers = ("", "MAE", "95 %", "MSE", "RMSE", "MRE", "median MSE", *extra, "valid")
+    console.print(Table("", headers, rows, marked={0}).for_terminal())
+    for name, scores in found["baselines"].items():
+        if "problem" in scores:
+            console.print(f"{name}: {scores['problem']}", soft_wrap=True)
+    console.print("Original units. RMSE: mean of each variable's; 95 %: of the MAE, by a bootstrap over series.")
+    if nll:
+        console.print("NLL: nats a step of the truth as text, over the characters of a series.")
+
+
+def _row(scores: Mapping[str, Any], *, crps: bool) -> tuple[str, ...]:
+    overall, interval = scores["overall"], scores["intervals"]["mae"]
+    values = [short(overall["mae"]), f"{short(interval['low'])}-{short(interval['high'])}"]
+    values += [short(overall[key]) for key in ("mse", "rmse", "mre")]
+    values.append(short(scores["median_mse"]))
+    if crps:
+        values.append("" if scores["crps"] is None else short(scores["crps"]))
+    return tuple(values)

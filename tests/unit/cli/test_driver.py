@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from lvjobs.api import driver
 from lvjobs.cli import cli
 from lvjobs.control import loop
-from lvjobs.control.driver import driver as control_driver
 
 OPEN = {"study": "s", "runs": [{"name": "one", "state": "running"}], "stages": [], "problems": []}
 OVER = {"study": "s", "runs": [{"name": "one", "state": "completed"}], "stages": [], "problems": []}
@@ -52,7 +51,7 @@ def drive(tmp_path, monkeypatch):
     def make(*told, code=75, wanted=True, **more):
         passes = Passes(*told, **more)
         monkeypatch.setattr(loop, "open_session", passes.session)
-        monkeypatch.setattr(control_driver, "is_wanted", lambda _: wanted)
+        monkeypatch.setattr(driver, "is_wanted", lambda _: wanted)
         result = CliRunner().invoke(cli, ["driver", "run", "--study", str(tmp_path)])
         assert result.exit_code == code, result.output
         return passes

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.flops import architecture, exact, measured, rules
-from lvjobs.flops.architecture import Architecture, architecture_of
+from lvjobs.flops import architecture, exact, measured
+from lvjobs.flops import workload as rules
+from lvjobs.flops.architecture import Architecture, Family, Linear, architecture_of
 from lvjobs.flops.conventions import caveats
-from lvjobs.flops.families import Family, Linear
 from lvjobs.flops.workload import Workload
 
 pytestmark = pytest.mark.heavy

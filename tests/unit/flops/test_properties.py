@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from lvjobs.flops.architecture import Architecture
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
-from lvjobs.flops.rules import series_sum
-from lvjobs.flops.workload import PARTS, Workload
+from lvjobs.flops.workload import PARTS, Workload, series_sum
 
 sizes = st.integers(1, 40)
 

@@ -10,8 +10,8 @@ from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.baselines import BASELINES, forecast, forecast_split, ode
 from lvjobs.forecasting.baselines.analogue import analogue_training
 from lvjobs.forecasting.baselines.statistical import period
+from lvjobs.forecasting.data import draw_systems, sample_times, solve
 from lvjobs.forecasting.splits import make_split
-from lvjobs.forecasting.systems import draw_systems, sample_times, solve
 
 pytestmark = pytest.mark.heavy
 

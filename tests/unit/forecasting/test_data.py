@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
-from lvjobs.forecasting.systems import RANGES, draw_systems, sample_times, solve
+from lvjobs.forecasting.data import RANGES, draw_systems, load_dataset, make_dataset, sample_times, sha256, solve
 
 pytestmark = pytest.mark.heavy
 
@@ -131,5 +130,5 @@ def test_a_place_that_is_none_is_refused(tmp_path):
 
 
 def test_checking_a_file_loads_no_torch():
-    code = "import sys, lvjobs.forecasting.data, lvjobs.forecasting.systems; sys.exit('torch' in sys.modules)"
+    code = "import sys, lvjobs.forecasting.data, lvjobs.forecasting.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

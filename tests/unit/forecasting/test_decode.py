@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import ALPHABET, Codec
+from lvjobs.forecasting.data import draw_systems, sample_times, solve
 from lvjobs.forecasting.decode import Decoding, _Reader, forecast, sample
 from lvjobs.forecasting.grammar import START, Grammar, grammars
 from lvjobs.forecasting.head import has_numeric_head, numeric_head
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.sampling import Sampling
-from lvjobs.forecasting.systems import draw_systems, sample_times, solve
 from lvjobs.forecasting.tokens import Characters, Prompt
 from lvjobs.study.params import TrainingConfig
 
@@ -179,7 +179,7 @@ def test_samples_of_a_sure_model_are_all_the_same():
 
 @pytest.mark.parametrize("samples", [1, 4])
 def test_samples_share_one_pass_over_the_prompt_as_they_are_charged(samples):
-    """What goes through the model is what `flops.rules.generation` counts, but for two tokens that it need not feed."""
+    """What goes through the model is what `flops.workload.generation` counts, but for two tokens that it need not feed."""
     history, horizon, new = noisy(series=9), 4, 40
     texts = CODEC.encode(history, CODEC.fit(history))
     model = Persistence(TABLE, 30, margin=200.0)

@@ -12,8 +12,8 @@ from forecasting_helpers import one_thread
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import Codec
+from lvjobs.forecasting.data import draw_systems, sample_times, solve
 from lvjobs.forecasting.decode import forecast
-from lvjobs.forecasting.systems import draw_systems, sample_times, solve
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.study.params import TrainingConfig
 

@@ -11,8 +11,8 @@ from remedy_scenes import typed_scene
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.data import load_dataset, make_dataset
-from lvjobs.forecasting.examine import Forecasts, examine, write_forecasts
 from lvjobs.forecasting.hub import find_model
+from lvjobs.forecasting.results import Forecasts, examine, write_forecasts
 from lvjobs.study.params import EvaluationConfig
 from lvjobs.study.run import RunFile
 

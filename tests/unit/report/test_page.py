@@ -16,14 +16,13 @@ from lvjobs.control.inspect.report_data import report_data
 from lvjobs.control.loop import open_session
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.report.evaluated import evaluated
-from lvjobs.report.figures.attempts import course, crowd, gantt, rows
-from lvjobs.report.figures.embedded import as_json
+from lvjobs.report.figures.attempts import NOTHING_RAN, burn_down, course, crowd, gantt, rows
 from lvjobs.report.figures.palette import CAUSES, KINDS
 from lvjobs.report.material import Point
 from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages, compare
-from lvjobs.report.page.parts import Page, Section
-from lvjobs.report.page.provenance import read_origin
-from lvjobs.report.page.write import render
+from lvjobs.report.page.compose import Page, Section
+from lvjobs.report.page.grids import read_origin
+from lvjobs.report.page.write import as_json, render
 from lvjobs.report.study_tables import budget_table
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
@@ -179,30 +178,30 @@ def test_a_burn_down_ends_at_what_the_ledger_says_to_the_last_flop(study, wide):
     for each in (study, wide):
         found = told(each)
         budget = found["summary"].budget
-        made = course(found["spans"], budget)
-        assert {kind: made.spent[kind][-1] for kind in KINDS} == {kind: budget[kind] for kind in KINDS}
-        assert made.left[-1] == budget["limit"] - budget["spent"]
+        times, spent, left = course(found["spans"], budget)
+        assert {kind: spent[kind][-1] for kind in KINDS} == {kind: budget[kind] for kind in KINDS}
+        assert left[-1] == budget["limit"] - budget["spent"]
         assert budget["replayed"] > 0
         for kind in KINDS:
-            assert made.spent[kind] == sorted(made.spent[kind])
-        assert list(made.times) == sorted(made.times)
+            assert spent[kind] == sorted(spent[kind])
+        assert list(times) == sorted(times)
 
 
 def test_what_does_not_count_does_not_burn(study):
     found = told(study)
     budget = {**found["summary"].budget, "counts_inference": False}
-    made = course(found["spans"], budget)
-    assert made.left[-1] == budget["limit"] - budget["useful"] - budget["replayed"]
+    *_, left = course(found["spans"], budget)
+    assert left[-1] == budget["limit"] - budget["useful"] - budget["replayed"]
 
 
 def test_an_attempt_is_charged_evenly_over_its_time():
     span = {"started": 100.0, "ended": 300.0, "flops": {"useful": 1000}, "cause": "completed", "run": "one"}
     other = {**span, "started": 200.0, "ended": 200.0, "flops": {"replayed": 7}}
-    made = course([span, other], {"limit": 5000, "counts_inference": True})
-    assert list(zip(made.times, made.spent["useful"], strict=True)) == [(100, 0), (200, 500), (300, 1000)]
-    assert made.spent["replayed"][-1] == 7
-    assert made.left == [5000, 4500, 3993]
-    assert course([], {"limit": 1}) is None
+    times, spent, left = course([span, other], {"limit": 5000, "counts_inference": True})
+    assert list(zip(times, spent["useful"], strict=True)) == [(100, 0), (200, 500), (300, 1000)]
+    assert spent["replayed"][-1] == 7
+    assert left == [5000, 4500, 3993]
+    assert burn_down([], {"limit": 1}).missing == NOTHING_RAN
 
 
 def test_an_attempt_that_goes_on_is_there_until_the_last_pass(wide):
@@ -210,14 +209,15 @@ def test_an_attempt_that_goes_on_is_there_until_the_last_pass(wide):
     running = [span for span in found["spans"] if span["cause"] is None]
     assert running
     assert all(span["ended"] >= span["started"] for span in found["spans"])
-    assert "running" in crowd(found["spans"]).by_cause
+    _, by_cause = crowd(found["spans"])
+    assert "running" in by_cause
 
 
 def test_attempts_are_counted_once_each_over_time(wide):
     spans = told(wide)["spans"]
-    found = crowd(spans)
-    width = found.times[1] - found.times[0]
-    seconds = sum(sum(values) for values in found.by_cause.values()) * width
+    times, by_cause = crowd(spans)
+    width = times[1] - times[0]
+    seconds = sum(sum(values) for values in by_cause.values()) * width
     assert seconds == pytest.approx(sum(span["ended"] - span["started"] for span in spans))
 
 
