@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,9 @@ class Identity:
     pid: int
     ticks: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the identity as JSON holds it."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Identity":
-        """Return the identity that `to_dict` gave."""
+        """Return the identity whose fields these are, as JSON holds them."""
         return cls(str(value["host"]), str(value["boot"]), int(value["pid"]), int(value["ticks"]))
 
     @property

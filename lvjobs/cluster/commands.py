@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from subprocess import CompletedProcess
 
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
 from lvjobs.foreign import cleaned
@@ -34,18 +34,9 @@ def absence() -> str:
     return f"Slurm is not reachable from {socket.gethostname()}: {names} {verb} not on PATH"
 
 
-@dataclass(frozen=True)
-class CommandResult:
-    """The result of a command. `returncode` is negative where a signal ended the command."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def said(self) -> str:
-        """Return the command's error text, or else its output, in one line."""
-        return one_line(self.stderr or self.stdout)
+def words_of(answer: "CompletedProcess[str]") -> str:
+    """Return the command's error text, or else its output, in one line."""
+    return one_line(answer.stderr or answer.stdout)
 
 
 def misleading_variables(environ: Mapping[str, str]) -> list[str]:
@@ -92,8 +83,8 @@ def one_line(text: str) -> str:
     return "; ".join(lines)
 
 
-def run(arguments: Sequence[str], timeout: float) -> CommandResult:
-    """Run one of Slurm's commands and return its result, also when the command failed.
+def run(arguments: Sequence[str], timeout: float) -> "CompletedProcess[str]":
+    """Run one of Slurm's commands and return its result, cleaned, also when the command failed.
 
     Raises:
         ClusterSilent: no answer within `timeout` seconds.
@@ -115,13 +106,13 @@ def run(arguments: Sequence[str], timeout: float) -> CommandResult:
         raise ClusterSilent(f"{arguments[0]} did not answer within {timeout:.0f} s") from None
     except OSError as error:
         raise ClusterError(f"{arguments[0]} cannot be run ({error.strerror}): is this a Slurm login node?") from None
-    return CommandResult(done.returncode, cleaned(done.stdout), cleaned(done.stderr))
+    return CompletedProcess(done.args, done.returncode, cleaned(done.stdout), cleaned(done.stderr))
 
 
 _SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
 
 
-def answered(answer: CommandResult) -> CommandResult:
+def answered(answer: "CompletedProcess[str]") -> "CompletedProcess[str]":
     """Return the answer of a command that succeeded.
 
     Raises:
@@ -130,6 +121,6 @@ def answered(answer: CommandResult) -> CommandResult:
     """
     if answer.returncode == 0:
         return answer
-    said = answer.said or f"exit {answer.returncode}"
+    said = words_of(answer) or f"exit {answer.returncode}"
     silent = any(text in answer.stderr.lower() for text in _SILENT)
     raise (ClusterSilent if silent else ClusterError)(said)

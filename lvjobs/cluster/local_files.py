@@ -18,7 +18,7 @@ local/
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ class MemberFiles:
             return None
         return value
 
-    def write(self, what: str, value: dict[str, Any]) -> None:
+    def write(self, what: str, value: Mapping[str, Any]) -> None:
         """Record `wrapper`, `worker` or `ended`."""
         write_json(self.run / f"{what}.json", value)
 

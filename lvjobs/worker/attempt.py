@@ -82,7 +82,6 @@ class Attempt:
 
     @property
     def step(self) -> int:
-        """Return the step of the checkpoint that this attempt began from (0 if there is none)."""
         return self.found.name.step if self.found else 0
 
     @property
@@ -92,7 +91,6 @@ class Attempt:
 
     @property
     def directory(self) -> Path:
-        """Return the run directory."""
         return self.layout.root
 
     def resume(self) -> Resumed | None:
@@ -109,7 +107,6 @@ class Attempt:
         return Resumed(self.step, state, directory)
 
     def log(self, step: int, **metrics: SupportsFloat) -> None:
-        """Journal one executed step."""
         if self.found and not self._resumed:
             raise ValueError(
                 f"step {step} was executed before run.resume() was called, and would start from scratch; call it first"
@@ -128,7 +125,6 @@ class Attempt:
         self.logged = step
 
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
-        """Journal one validation."""
         from lvjobs.tasks.registry import task_of
 
         values = _numbers(metrics)
@@ -140,15 +136,12 @@ class Attempt:
             self._metrics |= {f"validation_{key}": value for key, value in values.items()}
 
     def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
-        """Journal forecasts."""
         self.journal.write("generation", step=step, series=int(series), **_numbers(metrics))
 
     def due(self, step: int) -> bool:
-        """Return whether a checkpoint is due at `step`."""
         return step % self.config.checkpoint_every == 0 or step == self.config.steps
 
     def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:
-        """Publish a checkpoint, write its journal line and prune old checkpoints."""
         if step != self.logged:
             raise ValueError(
                 f"run.checkpoint({step}): the last step that was logged is {self.logged}; "
@@ -184,7 +177,6 @@ class Attempt:
         return not self.must_stop()
 
     def should_stop(self) -> bool:
-        """Return whether the run must stop, the same answer for all ranks of the process group."""
         return self.team.agree(self.must_stop())
 
     def must_stop(self) -> bool:

@@ -74,16 +74,13 @@ class LaunchedRanks:
         self._closing = threading.Event()
         self._followers: list[tuple[Assignment, subprocess.Popen[bytes]]] = []
         for assignment in assignments:
-            command = [sys.executable, "-m", "lvjobs.worker.follower", assignment.to_json()]
+            command = [sys.executable, "-m", "lvjobs.worker.follower", json.dumps(asdict(assignment))]
             with signals.shielded():
                 process = subprocess.Popen(command, stdin=subprocess.PIPE)
             self._followers.append((assignment, process))
 
     def watch(self, give_up: Callable[[LostRank], object]) -> None:
-        """Call `give_up` in a thread, some seconds after a follower ended, unless `close` was called by then."""
-        threading.Thread(target=self._watch, args=[give_up], daemon=True).start()
-
-    def _watch(self, give_up: Callable[[LostRank], object]) -> None:
+        """Wait, in a thread, and call `give_up` some seconds after a follower ended; return as soon as all `close`."""
         while not self._closing.wait(_POLL_SECONDS):
             if any(process.poll() is not None for _, process in self._followers):
                 if not self._closing.wait(_GRACE_SECONDS):
@@ -152,10 +149,6 @@ class Assignment:
     checkpoint: str = ""
     saved: str = ""
     step: int = 0
-
-    def to_json(self) -> str:
-        """Return the assignment as one JSON object."""
-        return json.dumps(asdict(self))
 
     @property
     def report(self) -> Path:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -209,7 +210,8 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
     saved = unpack(attempt.layout, attempt.generation, found) if found else None
     ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, saved, attempt.step)
     try:
-        ranks.watch(lambda loss: _give_up(attempt, environment, ranks, loss))
+        give_up = partial(_give_up, attempt, environment, ranks)
+        threading.Thread(target=ranks.watch, args=[give_up], daemon=True).start()
         attempt.team = join(0, size, ranks.meeting)
         determinism.seed_generators(attempt.config.seed)
         function_of(attempt.config)(attempt)
