@@ -19,7 +19,7 @@ from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.unpacking import unpack
 
@@ -101,7 +101,8 @@ class Attempt:
             self._lap()
             return None
         directory = unpack(self.layout, self.generation, self.found)
-        state = stored_at(self.found.path).load_trees()
+        with open_checkpoint(self.found.path) as stored:
+            state = stored.trees()
         determinism.restore_rng(state.pop(RNG))
         self._lap()
         return Resumed(self.step, state, directory)

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.worker.chain import Chain
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State
-from lvjobs.worker.stored import stored_at, write_file
+from lvjobs.worker.stored import open_checkpoint, write_file
 
 RNG = "_rng"
 
@@ -87,7 +87,9 @@ def verify(path: Path) -> Checkpoint:
     """
     name = parse_checkpoint_name(path.name)
     try:
-        manifest, digest = stored_at(path).verify()
+        with open_checkpoint(path) as stored:
+            manifest = stored.manifest
+            digest = stored.verify(manifest.files)
     except (OSError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
         if isinstance(error, OSError) and error.errno not in _NOT_THERE:
             raise
@@ -194,18 +196,16 @@ def _write_aside(aside: Path, manifest: Manifest, state: State) -> tuple[Path, s
                 "letter"
             )
         if callable(value):
-            _call_saver(key, value, saved / key)
+            if hasattr(value, "state_dict"):
+                raise TypeError(
+                    f"{key} is a {type(value).__name__}: pass its state_dict(), or a function that saves it"
+                )
+            (saved / key).mkdir()
+            value(saved / key)
     digest = write_file(path, manifest, {**trees, RNG: rng}, saved)
     # A Saver may draw random numbers. Without this, a run that checkpoints would differ from one that does not.
     determinism.restore_rng(rng)
     return path, digest
-
-
-def _call_saver(key: str, saver: Callable[[Path], Any], directory: Path) -> None:
-    if hasattr(saver, "state_dict"):
-        raise TypeError(f"{key} is a {type(saver).__name__}: pass its state_dict(), or a function that saves it")
-    directory.mkdir()
-    saver(directory)
 
 
 def decide_prune(
@@ -227,7 +227,8 @@ def decide_prune(
 
 def _validation_loss(path: Path) -> float | None:
     try:
-        metrics = stored_at(path).read_manifest().metrics
+        with open_checkpoint(path) as stored:
+            metrics = stored.manifest.metrics
     except (OSError, ValueError, AttributeError, KeyError):
         return None
     return next((metrics[metric] for metric in VALIDATION_LOSSES if metric in metrics), None)

@@ -32,7 +32,7 @@ from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, SilentRun
 from lvjobs.worker.process_group import PeerLost, ProcessGroup, join
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.task import function_of
 
 _POLL_SECONDS = 0.2
@@ -174,7 +174,8 @@ class FollowingRun(SilentRun):
         loading.end()
         found = None
         if checkpoint := self._assignment.checkpoint:
-            found = Resumed(self.step, stored_at(Path(checkpoint)).load_trees(), Path(self._assignment.saved))
+            with open_checkpoint(Path(checkpoint)) as stored:
+                found = Resumed(self.step, stored.trees(), Path(self._assignment.saved))
         self._reseed(self.step)
         return found
 

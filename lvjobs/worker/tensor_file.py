@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -173,10 +172,3 @@ class TensorFile:
         """Return a part in memory of its own."""
         data, entry = bytearray().join(self.blocks(name)), self._entries[name]
         return Part(name, data, len(data), entry["dtype"], tuple(entry["shape"]))
-
-
-@contextmanager
-def open_tensor_file(path: Path) -> Iterator[TensorFile]:
-    """Open a file for reading. Raises the errors of `TensorFile`, and OSError."""
-    with path.open("rb") as stream:
-        yield TensorFile(stream)

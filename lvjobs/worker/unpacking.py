@@ -9,7 +9,7 @@ from lvjobs.errors import LvjobsError
 from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.checkpoints import Checkpoint, temporary
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.stored import open_checkpoint
 
 
 def copy_saved(layout: RunLayout, checkpoint: Checkpoint, directory: Path, *, sync: bool = False) -> None:
@@ -19,22 +19,22 @@ def copy_saved(layout: RunLayout, checkpoint: Checkpoint, directory: Path, *, sy
         LvjobsError: a file changed after it was written.
         OSError: a file cannot be read or written.
     """
-    stored = stored_at(checkpoint.path)
-    for file, written in checkpoint.manifest.saved.items():
-        copy, digest = directory / file, hashlib.sha256()
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with copy.open("wb") as stream:
-            for block in stored.blocks(file):
-                digest.update(block)
-                stream.write(block)
-            if sync:
-                stream.flush()
-                os.fsync(stream.fileno())
-        if digest.hexdigest() != written:
-            raise LvjobsError(
-                f"{file} in {checkpoint.path} changed after it was written. The run does not go on from it; the next "
-                f"attempt begins from an older checkpoint: {remedies.RESUME_RUN(run=layout.root.name)}"
-            )
+    with open_checkpoint(checkpoint.path) as stored:
+        for file, written in checkpoint.manifest.saved.items():
+            copy, digest = directory / file, hashlib.sha256()
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with copy.open("wb") as stream:
+                for block in stored.blocks(file):
+                    digest.update(block)
+                    stream.write(block)
+                if sync:
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            if digest.hexdigest() != written:
+                raise LvjobsError(
+                    f"{file} in {checkpoint.path} changed after it was written. The run does not go on from it; the "
+                    f"next attempt begins from an older checkpoint: {remedies.RESUME_RUN(run=layout.root.name)}"
+                )
 
 
 def unpack(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> Path:

@@ -34,7 +34,7 @@ from lvjobs.worker import checkpoints
 from lvjobs.worker.checkpoints import _LEFTOVER, find_newest_valid, write_checkpoint
 from lvjobs.worker.finishing import finish, publish_final
 from lvjobs.worker.generation import newest_generation
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.tensor_file import sha256_of
 from lvjobs.worker.unpacking import copy_saved
 
@@ -509,7 +509,8 @@ def test_a_run_that_an_older_release_began_ends_with_the_same_bits(zygote, tmp_p
         found = checkpoints.verify(path)
         copy_saved(layout, found, tmp_path / str(name))
         saver = {"model": lambda to, name=name: shutil.copytree(tmp_path / str(name) / "model", to, dirs_exist_ok=True)}
-        write_directory(layout, name, stored_at(path).load_trees() | saver, found.manifest.metrics)
+        with open_checkpoint(path) as stored:
+            write_directory(layout, name, stored.trees() | saver, found.manifest.metrics)
         path.unlink()
     assert zygote.run(layout) == 0
     assert entries(layout, "start")[-1]["resumed_from"] == "000001-00000020"

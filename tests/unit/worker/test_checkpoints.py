@@ -19,7 +19,7 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.worker import checkpoints, tensor_file
 from lvjobs.worker.chain import Chain
 from lvjobs.worker.checkpoints import RNG, find_newest_valid, verify, write_checkpoint
-from lvjobs.worker.stored import files_in, stored_at
+from lvjobs.worker.stored import files_in, open_checkpoint
 from lvjobs.worker.tensor_file import sha256_of
 from lvjobs.worker.unpacking import copy_saved, unpack
 
@@ -53,7 +53,8 @@ def test_write_and_read(layout):
     assert invalid == []
     assert found.path == path
     assert found.manifest.metrics == {"loss": 1.5}
-    state = stored_at(found.path).load_trees()
+    with open_checkpoint(found.path) as stored:
+        state = stored.trees()
     assert set(state) == {"weights", RNG}
     assert state["weights"][0] == [1, (2, None)]
     copy_saved(layout, found, layout.root / "copy")
@@ -152,7 +153,8 @@ def test_a_directory_is_loaded_copied_and_a_parent_like_a_file(layout):
     (layout.root / "journal").write_bytes(b"a line\n")
     found, _ = find_newest_valid(layout)
     assert found.path == directory
-    state = stored_at(found.path).load_trees()
+    with open_checkpoint(found.path) as stored:
+        state = stored.trees()
     assert state["weights"][0] == [1, (2, None)]
     assert torch.equal(state["weights"]["w"], STATE["weights"]["w"])
     copy_saved(layout, found, layout.root / "copy")
