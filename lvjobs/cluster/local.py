@@ -128,8 +128,7 @@ class LocalCluster(Cluster):
 
     @staticmethod
     def _start(job: JobFiles) -> int:
-        package = str(Path(lvjobs.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(Path(lvjobs.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
         with (job.root / "wrapper.log").open("ab") as log:
             return subprocess.run(
                 [sys.executable, "-m", "lvjobs.cluster.local_job", str(job.root)],
@@ -180,12 +179,16 @@ class LocalCluster(Cluster):
         raise ClusterError(f"jobs of this machine begin in their order, {self._slots} at once (local_slots)")
 
     def probe(self) -> Site:
-        note = f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but lvjobs"
         return Site(
             backend="local",
             preempt_mode="off",
             requeue_hold_seconds=0.0,
-            notes=(note,),
+            notes=(
+                (
+                    f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but "
+                    "lvjobs"
+                ),
+            ),
         )
 
     def _find(self, job_id: str) -> list[MemberFiles]:

@@ -161,8 +161,15 @@ class MemberFiles:
         ended = self.record("ended")
         if ended is None:
             return self._unended(blank, looked_after=looked_after)
-        job = replace(blank, state=ended["state"], start=ended["start"], nodes=ended["host"])
-        return _with_end(replace(job, exit_code=ended["code"], exit_signal=ended["signal"]), ended["time"])
+        job = replace(
+            blank,
+            state=ended["state"],
+            start=ended["start"],
+            nodes=ended["host"],
+            exit_code=ended["code"],
+            exit_signal=ended["signal"],
+        )
+        return _with_end(job, ended["time"])
 
     def _unstarted(self, blank: Job) -> Job:
         """Return the state of a member without a wrapper: it starts soon, or its submitter ended before that."""

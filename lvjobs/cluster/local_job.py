@@ -175,8 +175,17 @@ class Wrapper:
 
     def _record(self, state: str, status: int | None) -> None:
         code, number = (0, -status) if status is not None and status < 0 else (status, None)
-        record = {"state": state, "code": code, "signal": number, "start": self._began, "time": time.time()}
-        self.member.write("ended", {**record, "host": os.uname().nodename})
+        self.member.write(
+            "ended",
+            {
+                "state": state,
+                "code": code,
+                "signal": number,
+                "start": self._began,
+                "time": time.time(),
+                "host": os.uname().nodename,
+            },
+        )
 
 
 def _die_with_parent() -> Callable[[], None]:

@@ -246,7 +246,20 @@ def parse_history(text: str, tokens: Collection[str]) -> list[Job]:
         for member_id, member in _places(job_id):
             restart_count = runs.get((member_id, token), 0)
             runs[member_id, token] = restart_count + 1
-            jobs.append(_history_job(values, member_id, member, token, restart_count))
+            job = Job(
+                id=member_id,
+                token=token,
+                member=member,
+                state=_word(values["State"]),
+                start=parse_time(values["Start"]),
+                restart_count=restart_count,
+                nodes=_some(values["NodeList"]),
+                partition=values["Partition"],
+                elapsed=float(values["ElapsedRaw"]) if values["ElapsedRaw"].isdecimal() else None,
+                gpus=parse_gpus(values["AllocTRES"]),
+                flushed=values["State"] == "CANCELLED",  # after scancel by a user the state is `CANCELLED by 1000`
+            )
+            jobs.append(_ended(job, parse_time(values["End"]), values["ExitCode"]))
         newest[job_id] = range(first, len(jobs))
     return jobs
 
@@ -259,20 +272,3 @@ def _with_step(job: Job, values: Mapping[str, str], step: str) -> Job:
         return replace(job, state="OUT_OF_MEMORY")
     signal = None if step in ("batch", "extern") else parse_exit(values["ExitCode"])[1]
     return replace(job, exit_code=0, exit_signal=signal) if signal else job
-
-
-def _history_job(values: Mapping[str, str], job_id: str, member: int, token: str, restart_count: int) -> Job:
-    job = Job(
-        id=job_id,
-        token=token,
-        member=member,
-        state=_word(values["State"]),
-        start=parse_time(values["Start"]),
-        restart_count=restart_count,
-        nodes=_some(values["NodeList"]),
-        partition=values["Partition"],
-        elapsed=float(values["ElapsedRaw"]) if values["ElapsedRaw"].isdecimal() else None,
-        gpus=parse_gpus(values["AllocTRES"]),
-        flushed=values["State"] == "CANCELLED",  # a job that a user cancelled has the state `CANCELLED by 1000`
-    )
-    return _ended(job, parse_time(values["End"]), values["ExitCode"])

@@ -138,8 +138,8 @@ class FaultCommands:
         """Return the choices of the last `up`. Raises UsageError if there was none."""
         host = self.layout.load()
         if host is None:
-            directory, options = self.layout.directory, self.layout.options
-            raise UsageError(f"there is no lab in {directory}; type: {remedies.LAB_UP(*options)}")
+            command = remedies.LAB_UP(*self.layout.options)
+            raise UsageError(f"there is no lab in {self.layout.directory}; type: {command}")
         return host
 
     def _check_node(self, node: str) -> None:
@@ -150,6 +150,7 @@ class FaultCommands:
     def _controller(self, wanted: str) -> psutil.Process:
         process = daemon_process(self.layout, "slurmctld")
         if process is None:
-            command = remedies.LAB_UP(*self.layout.options)
-            raise LabError(f"slurmctld does not run, so it cannot be {wanted}; type: {command}")
+            raise LabError(
+                f"slurmctld does not run, so it cannot be {wanted}; type: {remedies.LAB_UP(*self.layout.options)}"
+            )
         return process

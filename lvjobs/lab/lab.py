@@ -144,8 +144,9 @@ class Lab(FaultCommands):
             NodeStatus(name, states.get(name), found[f"slurmd.{name}"] is not None) for name in site.config.node_names
         )
         pids = {name: process.pid if process else None for name, process in found.items()}
-        where = (site.config, site.port_base, site.loopback_only)
-        return LabStatus(str(self.directory), answer, pids, nodes, jobs, *where)
+        return LabStatus(
+            str(self.directory), answer, pids, nodes, jobs, site.config, site.port_base, site.loopback_only
+        )
 
     def environment(self) -> dict[str, str]:
         """Return the variables to export so that Slurm's commands use this lab."""

@@ -19,9 +19,9 @@ from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
+from lvjobs.worker.saved_files import unpack
 from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.submission import Submission
-from lvjobs.worker.unpacking import unpack
 
 _CHECK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""

@@ -69,11 +69,12 @@ class LaunchedRanks:
         """
         self._directory = Path(tempfile.mkdtemp(prefix="lvjobs-"))
         self.meeting = self._directory / "meeting"
-        found = str(checkpoint or ""), str(saved or "")
-        assignments = [Assignment(str(root), rank, size, str(self.meeting), *found, step) for rank in range(1, size)]
         self._closing = threading.Event()
         self._followers: list[tuple[Assignment, subprocess.Popen[bytes]]] = []
-        for assignment in assignments:
+        for rank in range(1, size):
+            assignment = Assignment(
+                str(root), rank, size, str(self.meeting), str(checkpoint or ""), str(saved or ""), step
+            )
             command = [sys.executable, "-m", "lvjobs.worker.follower", json.dumps(asdict(assignment))]
             with signals.shielded():
                 process = subprocess.Popen(command, stdin=subprocess.PIPE)

@@ -31,14 +31,13 @@ from lvjobs.worker.environment import (
     JobEnvironment,
     read_environment,
 )
-from lvjobs.worker.finishing import finish
 from lvjobs.worker.follower import LaunchedRanks, LostRank, exit_code_of
 from lvjobs.worker.generation import claim_generation, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
+from lvjobs.worker.saved_files import finish, unpack
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.task import function_of
-from lvjobs.worker.unpacking import unpack
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
@@ -240,8 +239,7 @@ def _exit_early(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     assert attempt.reason is not None
     signals.deafen()  # another signal adds nothing, and scontrol must not be killed by it
     superseded = is_superseded(attempt.layout, attempt.generation)
-    evidence = gather_evidence(attempt.reason, environment, superseded=superseded)
-    decision = decide_early_exit(evidence)
+    decision = decide_early_exit(gather_evidence(attempt.reason, environment, superseded=superseded))
     action, detail = carry_out(decision, environment)
     if attempt.checkpointed < attempt.logged:
         detail += f"; steps after {attempt.checkpointed} are in no checkpoint"

@@ -116,8 +116,11 @@ def _header(parts: Iterable[Part], metadata: Mapping[str, str]) -> bytes:
     end = 0
     for part in parts:
         begin, end = end, end + part.size
-        shape = [part.size] if part.shape is None else part.shape
-        entries[part.name] = {"dtype": part.dtype, "shape": shape, "data_offsets": [begin, end]}
+        entries[part.name] = {
+            "dtype": part.dtype,
+            "shape": [part.size] if part.shape is None else part.shape,
+            "data_offsets": [begin, end],
+        }
     text = json.dumps(entries, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % _LENGTH)
     return len(text).to_bytes(_LENGTH, "little") + text

@@ -32,11 +32,10 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
 from lvjobs.worker import checkpoints
 from lvjobs.worker.checkpoints import _LEFTOVER, find_newest_valid, write_checkpoint
-from lvjobs.worker.finishing import finish, publish_final
 from lvjobs.worker.generation import newest_generation
+from lvjobs.worker.saved_files import copy_saved, finish, publish_final
 from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.tensor_file import sha256_of
-from lvjobs.worker.unpacking import copy_saved
 
 STEPS = 40
 

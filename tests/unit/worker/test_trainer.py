@@ -21,10 +21,10 @@ from lvjobs.worker import determinism
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.measure import cost_of
+from lvjobs.worker.saved_files import finish
 from lvjobs.worker.stored import open_checkpoint
 
 pytestmark = pytest.mark.heavy
