@@ -185,8 +185,8 @@ def check_driver(
         )
         return
     offers = facts.offers_scrontab
-    scrontab = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
-    other = scrontab if offers else f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
+    install = remedies.DRIVER_INSTALL_SCRONTAB if offers else remedies.DRIVER_INSTALL
+    other = f"type: {install(*asked.study.where)}"
     if not asked.study.config.driver.job:
         yield note(
             "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
@@ -205,7 +205,7 @@ def check_driver(
             "a job may not submit jobs, unless it runs there: the driver cannot send what comes next",
             other,
         )
-    reply = facts.replies[DRIVER] if DRIVER in facts.replies.said else None
+    reply = facts.replies.said.get(DRIVER)
     if reply is not None and reply.problem and is_refused:
         return
     if reply is not None and reply.problem and not reply.is_silent:

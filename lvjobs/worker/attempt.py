@@ -12,12 +12,11 @@ from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.chain import Chain
 from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, prune, write_checkpoint
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
 from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
-from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.journal import Chain, JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
 from lvjobs.worker.saved_files import unpack
 from lvjobs.worker.stored import open_checkpoint

@@ -25,9 +25,9 @@ from lvjobs.errors import LvjobsError
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.run_files import CHECKPOINT_SUFFIX, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.chain import Chain
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State
+from lvjobs.worker.journal import Chain
 from lvjobs.worker.stored import open_checkpoint, write_file
 
 RNG = "_rng"

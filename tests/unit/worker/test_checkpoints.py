@@ -17,8 +17,8 @@ from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import checkpoints, tensor_file
-from lvjobs.worker.chain import Chain
 from lvjobs.worker.checkpoints import RNG, find_newest_valid, verify, write_checkpoint
+from lvjobs.worker.journal import Chain
 from lvjobs.worker.saved_files import copy_saved, unpack
 from lvjobs.worker.stored import files_in, open_checkpoint
 from lvjobs.worker.tensor_file import sha256_of
