@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ _MISLEADING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "SQUEUE_", "SACCT_", "
 _KEPT = frozenset({"SLURM_CONF", "SLURM_JWT"})
 
 
+_PREFIXES = re.compile(r"\A(?:[0-9]*[a-z][a-z0-9]*: )?(?:error: )?(?:fatal: )?")
 _NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 
 
@@ -71,16 +73,8 @@ def user_name() -> str:
 
 def one_line(text: str) -> str:
     """Return Slurm's own words in one line, without their prefixes and without repeated lines."""
-    lines = []
-    for line in text.splitlines():
-        words = line.strip()
-        program, colon, rest = words.partition(": ")
-        if colon and program.isalnum() and program.islower():
-            words = rest
-        words = words.removeprefix("error: ").removeprefix("fatal: ").strip()
-        if words and words not in lines:
-            lines.append(words)
-    return "; ".join(lines)
+    lines = dict.fromkeys(_PREFIXES.sub("", line.strip()).strip() for line in text.splitlines())
+    return "; ".join(filter(None, lines))
 
 
 def run(arguments: Sequence[str], timeout: float) -> "CompletedProcess[str]":

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -42,19 +42,11 @@ _NO_ACCOUNTING = ("accounting storage is disabled", "accounting_storage/none")
 _GONE = ("invalid job id", "already completing or completed", "job has already finished")
 
 
-@dataclass(frozen=True)
-class CommandTimeouts:
-    """Seconds that each kind of command may take."""
-
-    ask: float = 10.0
-    tell: float = 10.0
-    submit: float = 30.0
-
-
 class SlurmCluster(Cluster):
     """A Slurm cluster, used through `profile`. `submissions_directory` keeps the scripts, in a folder per token.
 
-    `lvjobs.cluster.protocol.Cluster` documents the methods.
+    A command may take `timeout` seconds, and sbatch `submit_timeout`. `lvjobs.cluster.protocol.Cluster` documents the
+    methods.
     """
 
     backend = "slurm"
@@ -64,12 +56,13 @@ class SlurmCluster(Cluster):
         profile: Profile,
         submissions_directory: Path,
         *,
-        patience: CommandTimeouts | None = None,
+        timeout: float = 10.0,
+        submit_timeout: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.profile = profile
         self._submissions = submissions_directory
-        self._patience = patience or CommandTimeouts()
+        self._timeout, self._submit_timeout = timeout, submit_timeout
         self._clock = clock
 
     @property
@@ -87,7 +80,7 @@ class SlurmCluster(Cluster):
         folder = self._submissions / request.token
         if any(pattern in str(folder) for pattern in ("%j", "%t", "%A", "%a")):
             raise UsageError(f"{folder}: submitit would read the % in it as a pattern; move the study elsewhere")
-        return submit_script(self.script(request), folder, self._patience.submit)
+        return submit_script(self.script(request), folder, self._submit_timeout)
 
     def check(self, request: JobRequest) -> None:
         self.script(request)
@@ -181,12 +174,12 @@ class SlurmCluster(Cluster):
     def _ask_accounting(self, *which: str) -> "CompletedProcess[str]":
         # With steps: a step may be OUT_OF_MEMORY where its job is FAILED. With duplicates: earlier executions.
         arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT]
-        return run(arguments, self._patience.ask)
+        return run(arguments, self._timeout)
 
     # -- commands -----------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> None:
-        answer = run(["scancel", job_id], self._patience.tell)
+        answer = run(["scancel", job_id], self._timeout)
         if answer.returncode != 0 and not any(text in answer.stderr.lower() for text in _GONE):
             answered(answer)
 
@@ -207,7 +200,7 @@ class SlurmCluster(Cluster):
         with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as script:
             script.write(self.script(request))
             script.flush()
-            answer = answered(run(["sbatch", "--test-only", script.name], self._patience.ask))
+            answer = answered(run(["sbatch", "--test-only", script.name], self._timeout))
         return parse_estimate(answer.stderr + answer.stdout)
 
     def place(self, job_id: str) -> QueuePosition | None:
@@ -225,7 +218,7 @@ class SlurmCluster(Cluster):
             self._tell("update", f"jobid={ids}", f"excnodelist={','.join(nodes)}")
 
     def _tell(self, *words: str) -> None:
-        answer = answered(run(["scontrol", *words], self._patience.tell))
+        answer = answered(run(["scontrol", *words], self._timeout))
         # scontrol reports an error about an array's task on stderr, but exits with 0
         if "invalid job id" in answer.stderr.lower() or "error" in answer.stderr.lower():
             raise ClusterError(words_of(answer))
@@ -243,4 +236,4 @@ class SlurmCluster(Cluster):
         return SlurmSite(**{name: sites.PARSERS[name](self._hear(*question(name))) for name in questions})
 
     def _hear(self, *words: str) -> str:
-        return answered(run(words, self._patience.ask)).stdout
+        return answered(run(words, self._timeout)).stdout
