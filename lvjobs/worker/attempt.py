@@ -3,7 +3,7 @@
 import operator
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -12,7 +12,7 @@ from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, prune, write_checkpoint
+from lvjobs.worker.checkpoints import RNG, Checkpoint, prune, write_checkpoint
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
 from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
@@ -60,7 +60,7 @@ class Attempt:
     submission: Submission
     journal: JournalWriter
     found: Checkpoint | None
-    invalid: list[InvalidCheckpoint] = field(default_factory=list)
+    invalid: Collection[CheckpointName] = ()
     deadline: Deadline = field(default_factory=lambda: Deadline(None, None, 0.0))
     team: Alone | ProcessGroup = field(default_factory=Alone)
 
@@ -165,7 +165,7 @@ class Attempt:
             prune(
                 self.layout,
                 self.generation,
-                [bad.name for bad in self.invalid],
+                self.invalid,
                 keep_last=self.config.keep_last,
                 keep_best=self.config.keep_best,
             )

@@ -56,14 +56,6 @@ class Checkpoint:
     """The hash that the next checkpoint's manifest names as its parent."""
 
 
-@dataclass(frozen=True)
-class InvalidCheckpoint:
-    """A checkpoint that was published and is damaged now."""
-
-    name: CheckpointName
-    problem: str
-
-
 def temporary(layout: RunLayout, name: CheckpointName) -> Path:
     """Return the directory in which a checkpoint is written before it is published, or moved before it is deleted."""
     return layout.steps / f".{name}.tmp.{os.uname().nodename}.{os.getpid()}"
@@ -100,19 +92,19 @@ def verify(path: Path) -> Checkpoint:
     return Checkpoint(own, path, manifest, digest)
 
 
-def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[InvalidCheckpoint]]:
-    """Return the newest checkpoint whose checksums hold, and the newer ones that were skipped as damaged.
+def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, dict[CheckpointName, str]]:
+    """Return the newest checkpoint whose checksums hold, and what is damaged in each newer one, which was skipped.
 
     Raises:
         LvjobsError: a checkpoint cannot be read, even some seconds later. It may be good, so no step is trained without
             it.
     """
-    invalid: list[InvalidCheckpoint] = []
+    invalid: dict[CheckpointName, str] = {}
     for name, path in reversed(published(layout).items()):
         try:
             return _verify_patiently(path, layout.root.name), invalid
         except ValueError as error:  # noqa: PERF203 - a few
-            invalid.append(InvalidCheckpoint(name, str(error)))
+            invalid[name] = str(error)
     return None, invalid
 
 

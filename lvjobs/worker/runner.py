@@ -104,9 +104,9 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         versions=versions(),
         python_path=python_path(),
     )
-    for bad in invalid:
-        journal.write("invalid_checkpoint", name=str(bad.name), problem=bad.problem)
-        _complain(f"checkpoint {bad.name} is damaged and passed over: {bad.problem}")
+    for name, problem in invalid.items():
+        journal.write("invalid_checkpoint", name=str(name), problem=problem)
+        _complain(f"checkpoint {name} is damaged and passed over: {problem}")
     trained = found.manifest.processes if found else environment.processes
     if trained != environment.processes:
         journal.write("other_processes", trained=trained, processes=environment.processes)

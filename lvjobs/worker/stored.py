@@ -13,7 +13,6 @@ Both are verified before they are used.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,15 +33,10 @@ _TREE, _ALL = ".tree.json", "_state"
 
 def files_in(directory: Path) -> list[str]:
     """Return the relative paths of all files below `directory`, sorted. Raises ValueError for a symbolic link."""
-    found = []
-    for root, directories, names in os.walk(directory):
-        for name in names + directories:
-            path = Path(root, name)
-            if path.is_symlink():
-                raise ValueError(f"{path}: a checkpoint holds no symbolic links; write a file")
-            if path.is_file():
-                found.append(path.relative_to(directory).as_posix())
-    return sorted(found)
+    found = list(directory.rglob("*"))
+    if link := next((path for path in found if path.is_symlink()), None):
+        raise ValueError(f"{link}: a checkpoint holds no symbolic links; write a file")
+    return sorted(path.relative_to(directory).as_posix() for path in found if path.is_file())
 
 
 def write_file(path: Path, manifest: Manifest, trees: Mapping[str, Any], saved: Path) -> str:
