@@ -57,7 +57,10 @@ class Checkpoint:
 
 
 def temporary(layout: RunLayout, name: CheckpointName) -> Path:
-    """Return the directory in which a checkpoint is written before it is published, or moved before it is deleted."""
+    """Return a directory in which files are written before they are published, or moved before they are deleted.
+
+    It is for a checkpoint, for a copy of its files, and for `final/`. `sweep_leftovers` deletes what is left of it.
+    """
     return layout.steps / f".{name}.tmp.{os.uname().nodename}.{os.getpid()}"
 
 

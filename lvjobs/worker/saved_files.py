@@ -88,7 +88,7 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
     """
     if _is_published(layout.final, checkpoint.manifest.saved):
         return
-    aside = layout.root / f".final.tmp.{generation:06d}.{os.uname().nodename}.{os.getpid()}"
+    aside = temporary(layout, CheckpointName(generation, checkpoint.name.step))
     try:
         aside.mkdir()
         copy_saved(layout, checkpoint, aside, sync=True)
@@ -109,13 +109,6 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _delete_leftovers(layout: RunLayout, generation: int) -> None:
-    for path in layout.root.glob(".final.*"):
-        owner = path.name.split(".")[3]
-        if owner.isdecimal() and int(owner) < generation:
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def finish(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> Done:
     """Publish the final weights of `checkpoint`, then the done marker. Idempotent.
 
@@ -123,7 +116,6 @@ def finish(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> Done:
         Superseded: a newer generation has claimed the run.
         LvjobsError: the final weights could not be written.
     """
-    _delete_leftovers(layout, generation)
     publish_final(layout, generation, checkpoint)
     check_fence(layout, generation)
     name, manifest = checkpoint.name, checkpoint.manifest
