@@ -160,11 +160,6 @@ def names_in(directory: Path) -> frozenset[str]:
         return frozenset()
 
 
-def make_private(directories: Collection[Path]) -> None:
-    """Create each directory with its missing parents; existing ones stay as they are."""
-    _for_each(lambda directory: directory.mkdir(parents=True, exist_ok=True, mode=0o700), directories)
-
-
 def _for_each(work: Callable[[Path], object], paths: Collection[Path]) -> None:
     """Run `work` for each path, many at once where they are many: they then wait for the disk together."""
     if len(paths) <= _FEW:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +22,20 @@ class Identity:
     pid: int
     ticks: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the identity as JSON holds it."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> "Identity":
-        """Return the identity that `to_dict` gave."""
+        """Return the identity whose fields these are, as JSON holds them."""
         return cls(str(value["host"]), str(value["boot"]), int(value["pid"]), int(value["ticks"]))
-
-    @property
-    def is_of_this_boot(self) -> bool:
-        """Return whether this machine has not been rebooted since."""
-        return self.boot == boot_id()
 
     @property
     def is_of_this_host(self) -> bool:
         """Return whether the process ran on this machine."""
-        return self.is_of_this_boot or self.host == os.uname().nodename
+        return self.boot == boot_id() or self.host == os.uname().nodename
 
     @property
     def is_alive(self) -> bool:
         """Return whether the process runs, here and now. A zombie does not: it may stay until its parent reaps it."""
-        return self.is_of_this_boot and start_ticks(self.pid) == self.ticks
+        return self.boot == boot_id() and start_ticks(self.pid) == self.ticks
 
 
 def identify(pid: int) -> Identity | None:

@@ -2,11 +2,12 @@
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from subprocess import CompletedProcess
 
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
 from lvjobs.foreign import cleaned
@@ -18,6 +19,7 @@ _MISLEADING = ("SLURM_", "SBATCH_", "SRUN_", "SUBMITIT_", "SQUEUE_", "SACCT_", "
 _KEPT = frozenset({"SLURM_CONF", "SLURM_JWT"})
 
 
+_PREFIXES = re.compile(r"\A(?:[0-9]*[a-z][a-z0-9]*: )?(?:error: )?(?:fatal: )?")
 _NEEDED = ("sbatch", "squeue", "scancel", "scontrol", "srun")
 
 
@@ -34,18 +36,9 @@ def absence() -> str:
     return f"Slurm is not reachable from {socket.gethostname()}: {names} {verb} not on PATH"
 
 
-@dataclass(frozen=True)
-class CommandResult:
-    """The result of a command. `returncode` is negative where a signal ended the command."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-    @property
-    def said(self) -> str:
-        """Return the command's error text, or else its output, in one line."""
-        return one_line(self.stderr or self.stdout)
+def words_of(answer: "CompletedProcess[str]") -> str:
+    """Return the command's error text, or else its output, in one line."""
+    return one_line(answer.stderr or answer.stdout)
 
 
 def misleading_variables(environ: Mapping[str, str]) -> list[str]:
@@ -80,20 +73,12 @@ def user_name() -> str:
 
 def one_line(text: str) -> str:
     """Return Slurm's own words in one line, without their prefixes and without repeated lines."""
-    lines = []
-    for line in text.splitlines():
-        words = line.strip()
-        program, colon, rest = words.partition(": ")
-        if colon and program.isalnum() and program.islower():
-            words = rest
-        words = words.removeprefix("error: ").removeprefix("fatal: ").strip()
-        if words and words not in lines:
-            lines.append(words)
-    return "; ".join(lines)
+    lines = dict.fromkeys(_PREFIXES.sub("", line.strip()).strip() for line in text.splitlines())
+    return "; ".join(filter(None, lines))
 
 
-def run(arguments: Sequence[str], timeout: float) -> CommandResult:
-    """Run one of Slurm's commands and return its result, also when the command failed.
+def run(arguments: Sequence[str], timeout: float) -> "CompletedProcess[str]":
+    """Run one of Slurm's commands and return its result, cleaned, also when the command failed.
 
     Raises:
         ClusterSilent: no answer within `timeout` seconds.
@@ -115,13 +100,13 @@ def run(arguments: Sequence[str], timeout: float) -> CommandResult:
         raise ClusterSilent(f"{arguments[0]} did not answer within {timeout:.0f} s") from None
     except OSError as error:
         raise ClusterError(f"{arguments[0]} cannot be run ({error.strerror}): is this a Slurm login node?") from None
-    return CommandResult(done.returncode, cleaned(done.stdout), cleaned(done.stderr))
+    return CompletedProcess(done.args, done.returncode, cleaned(done.stdout), cleaned(done.stderr))
 
 
 _SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
 
 
-def answered(answer: CommandResult) -> CommandResult:
+def answered(answer: "CompletedProcess[str]") -> "CompletedProcess[str]":
     """Return the answer of a command that succeeded.
 
     Raises:
@@ -130,6 +115,6 @@ def answered(answer: CommandResult) -> CommandResult:
     """
     if answer.returncode == 0:
         return answer
-    said = answer.said or f"exit {answer.returncode}"
+    said = words_of(answer) or f"exit {answer.returncode}"
     silent = any(text in answer.stderr.lower() for text in _SILENT)
     raise (ClusterSilent if silent else ClusterError)(said)

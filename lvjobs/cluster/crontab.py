@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from lvjobs import remedies
-from lvjobs.cluster.commands import run
+from lvjobs.cluster.commands import run, words_of
 from lvjobs.cluster.protocol import ClusterError
 
 _SECONDS = 15.0
@@ -76,9 +76,11 @@ def _read(program: str, seconds: float = _SECONDS, where: Sequence[str] = ()) ->
     answer = run([program, "-l"], seconds)
     if answer.returncode == 0:
         return answer.stdout.splitlines()
-    if any(text in answer.said.lower() for text in _NONE_YET):
+    if any(text in words_of(answer).lower() for text in _NONE_YET):
         return []
-    raise ClusterError(f"{program} cannot be read ({answer.said}); without it, keep {remedies.WATCH(*where)} running")
+    raise ClusterError(
+        f"{program} cannot be read ({words_of(answer)}); without it, keep {remedies.WATCH(*where)} running"
+    )
 
 
 def _write(program: str, lines: Sequence[str], where: Sequence[str] = ()) -> None:
@@ -88,6 +90,6 @@ def _write(program: str, lines: Sequence[str], where: Sequence[str] = ()) -> Non
         answer = run([program, table.name], _SECONDS)
     if answer.returncode != 0:
         raise ClusterError(
-            f"{program} refused the entry ({answer.said}), and the table is as it was; without it, keep "
+            f"{program} refused the entry ({words_of(answer)}), and the table is as it was; without it, keep "
             f"{remedies.WATCH(*where)} running"
         )

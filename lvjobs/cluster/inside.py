@@ -213,14 +213,11 @@ def wake(name: str) -> bool:
                 told = True
         except ClusterError:
             break
-        if not told and not any(job.state == "COMPLETING" or _is_back_just_now(job) for job in jobs):
+        # Slurm has not judged yet why a job waits that came back within this second
+        is_back = any(job.is_pending and job.reason in ("", "None") for job in jobs)
+        if not told and not is_back and not any(job.state == "COMPLETING" for job in jobs):
             return False
     return told
-
-
-def _is_back_just_now(job: Job) -> bool:
-    """Return whether Slurm has not judged yet why the job waits, as in the second after a requeue."""
-    return job.is_pending and job.reason in ("", "None")
 
 
 def _wake(job: Job) -> bool:

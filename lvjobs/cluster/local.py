@@ -36,7 +36,10 @@ _LARGEST_LEAD = 0.1
 
 
 class LocalCluster(Cluster):
-    """The jobs of this machine, `slots` at once. All state is in `directory`; this object holds none."""
+    """The jobs of this machine, `slots` at once. All state is in `directory`; this object holds none.
+
+    `lvjobs.cluster.protocol.Cluster` documents the methods.
+    """
 
     backend = "local"
 
@@ -66,13 +69,6 @@ class LocalCluster(Cluster):
         return "\n".join(lines) + "\n"
 
     def submit(self, request: JobRequest) -> str:
-        """Write the job to disk, start it, and return its id.
-
-        Raises:
-            SubmitRefused: the directory cannot be written.
-            SubmitDeferred: no job was started.
-            SubmitUnclear: the job may have started.
-        """
         try:
             job = self._write_down(request)
         except OSError as error:
@@ -132,8 +128,7 @@ class LocalCluster(Cluster):
 
     @staticmethod
     def _start(job: JobFiles) -> int:
-        package = str(Path(lvjobs.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(Path(lvjobs.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
         with (job.root / "wrapper.log").open("ab") as log:
             return subprocess.run(
                 [sys.executable, "-m", "lvjobs.cluster.local_job", str(job.root)],
@@ -164,7 +159,6 @@ class LocalCluster(Cluster):
     # -- commands -----------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> None:
-        """End the job for good: SIGTERM soon, SIGKILL later. A job that no longer exists is no error."""
         for member in self._find(job_id):
             has_begun = member.run.exists()
             if has_begun and member.look().is_ended:
@@ -185,13 +179,16 @@ class LocalCluster(Cluster):
         raise ClusterError(f"jobs of this machine begin in their order, {self._slots} at once (local_slots)")
 
     def probe(self) -> Site:
-        """Return what requeue and preemption can promise on this machine."""
-        note = f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but lvjobs"
         return Site(
             backend="local",
             preempt_mode="off",
             requeue_hold_seconds=0.0,
-            notes=(note,),
+            notes=(
+                (
+                    f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but "
+                    "lvjobs"
+                ),
+            ),
         )
 
     def _find(self, job_id: str) -> list[MemberFiles]:

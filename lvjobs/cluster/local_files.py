@@ -18,7 +18,7 @@ local/
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ class MemberFiles:
             return None
         return value
 
-    def write(self, what: str, value: dict[str, Any]) -> None:
+    def write(self, what: str, value: Mapping[str, Any]) -> None:
         """Record `wrapper`, `worker` or `ended`."""
         write_json(self.run / f"{what}.json", value)
 
@@ -161,8 +161,15 @@ class MemberFiles:
         ended = self.record("ended")
         if ended is None:
             return self._unended(blank, looked_after=looked_after)
-        job = replace(blank, state=ended["state"], start=ended["start"], nodes=ended["host"])
-        return _with_end(replace(job, exit_code=ended["code"], exit_signal=ended["signal"]), ended["time"])
+        job = replace(
+            blank,
+            state=ended["state"],
+            start=ended["start"],
+            nodes=ended["host"],
+            exit_code=ended["code"],
+            exit_signal=ended["signal"],
+        )
+        return _with_end(job, ended["time"])
 
     def _unstarted(self, blank: Job) -> Job:
         """Return the state of a member without a wrapper: it starts soon, or its submitter ended before that."""

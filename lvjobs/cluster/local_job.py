@@ -140,7 +140,7 @@ class Wrapper:
         self._began = time.time()
         identity = identify(self.worker.pid)
         if identity is not None:  # else the worker has ended already, and `_supervise` records that
-            self.member.write("worker", {**identity.to_dict(), "start": self._began})
+            self.member.write("worker", {**vars(identity), "start": self._began})
 
     def _supervise(self) -> None:
         assert self.worker is not None
@@ -175,8 +175,17 @@ class Wrapper:
 
     def _record(self, state: str, status: int | None) -> None:
         code, number = (0, -status) if status is not None and status < 0 else (status, None)
-        record = {"state": state, "code": code, "signal": number, "start": self._began, "time": time.time()}
-        self.member.write("ended", {**record, "host": os.uname().nodename})
+        self.member.write(
+            "ended",
+            {
+                "state": state,
+                "code": code,
+                "signal": number,
+                "start": self._began,
+                "time": time.time(),
+                "host": os.uname().nodename,
+            },
+        )
 
 
 def _die_with_parent() -> Callable[[], None]:
@@ -203,7 +212,7 @@ def _wrap(member: MemberFiles, said: int) -> NoReturn:
         member.run.mkdir(parents=True)
         identity = identify(os.getpid())
         assert identity is not None
-        member.write("wrapper", identity.to_dict())
+        member.write("wrapper", vars(identity))
         os.close(said)
         Wrapper(member).main()
         status = 0

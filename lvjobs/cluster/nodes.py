@@ -85,13 +85,10 @@ def expand_nodes(lists: Collection[str]) -> set[str]:
 
 
 def _expand(part: str) -> Sequence[str]:
-    match = re.fullmatch(r"([^\[]*)\[([\d,-]+)\](.*)", part)
+    match = re.fullmatch(r"([^\[]*)\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)\](.*)", part)
     if match is None:
         return [part] if part else []
     numbers: list[str] = []
-    for item in match[2].split(","):
-        first, _, last = item.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
-            return [part]
+    for first, last in re.findall(r"(\d+)(?:-(\d+))?", match[2]):
         numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
     return [name for number in numbers for name in _expand(f"{match[1]}{number}{match[3]}")]

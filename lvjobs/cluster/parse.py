@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from itertools import accumulate
 
 from lvjobs.cluster.protocol import DRIVER, ClusterError, Job, token_of
 from lvjobs.cluster.sites import parse_minutes
@@ -29,6 +30,8 @@ _QUEUE_COLUMNS = (
     ("Name", 256),
 )
 QUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _QUEUE_COLUMNS)
+_QUEUE_ENDS = accumulate(width for _, width in _QUEUE_COLUMNS)
+_QUEUE_PLACES = {name: slice(end - width, end) for (name, width), end in zip(_QUEUE_COLUMNS, _QUEUE_ENDS, strict=True)}
 
 _HISTORY_COLUMNS = (
     "JobID",
@@ -50,6 +53,8 @@ _GPUS = "gres/gpu"
 _SIGNALLED = 128  # the exit code of a shell and of srun for "killed by signal n" is 128 + n
 _UNIX_SIGNALS = 64
 
+_COUNTS = re.compile(r"(?:\A|,)([^,=]+)=(\d+)(?=,|\Z)")
+_INDEXES = re.compile(r"(?:\A|,)(\d+)(?:-(\d*)(?::(\d*))?)?(?=,|\Z)")  # a list that is too long is cut anywhere
 _JOB_ID = re.compile(r"(?P<job>\d+)(?:_(?:(?P<task>\d+)|\[(?P<tasks>[^\]]*)\]?))?(?P<step>\.\S+)?\Z")
 
 
@@ -112,11 +117,7 @@ def parse_gpus(text: str) -> int | None:
     counts each GPU twice. A site that tracks only types has no total. (Both observed with Slurm 24.11.) A site that
     tracks neither shows no GPUs, and the result is 0.
     """
-    counts = {}
-    for item in text.strip().split(","):
-        name, equals, count = item.partition("=")
-        if equals and count.isdecimal():
-            counts[name] = int(count)
+    counts = {name: int(count) for name, count in _COUNTS.findall(text.strip())}
     if not counts:
         return None
     typed = (count for name, count in counts.items() if name.startswith(f"{_GPUS}:"))
@@ -130,13 +131,9 @@ def _word(state: str) -> str:
 
 
 def _tasks(text: str) -> Iterator[int]:
-    """Yield the indexes in `0-3,7%2`."""
-    for part in text.partition("%")[0].split(","):
-        first, dash, last = part.partition("-")
-        if first.isdecimal():
-            last, _, stride = last.partition(":")
-            stop = int(last) if dash and last.isdecimal() else int(first)
-            yield from range(int(first), stop + 1, int(stride) if stride.isdecimal() else 1)
+    """Yield the indexes in `0-3,7%2` and `0-8:2`."""
+    for first, last, stride in _INDEXES.findall(text.partition("%")[0]):
+        yield from range(int(first), int(last or first) + 1, int(stride or 1))
 
 
 def _places(job_id: str) -> list[tuple[str, int]]:
@@ -161,11 +158,7 @@ def _ended(job: Job, end: float | None, exit_text: str) -> Job:
 
 def _queue_rows(text: str) -> Iterator[dict[str, str]]:
     for line in text.splitlines():
-        values, position = {}, 0
-        for column, width in _QUEUE_COLUMNS:
-            values[column] = line[position : position + width].strip()
-            position += width
-        yield values
+        yield {column: line[place].strip() for column, place in _QUEUE_PLACES.items()}
 
 
 def parse_load(text: str) -> Counter[tuple[str, str]]:
@@ -246,7 +239,20 @@ def parse_history(text: str, tokens: Collection[str]) -> list[Job]:
         for member_id, member in _places(job_id):
             restart_count = runs.get((member_id, token), 0)
             runs[member_id, token] = restart_count + 1
-            jobs.append(_history_job(values, member_id, member, token, restart_count))
+            job = Job(
+                id=member_id,
+                token=token,
+                member=member,
+                state=_word(values["State"]),
+                start=parse_time(values["Start"]),
+                restart_count=restart_count,
+                nodes=_some(values["NodeList"]),
+                partition=values["Partition"],
+                elapsed=float(values["ElapsedRaw"]) if values["ElapsedRaw"].isdecimal() else None,
+                gpus=parse_gpus(values["AllocTRES"]),
+                flushed=values["State"] == "CANCELLED",  # after scancel by a user the state is `CANCELLED by 1000`
+            )
+            jobs.append(_ended(job, parse_time(values["End"]), values["ExitCode"]))
         newest[job_id] = range(first, len(jobs))
     return jobs
 
@@ -259,20 +265,3 @@ def _with_step(job: Job, values: Mapping[str, str], step: str) -> Job:
         return replace(job, state="OUT_OF_MEMORY")
     signal = None if step in ("batch", "extern") else parse_exit(values["ExitCode"])[1]
     return replace(job, exit_code=0, exit_signal=signal) if signal else job
-
-
-def _history_job(values: Mapping[str, str], job_id: str, member: int, token: str, restart_count: int) -> Job:
-    job = Job(
-        id=job_id,
-        token=token,
-        member=member,
-        state=_word(values["State"]),
-        start=parse_time(values["Start"]),
-        restart_count=restart_count,
-        nodes=_some(values["NodeList"]),
-        partition=values["Partition"],
-        elapsed=float(values["ElapsedRaw"]) if values["ElapsedRaw"].isdecimal() else None,
-        gpus=parse_gpus(values["AllocTRES"]),
-        flushed=values["State"] == "CANCELLED",  # a job that a user cancelled has the state `CANCELLED by 1000`
-    )
-    return _ended(job, parse_time(values["End"]), values["ExitCode"])

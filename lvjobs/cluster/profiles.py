@@ -78,8 +78,8 @@ def _template(source: str, *, strict: bool) -> jinja2.Template:
 
 @lru_cache(_PROFILES)
 def _variables(source: str) -> frozenset[str]:
-    tree = _environment(strict=True).parse(source)
-    return frozenset(jinja2.meta.find_undeclared_variables(tree)) - _OF_THE_REQUEST
+    used = jinja2.meta.find_undeclared_variables(_environment(strict=True).parse(source))
+    return frozenset(used - _OF_THE_REQUEST)
 
 
 @lru_cache(_PROFILES)

@@ -74,8 +74,7 @@ def parse_minutes(text: str) -> float | None:
 
 def parse_qos(text: str) -> dict[str, dict[str, str]]:
     """Return each QOS's fields, in the output of `sacctmgr -nP show qos format=QOS_FORMAT`."""
-    names = QOS_FORMAT.split(",")
-    rows = [dict(zip(names, line.split("|"), strict=False)) for line in text.splitlines() if line]
+    rows = [dict(zip(QOS_FORMAT.split(","), line.split("|"), strict=False)) for line in text.splitlines() if line]
     return {row["Name"]: row for row in rows}
 
 

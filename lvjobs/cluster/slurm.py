@@ -5,12 +5,13 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 from lvjobs.cluster import sites
-from lvjobs.cluster.commands import CommandResult, absence, answered, run
+from lvjobs.cluster.commands import absence, answered, run, words_of
 from lvjobs.cluster.enquiry import question
 from lvjobs.cluster.nodes import NODES_FORMAT, parse_nodes
 from lvjobs.cluster.parse import (
@@ -24,7 +25,7 @@ from lvjobs.cluster.parse import (
     parse_queue,
 )
 from lvjobs.cluster.profiles import Profile, render
-from lvjobs.cluster.protocol import ClusterError, Job, JobRequest, Limits, Load, Node, Site, Snapshot
+from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, Limits, Load, Node, Site, Snapshot
 from lvjobs.cluster.sent import filed_job, overlooked
 from lvjobs.cluster.sites import SlurmSite
 from lvjobs.cluster.states import SOON_SECONDS, QueuePosition
@@ -41,17 +42,12 @@ _NO_ACCOUNTING = ("accounting storage is disabled", "accounting_storage/none")
 _GONE = ("invalid job id", "already completing or completed", "job has already finished")
 
 
-@dataclass(frozen=True)
-class CommandTimeouts:
-    """Seconds that each kind of command may take."""
+class SlurmCluster(Cluster):
+    """A Slurm cluster, used through `profile`. `submissions_directory` keeps the scripts, in a folder per token.
 
-    ask: float = 10.0
-    tell: float = 10.0
-    submit: float = 30.0
-
-
-class SlurmCluster:
-    """A Slurm cluster, used through `profile`. `submissions_directory` keeps the scripts, in a folder per token."""
+    A command may take `timeout` seconds, and sbatch `submit_timeout`. `lvjobs.cluster.protocol.Cluster` documents the
+    methods.
+    """
 
     backend = "slurm"
 
@@ -60,46 +56,33 @@ class SlurmCluster:
         profile: Profile,
         submissions_directory: Path,
         *,
-        patience: CommandTimeouts | None = None,
+        timeout: float = 10.0,
+        submit_timeout: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.profile = profile
         self._submissions = submissions_directory
-        self._patience = patience or CommandTimeouts()
+        self._timeout, self._submit_timeout = timeout, submit_timeout
         self._clock = clock
 
     @property
     def absent(self) -> str:
-        """Return why this host does not reach Slurm; empty where it does."""
         return absence()
 
     # -- submission ---------------------------------------------------------------------------------------------
 
     def script(self, request: JobRequest) -> str:
-        """Return the exact batch script that `submit` would send. Raises UsageError, see `profiles.render`."""
         return render(self.profile, request)
 
     def submit(self, request: JobRequest) -> str:
-        """Submit and return the job id.
-
-        Raises:
-            SubmitRefused, SubmitDeferred, SubmitLimited, SubmitUnclear: see their docstrings.
-            UsageError: the folder's path has a % pattern that submitit would replace, or see `script`.
-        """
         from lvjobs.cluster.sbatch import submit_script
 
         folder = self._submissions / request.token
         if any(pattern in str(folder) for pattern in ("%j", "%t", "%A", "%a")):
             raise UsageError(f"{folder}: submitit would read the % in it as a pattern; move the study elsewhere")
-        return submit_script(self.script(request), folder, self._patience.submit)
+        return submit_script(self.script(request), folder, self._submit_timeout)
 
     def check(self, request: JobRequest) -> None:
-        """Refuse a job that the site would refuse, or never start, before anything is created. It costs no job.
-
-        Raises:
-            UsageError: an unknown partition, a time limit over the partition's, or values that the profile refuses.
-            ClusterSilent: the controller did not answer.
-        """
         self.script(request)
         site, asked = self._site("partitions"), self._asked(request)
         partition = site.find_excess(asked)
@@ -121,7 +104,6 @@ class SlurmCluster:
             return True  # sbatch decides
 
     def limits(self, request: JobRequest) -> Limits:
-        """Return the site's limits for such jobs, and the profile's own. Raises ClusterError, ClusterSilent."""
         site = self._site("config", "partitions")
         if site.enforces(sites.LIMITS):
             mine = sites.parse_associations(self._hear(*question("user")), site.cluster)
@@ -131,10 +113,6 @@ class SlurmCluster:
     # -- state --------------------------------------------------------------------------------------------------
 
     def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
-        """Return the states of the jobs with these tokens: one squeue, and sacct from `since` on.
-
-        Never raises for a scheduler that fails: the snapshot has its `problem`.
-        """
         wanted = frozenset(tokens)
         now = self._clock()
         problems = []
@@ -154,7 +132,6 @@ class SlurmCluster:
         return Snapshot(now, queue, history, "; ".join(problems), accounting, load)
 
     def load(self) -> Load:
-        """Return how many of the user's jobs wait or run. Raises ClusterError where squeue does not answer."""
         return parse_load(self._queue())
 
     def _queue(self) -> str:
@@ -180,7 +157,7 @@ class SlurmCluster:
             history += [job for job in again if (job.id, job.token) not in seen]
         return history, True
 
-    def _ask_since(self, since: float) -> tuple[CommandResult, bool]:
+    def _ask_since(self, since: float) -> "tuple[CompletedProcess[str], bool]":
         """Ask sacct for the jobs since then; also return whether it answered for the whole range.
 
         slurmdbd refuses an ordinary user a range beyond the site's MaxQueryTimeRange; half of the range is then tried,
@@ -194,21 +171,19 @@ class SlurmCluster:
                 return answer, is_whole
             since, is_whole = now - max((now - since) / 2, _SHORTEST_SECONDS), False
 
-    def _ask_accounting(self, *which: str) -> CommandResult:
+    def _ask_accounting(self, *which: str) -> "CompletedProcess[str]":
         # With steps: a step may be OUT_OF_MEMORY where its job is FAILED. With duplicates: earlier executions.
         arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT]
-        return run(arguments, self._patience.ask)
+        return run(arguments, self._timeout)
 
     # -- commands -----------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str) -> None:
-        """End the job for good. A job that no longer exists is no error."""
-        answer = run(["scancel", job_id], self._patience.tell)
+        answer = run(["scancel", job_id], self._timeout)
         if answer.returncode != 0 and not any(text in answer.stderr.lower() for text in _GONE):
             answered(answer)
 
     def release(self, job_id: str) -> None:
-        """Release a job that Slurm holds."""
         self._tell("release", job_id)
 
     def lift_hold(self, job_id: str) -> None:
@@ -222,41 +197,35 @@ class SlurmCluster:
             self._tell("update", f"jobid={job_id}", f"starttime=now+{SOON_SECONDS}")
 
     def estimate_start(self, request: JobRequest) -> float:
-        """Return when such a job would start, in seconds since the epoch. Raises ClusterError on a refusal."""
         with tempfile.NamedTemporaryFile("w", suffix=".sh", encoding="utf-8") as script:
             script.write(self.script(request))
             script.flush()
-            answer = answered(run(["sbatch", "--test-only", script.name], self._patience.ask))
+            answer = answered(run(["sbatch", "--test-only", script.name], self._timeout))
         return parse_estimate(answer.stderr + answer.stdout)
 
     def place(self, job_id: str) -> QueuePosition | None:
-        """Return the job's position among all that wait, as far as the site shows other users' jobs."""
         return parse_place(self._hear("squeue", "-h", "-a", "-t", "PENDING", "-o", PLACE_FORMAT), job_id)
 
     def extend(self, job_id: str, minutes: int) -> None:
-        """Set a longer time limit, in minutes, for a job that waits. Raises ClusterError where Slurm refuses."""
         self._tell("update", f"jobid={job_id}", f"timelimit={minutes}")
 
     def nodes(self, request: JobRequest) -> Sequence[Node]:
-        """Return the nodes of the job's partitions that are large enough for it."""
         return parse_nodes(self._hear("sinfo", "-h", "-a", "-N", "-o", NODES_FORMAT), self._asked(request))
 
     def avoid(self, job_ids: Sequence[str], nodes: Sequence[str]) -> None:
-        """Exclude these nodes, and only these, for jobs that wait. Raises ClusterError where Slurm refuses."""
         for start in range(0, len(job_ids), _MOST_IDS):
             ids = ",".join(job_ids[start : start + _MOST_IDS])
             self._tell("update", f"jobid={ids}", f"excnodelist={','.join(nodes)}")
 
     def _tell(self, *words: str) -> None:
-        answer = answered(run(["scontrol", *words], self._patience.tell))
+        answer = answered(run(["scontrol", *words], self._timeout))
         # scontrol reports an error about an array's task on stderr, but exits with 0
         if "invalid job id" in answer.stderr.lower() or "error" in answer.stderr.lower():
-            raise ClusterError(answer.said)
+            raise ClusterError(words_of(answer))
 
     # -- the site -----------------------------------------------------------------------------------------------
 
     def probe(self) -> Site:
-        """Ask the site what it allows. Raises ClusterError, ClusterSilent."""
         site = self._site("config", "partitions")
         with suppress(ClusterError):
             site = replace(site, qos=self._site("qos").qos if site.has_accounting else {})
@@ -267,4 +236,4 @@ class SlurmCluster:
         return SlurmSite(**{name: sites.PARSERS[name](self._hear(*question(name))) for name in questions})
 
     def _hear(self, *words: str) -> str:
-        return answered(run(words, self._patience.ask)).stdout
+        return answered(run(words, self._timeout)).stdout

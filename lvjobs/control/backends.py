@@ -12,7 +12,7 @@ from lvjobs.cluster.backends import SLURM, backend_of, defaults_of
 from lvjobs.cluster.protocol import DRIVER, Cluster
 from lvjobs.cluster.templates import ProfileError, names_file, path_of
 from lvjobs.errors import UsageError
-from lvjobs.files import make_private, write_atomic
+from lvjobs.files import write_atomic
 from lvjobs.ledger.records import RunRecord
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
@@ -61,7 +61,7 @@ def keep_profile(layout: StudyLayout, profile: str) -> str:
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     path = layout.profile_copy(digest, profile)
     if not path.exists():
-        make_private([path.parent])
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(path, source)
     return digest
 

@@ -11,7 +11,7 @@ from lvjobs.cluster.crontab import find_entries
 from lvjobs.cluster.enquiry import SECONDS, Ask, Replies, enquire
 from lvjobs.cluster.profiles import Profile, load_profile
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent, JobRequest
-from lvjobs.cluster.slurm import CommandTimeouts, SlurmCluster
+from lvjobs.cluster.slurm import SlurmCluster
 from lvjobs.control.backends import driver_name, driver_profile
 from lvjobs.control.submission.slots import choices
 from lvjobs.doctor import permission, places, room, scheduler
@@ -114,7 +114,7 @@ def _test(script: Profile, requests: Sequence[JobRequest], seconds: float) -> st
     """
     refusals = []
     for request in requests:
-        cluster = SlurmCluster(script, request.run_directories[0], patience=CommandTimeouts(ask=seconds))
+        cluster = SlurmCluster(script, request.run_directories[0], timeout=seconds)
         try:
             return str(cluster.estimate_start(request))
         except ClusterSilent:

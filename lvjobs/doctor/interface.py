@@ -81,8 +81,8 @@ class Asked:
     def sample(self, choice: Mapping[str, str] | None = None) -> JobRequest:
         """Return a request for a job of the study, with one of its choices: for checks, not for submission."""
         layout = self.study.layout
-        code = layout.code / ("0" * 16)
-        return self.request(layout.checkpoints / "run", log=layout.logs / "run", code=code, **(choice or {}))
+        directory, log, code = layout.checkpoints / "run", layout.logs / "run", layout.code / ("0" * 16)
+        return self.request(directory, log=log, code=code, **(choice or {}))
 
     def driver(self) -> JobRequest:
         """Return the request for the study's driver: for checks, not for submission."""

@@ -92,11 +92,18 @@ def _check_gpus(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
         yield fine(subject, f"jobs ask for none, so none was looked for; {loaded}")
     elif asked.profile == LAB:
         given = report.visible if report.visible is not None else "none"
-        means = "a lab's GPUs are pretended: runs train on the cores"
-        yield note(subject, f"{wanted} asked for, given as CUDA_VISIBLE_DEVICES={given}; {what}", means)
+        yield note(
+            subject,
+            f"{wanted} asked for, given as CUDA_VISIBLE_DEVICES={given}; {what}",
+            "a lab's GPUs are pretended: runs train on the cores",
+        )
     else:
-        means = "a run would be charged for GPUs and train on the cores, or end with an error"
-        yield error(subject, f"{wanted} asked for, and {what}", means, _remedy(report, torch, wanted))
+        yield error(
+            subject,
+            f"{wanted} asked for, and {what}",
+            "a run would be charged for GPUs and train on the cores, or end with an error",
+            _remedy(report, torch, wanted),
+        )
 
 
 def _remedy(report: NodeReport, torch: Torch, wanted: int) -> str:
@@ -114,18 +121,21 @@ def _remedy(report: NodeReport, torch: Torch, wanted: int) -> str:
 def _check_files(report: NodeReport) -> Iterator[Diagnosis]:
     bad = {path: problem for path, problem in report.paths.items() if problem}
     for path, problem in bad.items():
-        remedy = "move it to a file system that nodes share, or have it mounted on them"
-        yield error("node: files", f"{path}: {problem}", "a run that needs it ends with an error", remedy)
+        yield error(
+            "node: files",
+            f"{path}: {problem}",
+            "a run that needs it ends with an error",
+            "move it to a file system that nodes share, or have it mounted on them",
+        )
     if not bad:
         yield fine("node: files", f"{len(report.paths)} of {len(report.paths)} are there: {', '.join(report.paths)}")
     free = f"{report.scratch_bytes / 2**30:.1f} GiB free"
     if report.scratch_problem:
-        remedy = "TMPDIR in ~/.bashrc or the profile: a directory of the node that can be written"
         yield error(
             "node: scratch",
             f"{report.scratch} {report.scratch_problem}",
             "several GPUs do not find one another",
-            remedy,
+            "TMPDIR in ~/.bashrc or the profile: a directory of the node that can be written",
         )
     elif report.scratch_bytes < _SCRATCH_BYTES:
         yield note("node: scratch", f"{report.scratch}: {free}", "torch.compile and teams of GPUs keep files there")

@@ -32,14 +32,20 @@ def barriers(
     if fields.get("RootOnly") == "YES":
         yield Barrier(f"{name} takes jobs of root alone (RootOnly)")
     if fields.get("ReqResv") == "YES":
-        means = 'sbatch refuses a job that names none: extra_sbatch = ["--reservation=NAME"]'
-        yield Barrier(f"{name} takes jobs with a reservation alone (ReqResv)", means, is_sure=False)
+        yield Barrier(
+            f"{name} takes jobs with a reservation alone (ReqResv)",
+            'sbatch refuses a job that names none: extra_sbatch = ["--reservation=NAME"]',
+            is_sure=False,
+        )
     if not _takes(fields, "AllowGroups", groups):
         yield Barrier(f"{name} takes the groups {fields['AllowGroups']} alone, and you are in none of them")
     if accounts and not _takes(fields, "AllowAccounts", accounts):
         # Since Slurm 23.02 an account is allowed where one above it is. The hierarchy of accounts was not asked.
-        only = f"{name} takes the accounts {fields['AllowAccounts']} alone, and those below them"
-        yield Barrier(only, "sbatch knows whether yours is below one of them", is_sure=False)
+        yield Barrier(
+            f"{name} takes the accounts {fields['AllowAccounts']} alone, and those below them",
+            "sbatch knows whether yours is below one of them",
+            is_sure=False,
+        )
     for key, mine in (("DenyAccounts", accounts), ("DenyQos", qos)):
         if denied := _names_in(fields, key) & {each.lower() for each in mine}:
             yield Barrier(f"{name} does not take {', '.join(sorted(denied))} ({key})")
@@ -83,8 +89,12 @@ def _account(facts: Facts, asked: Asked) -> Diagnosis:
         paying = account or f"{facts.account_of(asked)} (your default)"
         return fine("account", f"{paying} is charged" + (f"; yours: {_listed(mine)}" if len(mine) > 1 else ""))
     if not account:
-        what = f"none is named, and none is your default; yours: {_listed(mine)}"
-        return note("account", what, "sbatch may refuse the job", remedy)
+        return note(
+            "account",
+            f"none is named, and none is your default; yours: {_listed(mine)}",
+            "sbatch may refuse the job",
+            remedy,
+        )
     what = f"{account!r} is none of yours on cluster {facts.cluster}; yours: {_listed(mine)}"
     means = "sbatch refuses the job" if bound else "the site does not enforce accounts, so jobs run all the same"
     return (error if bound else note)("account", what, means, remedy)
@@ -116,8 +126,12 @@ def check_partition(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     some_take_it = any(not any(barrier.is_sure for barrier in each) for each in against.values())
     for name in names:
         if name not in facts.partitions:
-            what = f"there is no {name!r} on cluster {facts.cluster}; there are {_listed(sorted(facts.partitions))}"
-            yield error("partition", what, "sbatch refuses the job", _name_one(facts, asked))
+            yield error(
+                "partition",
+                f"there is no {name!r} on cluster {facts.cluster}; there are {_listed(sorted(facts.partitions))}",
+                "sbatch refuses the job",
+                _name_one(facts, asked),
+            )
             continue
         for barrier in against[name]:
             level = error if barrier.is_sure and not some_take_it else note

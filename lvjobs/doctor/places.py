@@ -39,13 +39,20 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
         return
     root = asked.study.root
     if is_foreign(root):
-        who = f"{root} belongs to user {root.stat().st_uid}, and you are {os.getuid()}"
-        own = f"make a study of your own in another directory; type: {remedies.INIT_ELSEWHERE}"
-        yield error("study", who, "workers refuse to train in it", own)
+        yield error(
+            "study",
+            f"{root} belongs to user {root.stat().st_uid}, and you are {os.getuid()}",
+            "workers refuse to train in it",
+            f"make a study of your own in another directory; type: {remedies.INIT_ELSEWHERE}",
+        )
     elif not os.access(root, os.W_OK | os.X_OK):
         mode = stat.S_IMODE(root.stat().st_mode)
-        remedy = f"type: {remedies.CHMOD_OWNER(path=root)}"
-        yield error("study", f"{root} cannot be written (mode {mode:o})", "no command can continue its runs", remedy)
+        yield error(
+            "study",
+            f"{root} cannot be written (mode {mode:o})",
+            "no command can continue its runs",
+            f"type: {remedies.CHMOD_OWNER(path=root)}",
+        )
     try:
         refuse_lost(asked.study)
     except UsageError as lost:
@@ -131,9 +138,12 @@ def check_python(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]
     if storage.kind in NETWORK:
         return
     if storage.kind in IN_MEMORY | IN_A_CONTAINER:
-        where = f"{sys.prefix} lies on {storage.kind}, which other machines do not see"
-        remedy = "make the virtual environment where nodes see it, and install lvjobs there"
-        yield error("Python", where, "jobs cannot start", remedy)
+        yield error(
+            "Python",
+            f"{sys.prefix} lies on {storage.kind}, which other machines do not see",
+            "jobs cannot start",
+            "make the virtual environment where nodes see it, and install lvjobs there",
+        )
     else:
         yield note(
             "Python",
@@ -198,9 +208,11 @@ def check_cache(asked: Asked) -> Iterator[Diagnosis]:
     storage = storage_of(existing(cache))
     what = f"models from the hub lie in {cache}: {describe(storage)}"
     if asked.is_elsewhere and storage.kind in IN_MEMORY | IN_A_CONTAINER:
-        means = f"{storage.kind} is seen by this machine alone: jobs find no model there"
         yield error(
-            "model", what, means, "export HF_HOME=DIRECTORY that nodes share, here and in ~/.bashrc; then pull anew"
+            "model",
+            what,
+            f"{storage.kind} is seen by this machine alone: jobs find no model there",
+            "export HF_HOME=DIRECTORY that nodes share, here and in ~/.bashrc; then pull anew",
         )
     elif storage.read_only:
         yield note(
@@ -233,9 +245,12 @@ def check_budget(asked: Asked) -> Iterator[Diagnosis]:
     """Yield the budget's limit; `lvjobs estimate` shows what the study costs."""
     if asked.is_study:
         budget = asked.study.config.budget
-        what = f"{budget.limit:.4g} FLOPs by the {budget.convention} convention"
-        remedy = f"whether all that is declared fits: {remedies.ESTIMATE(*asked.study.where)}"
-        yield fine("budget", what, "nothing starts that would take what is spent and reserved beyond it", remedy)
+        yield fine(
+            "budget",
+            f"{budget.limit:.4g} FLOPs by the {budget.convention} convention",
+            "nothing starts that would take what is spent and reserved beyond it",
+            f"whether all that is declared fits: {remedies.ESTIMATE(*asked.study.where)}",
+        )
 
 
 def check_local(asked: Asked) -> Iterator[Diagnosis]:
@@ -245,7 +260,11 @@ def check_local(asked: Asked) -> Iterator[Diagnosis]:
     what = f"{slots} job{'' if slots == 1 else 's'} at once, {threads} thread{'' if threads == 1 else 's'} each"
     if slots * threads > cores:
         most = max(1, cores // threads)
-        means = "jobs take turns on the cores, and each takes as much longer"
-        yield note("this machine", f"{what}, and it has {cores} cores", means, f"local_slots = {most} in study.toml")
+        yield note(
+            "this machine",
+            f"{what}, and it has {cores} cores",
+            "jobs take turns on the cores, and each takes as much longer",
+            f"local_slots = {most} in study.toml",
+        )
     else:
         yield fine("this machine", f"{what}, of {cores} cores (local_slots); jobs end with the machine")

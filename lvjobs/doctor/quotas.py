@@ -9,7 +9,10 @@ from lvjobs.cluster.commands import run
 from lvjobs.cluster.protocol import ClusterError
 
 _SECONDS = 4.0
-_COLUMNS = 9
+_NUMBER = r"\s+\[?(\d+)\]?\*?"
+"""A number: `1234`, `1234*` (over its limit) or `[1234]` (Lustre: uncertain)."""
+
+_COLUMNS = rf"{_NUMBER * 3}\s+\S+{_NUMBER * 3}\s+\S+(?!\S)"
 
 
 @dataclass(frozen=True)
@@ -49,23 +52,12 @@ def parse_quota(text: str, names: Sequence[str]) -> Quota | None:
     `quota` and `lfs quota` print the same nine columns: file system; KiB used, soft limit, hard limit, grace; files and
     the same of them. A site's own program called `quota` prints another format, which is ignored.
     """
-    words = text.split()
-    for start, word in enumerate(words):
-        if word in names:
-            row = words[start + 1 : start + _COLUMNS]
-            numbers = [_number(row[place]) for place in (0, 1, 2, 4, 5, 6)] if len(row) == _COLUMNS - 1 else [None]
-            known = [number for number in numbers if number is not None]
-            if len(known) == len(numbers):
-                used, soft, hard, files, soft_files, hard_files = known
-                return Quota(*_left(1024 * used, 1024 * (soft or hard)), *_left(files, soft_files or hard_files))
-    return None
+    row = re.search(rf"(?:^|\s)(?:{'|'.join(re.escape(name) for name in names if name)}){_COLUMNS}", text)
+    if row is None:
+        return None
+    used, soft, hard, files, soft_files, hard_files = map(int, row.groups())
+    return Quota(*_left(1024 * used, 1024 * (soft or hard)), *_left(files, soft_files or hard_files))
 
 
 def _left(used: int, allowed: int) -> tuple[int | None, int | None]:
     return (allowed - used, allowed) if allowed else (None, None)
-
-
-def _number(word: str) -> int | None:
-    """Return the number in `1234`, `1234*` (over its limit) or `[1234]` (Lustre: uncertain); None for other words."""
-    match = re.fullmatch(r"\[?(\d+)\]?\*?", word)
-    return int(match[1]) if match else None

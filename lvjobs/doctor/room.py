@@ -92,8 +92,11 @@ def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         yield _too_long(wanted, f"the account allows {_hours(int(own[0]))}", int(own[0]))
     else:
         longest = "no limit is set here" if most is None else f"the site allows {_hours(most)}"
-        means = "a run that takes longer goes on in another job, from its checkpoint"
-        yield fine("time limit", f"a job asks for {_hours(wanted)}; {longest}", means)
+        yield fine(
+            "time limit",
+            f"a job asks for {_hours(wanted)}; {longest}",
+            "a run that takes longer goes on in another job, from its checkpoint",
+        )
 
 
 def _too_long(wanted: int, allowed: str, most: int) -> Diagnosis:
@@ -127,12 +130,11 @@ def check_queue(facts: Facts) -> Iterator[Diagnosis]:
     if room.jobs:
         yield fine("queue", f"{have}, and there is room for {room.jobs} more ({said})", means)
     else:
-        remedy = "wait for jobs to end; or let runs share jobs: pack under [resources] in study.toml"
         yield note(
             "queue",
             f"{have}, and there is no room for more ({said})",
             "new runs wait, and follow by themselves",
-            remedy,
+            "wait for jobs to end; or let runs share jobs: pack under [resources] in study.toml",
         )
 
 

@@ -128,8 +128,11 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
     )
     words = set(mode.replace("gang", "").strip(",").split(","))
     if "requeue" in words:
-        means = f"{saved}; it is back in the queue at once, and the run ends with the same weights"
-        return fine("preemption", f"{name} requeues a preempted job (PreemptMode=REQUEUE, GraceTime={grace})", means)
+        return fine(
+            "preemption",
+            f"{name} requeues a preempted job (PreemptMode=REQUEUE, GraceTime={grace})",
+            f"{saved}; it is back in the queue at once, and the run ends with the same weights",
+        )
     if "cancel" in words:
         means = f"{saved}, and puts itself back in the queue, or a pass submits it anew: the run goes on"
         remedy = (
@@ -147,16 +150,22 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
             "it is stopped in memory and goes on later; lvjobs was never tried with that, and may take it for hung",
             "hung_seconds under [policy] in study.toml: longer than jobs stay suspended",
         )
-    means = "a job ends by its time limit or with its node; the run goes on from its last checkpoint"
-    return fine("preemption", f"jobs of {name} are not preempted (PreemptMode=OFF)", means)
+    return fine(
+        "preemption",
+        f"jobs of {name} are not preempted (PreemptMode=OFF)",
+        "a job ends by its time limit or with its node; the run goes on from its last checkpoint",
+    )
 
 
 def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
     """Yield whether jobs can be requeued, and how often."""
     hold, most = facts.promises.requeue_hold_seconds or 0, facts.config.get("MaxBatchRequeue", "")
     if facts.config.get("JobRequeue") == "0":
-        what = "JobRequeue=0: jobs go back in the queue only where their script asks for it"
-        yield fine("requeue", what, "lvjobs's profiles do (--requeue); a profile of your own has to")
+        yield fine(
+            "requeue",
+            "JobRequeue=0: jobs go back in the queue only where their script asks for it",
+            "lvjobs's profiles do (--requeue); a profile of your own has to",
+        )
         return
     means = "lvjobs lifts that hold"
     means += f"; a job that was preempted {most} times is held for good, and another takes its place" if most else ""
@@ -168,13 +177,16 @@ def check_driver(
 ) -> Iterator[Diagnosis]:
     """Yield whether jobs may submit jobs, and what makes passes otherwise. `is_refused`: the study's jobs are too."""
     if programs := facts.replies.said.get(CRON, Reply()).text.split():
-        what = f"{' and '.join(programs)} makes passes"
-        end = f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}"
-        yield fine("driver", what, "a pass submits, resumes and selects while nobody is there", end)
+        yield fine(
+            "driver",
+            f"{' and '.join(programs)} makes passes",
+            "a pass submits, resumes and selects while nobody is there",
+            f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}",
+        )
         return
     offers = facts.offers_scrontab
-    scrontab = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
-    other = scrontab if offers else f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
+    install = remedies.DRIVER_INSTALL_SCRONTAB if offers else remedies.DRIVER_INSTALL
+    other = f"type: {install(*asked.study.where)}"
     if not asked.study.config.driver.job:
         yield note(
             "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
@@ -193,7 +205,7 @@ def check_driver(
             "a job may not submit jobs, unless it runs there: the driver cannot send what comes next",
             other,
         )
-    reply = facts.replies[DRIVER] if DRIVER in facts.replies.said else None
+    reply = facts.replies.said.get(DRIVER)
     if reply is not None and reply.problem and is_refused:
         return
     if reply is not None and reply.problem and not reply.is_silent:

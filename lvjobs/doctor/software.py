@@ -24,23 +24,34 @@ def check_versions(asked: Asked) -> Iterator[Diagnosis]:
     """Yield whether each package is installed, and new enough for lvjobs's own requirements."""
     python = sys.version_info[:2]
     if not _OLDEST_PYTHON <= python <= _NEWEST_PYTHON:
-        what = f"Python {platform.python_version()}, and lvjobs is made for 3.10 to 3.13"
-        yield error(SUBJECT, what, remedy="make a virtual environment with another Python, and install lvjobs there")
+        yield error(
+            SUBJECT,
+            f"Python {platform.python_version()}, and lvjobs is made for 3.10 to 3.13",
+            remedy="make a virtual environment with another Python, and install lvjobs there",
+        )
     found = [name for name in _NAMED if _version(name)]
     packages = ", ".join(f"{name} {_version(name)}" for name in found)
     what = f"Python {platform.python_version()}, lvjobs {lvjobs.__version__}, {packages}"
     try:
         required = metadata.requires("lvjobs") or []
     except metadata.PackageNotFoundError:
-        means = "lvjobs runs from a directory and is not installed, so what it requires was not compared"
-        yield note(SUBJECT, what, means, _install_itself())
+        yield note(
+            SUBJECT,
+            what,
+            "lvjobs runs from a directory and is not installed, so what it requires was not compared",
+            _install_itself(),
+        )
         return
     wrong = [*unmet(required)]
     if wrong:
         install = remedies.INSTALL_VERSIONS(python=sys.executable, packages=[each for each, _ in wrong])
         said = ", ".join(f"{each.name} {version or 'is not installed'}" for each, version in wrong)
-        means = "a job that needs one of them ends with an error"
-        yield error(SUBJECT, f"{said}: too old, or missing", means, f"type: {install}")
+        yield error(
+            SUBJECT,
+            f"{said}: too old, or missing",
+            "a job that needs one of them ends with an error",
+            f"type: {install}",
+        )
     yield fine(SUBJECT, what)
     yield from _without_cuda(asked)
 

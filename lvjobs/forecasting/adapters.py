@@ -7,7 +7,7 @@ from lvjobs.errors import UsageError
 from lvjobs.files import aside_of
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.checkpoints import verify
-from lvjobs.worker.unpacking import copy_saved
+from lvjobs.worker.saved_files import copy_saved
 
 
 def unpack_adapter(checkpoint: Path, adapters: Path) -> Path:

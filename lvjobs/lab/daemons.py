@@ -65,15 +65,18 @@ def start_munged(layout: Layout) -> None:
             stream.write(os.urandom(128))
     for name in ("munge.sock", "munge.sock.lock"):
         (layout.run / name).unlink(missing_ok=True)
-    options = (
+    process = _launch(
+        layout,
+        "munged",
+        "munged",
+        "--force",  # munged objects that other users cannot reach its socket, which is intended here
         f"--key-file={layout.munge_key}",
         f"--socket={layout.munge_socket}",
         f"--pid-file={layout.pid_file('munged')}",
         f"--log-file={layout.log}/munged.log",
         f"--seed-file={layout.run}/munge.seed",
     )
-    # --force: munged objects that other users cannot reach its socket, which is intended here
-    _finish(layout, "munged", _launch(layout, "munged", "munged", "--force", *options))
+    _finish(layout, "munged", process)
     _wait_for(layout, "munged", layout.munge_socket.exists, "opened no socket")
 
 
@@ -88,7 +91,7 @@ def start_database(layout: Layout) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
         install = ("--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
         command = ("mariadb-install-db", *common, f"--datadir={unfinished}", *install)
-        _finish(layout, "mariadb-install-db", _launch(layout, "mariadb-install-db", *command))
+        _finish(layout, command[0], _launch(layout, command[0], *command))
         unfinished.rename(layout.database)
     options = (
         f"--datadir={layout.database}",

@@ -37,10 +37,6 @@ class QueuedJob:
         match = re.match(r"([^\[,]+)(?:\[(\d+))?", self.nodes)
         return match[1] + (match[2] or "") if match else ""
 
-    def answers_to(self, text: str) -> bool:
-        """Return whether `text` names this job: its id, its name, or the run that its name begins with."""
-        return text in (self.job_id, self.raw_id, self.name) or self.name.startswith(f"{text}.")
-
 
 @dataclass(frozen=True)
 class Preemption:
@@ -62,12 +58,12 @@ def parse_queue(text: str) -> tuple[QueuedJob, ...]:
 
 
 def choose_victim(jobs: tuple[QueuedJob, ...], text: str) -> QueuedJob:
-    """Return the running job that `text` names.
+    """Return the running job that `text` names: by its id, its name, or the run that its name begins with.
 
     Raises:
         UsageError: There is none, it does not run, or it cannot be preempted.
     """
-    meant = [job for job in jobs if job.answers_to(text)]
+    meant = [job for job in jobs if text in (job.job_id, job.raw_id, job.name) or job.name.startswith(f"{text}.")]
     running = [job for job in meant if job.state == "RUNNING" and job.partition != URGENT]
     if running:
         return running[0]
@@ -142,8 +138,8 @@ class FaultCommands:
         """Return the choices of the last `up`. Raises UsageError if there was none."""
         host = self.layout.load()
         if host is None:
-            directory, options = self.layout.directory, self.layout.options
-            raise UsageError(f"there is no lab in {directory}; type: {remedies.LAB_UP(*options)}")
+            command = remedies.LAB_UP(*self.layout.options)
+            raise UsageError(f"there is no lab in {self.layout.directory}; type: {command}")
         return host
 
     def _check_node(self, node: str) -> None:
@@ -154,6 +150,7 @@ class FaultCommands:
     def _controller(self, wanted: str) -> psutil.Process:
         process = daemon_process(self.layout, "slurmctld")
         if process is None:
-            command = remedies.LAB_UP(*self.layout.options)
-            raise LabError(f"slurmctld does not run, so it cannot be {wanted}; type: {command}")
+            raise LabError(
+                f"slurmctld does not run, so it cannot be {wanted}; type: {remedies.LAB_UP(*self.layout.options)}"
+            )
         return process

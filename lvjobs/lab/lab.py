@@ -136,15 +136,17 @@ class Lab(FaultCommands):
         elif controller is not None:
             answer = "silent"
             with contextlib.suppress(LabError):
-                states = self._node_states()
-                jobs = self._job_counts()
+                listed = run_tool(self.layout, "sinfo", "-h", "-N", "-o", "%N|%T", timeout=5).split()
+                states = dict(line.split("|", 1) for line in listed)
+                jobs = dict(Counter(run_tool(self.layout, "squeue", "-h", "-a", "-r", "-o", "%T", timeout=5).split()))
                 answer = "up"
         nodes = tuple(
             NodeStatus(name, states.get(name), found[f"slurmd.{name}"] is not None) for name in site.config.node_names
         )
         pids = {name: process.pid if process else None for name, process in found.items()}
-        where = (site.config, site.port_base, site.loopback_only)
-        return LabStatus(str(self.directory), answer, pids, nodes, jobs, *where)
+        return LabStatus(
+            str(self.directory), answer, pids, nodes, jobs, site.config, site.port_base, site.loopback_only
+        )
 
     def environment(self) -> dict[str, str]:
         """Return the variables to export so that Slurm's commands use this lab."""
@@ -220,13 +222,6 @@ class Lab(FaultCommands):
             device = layout.devices / f"nvidia{index}"
             if not device.is_symlink():
                 device.symlink_to("/dev/null")
-
-    def _node_states(self) -> dict[str, str]:
-        lines = run_tool(self.layout, "sinfo", "-h", "-N", "-o", "%N|%T", timeout=5).split()
-        return dict(line.split("|", 1) for line in lines)
-
-    def _job_counts(self) -> dict[str, int]:
-        return dict(Counter(run_tool(self.layout, "squeue", "-h", "-a", "-r", "-o", "%T", timeout=5).split()))
 
 
 def _daemon_names(config: LabConfig) -> tuple[str, ...]:

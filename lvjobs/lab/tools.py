@@ -74,9 +74,9 @@ def run_tool(layout: Layout, *command: str, timeout: float = 120.0, cwd: Path | 
     except FileNotFoundError:
         raise LabError(f"{command[0]} is not installed; type: {remedies.LAB_UP(*layout.options)}") from None
     except subprocess.TimeoutExpired:
-        status = remedies.LAB_STATUS(*layout.options)
         raise LabError(
-            f"{command[0]} got no answer in {timeout:g} s; to see which daemons run, type: {status}"
+            f"{command[0]} got no answer in {timeout:g} s; to see which daemons run, type: "
+            f"{remedies.LAB_STATUS(*layout.options)}"
         ) from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[0]
@@ -164,8 +164,10 @@ def install_packages(packages: Iterable[str], options: Sequence[str] = ()) -> No
     if not names:
         return
     if os.geteuid() != 0:
-        by_hand = remedies.INSTALL_DEBIAN(packages=names)
-        raise UsageError(f"--install works for root only; type: {by_hand}, then repeat this command without --install")
+        raise UsageError(
+            f"--install works for root only; type: {remedies.INSTALL_DEBIAN(packages=names)}, then repeat this command "
+            "without --install"
+        )
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     # Debian asks this script before it starts a service; if the machine has its own, that one stays
     ours = not _POLICY.exists()

@@ -183,8 +183,11 @@ class FaultInjector:
 
     def inject(self) -> None:
         """Inject the next fault if it is due."""
-        claim = self._newest()
-        if claim is None or claim.generation <= self._disturbed or time.monotonic() > self._until:
+        paths = sorted(path for path in self._files.generations.glob("*") if parse_generation(path.name))
+        if not paths or time.monotonic() > self._until:
+            return
+        claim = Claim.read(paths[-1])
+        if claim.generation <= self._disturbed:
             return
         journal = self._files.journal(claim.generation)
         entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
@@ -198,10 +201,6 @@ class FaultInjector:
             self._say(f"{what}, {taken} steps after it began for the {claim.generation}. time")
         self._disturbed = claim.generation
         self._draw()
-
-    def _newest(self) -> Claim | None:
-        paths = sorted(path for path in self._files.generations.glob("*") if parse_generation(path.name))
-        return Claim.read(paths[-1]) if paths else None
 
 
 def _train(root: Path, profile: str, config: RunConfig, between: Callable[[], None]) -> Mapping[str, Any]:

@@ -46,15 +46,12 @@ def _of_curves(ours: Curves, theirs: Curves) -> list[Difference]:
     for kind in ours.values:
         for name in sorted((ours.values[kind].keys() | theirs.values[kind].keys()) - IGNORED):
             one, other = ours.values[kind].get(name, {}), theirs.values[kind].get(name, {})
-            parted = [step for step in sorted(one.keys() | other.keys()) if _differ(one.get(step), other.get(step))]
+            steps = sorted(one.keys() | other.keys())
+            parted = [step for step in steps if repr(one.get(step)) != repr(other.get(step))]  # a NaN equals a NaN
             if parted:
                 step = parted[0]
                 found.append(Difference(f"{kind}'s {name}", step, one.get(step), other.get(step)))
     return sorted(found, key=lambda difference: difference.step or 0)
-
-
-def _differ(one: float | None, other: float | None) -> bool:
-    return repr(one) != repr(other)  # a NaN equals a NaN here
 
 
 def _curves(run: RunLayout) -> Curves:

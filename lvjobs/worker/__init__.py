@@ -5,15 +5,15 @@
 Start and end: `runner` leads from a run directory to an exit code. `environment` has the codes, and reads what the
 batch script tells the worker. `submission` reads what the run is, and whether it may still be trained. `generation`
 claims the run, fences off older attempts, and keeps the run within its reserved steps. `journal` writes the attempt's
-lines. `finishing` publishes the final weights and the done marker. What an exception of the training code is recorded
-as is in `lvjobs.records.failure`. `wake` triggers the driver from the job's script.
+lines, and ties a checkpoint to what came before. `lvjobs.records.failure` decides how an exception of the training code
+is recorded. `wake` triggers the driver from the job's script.
 
 One attempt: `attempt` implements the `Run` that `interface` declares. `signals` and `early_exit` decide when it stops,
 why, and whether the job requeues itself. `versions` records what it ran with.
 
 State: `checkpoints` publishes, finds and deletes checkpoints. `stored` is one as it is on disk, a file or a directory,
-and `tensor_file` the format of such a file. `state` takes trees apart, `unpacking` copies out what a task wrote as
-files, and `chain` ties a checkpoint to what came before. `determinism` seeds and restores the generators. `loading`
+and `tensor_file` the format of such a file. `state` takes trees apart. `saved_files` copies out what a task wrote as
+files, at the end to `final/`, and writes the done marker. `determinism` seeds and restores the generators. `loading`
 keeps garbage collection rare until the first step.
 
 Several processes: `follower` is every rank of a process group but the first, which starts it, and `process_group` adds

@@ -3,7 +3,7 @@
 import operator
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -12,16 +12,15 @@ from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.chain import Chain
-from lvjobs.worker.checkpoints import RNG, Checkpoint, InvalidCheckpoint, prune, write_checkpoint
+from lvjobs.worker.checkpoints import RNG, Checkpoint, prune, write_checkpoint
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
 from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
-from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.journal import Chain, JournalWriter
 from lvjobs.worker.process_group import Alone, ProcessGroup
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.saved_files import unpack
+from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.submission import Submission
-from lvjobs.worker.unpacking import unpack
 
 _CHECK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""
@@ -61,7 +60,7 @@ class Attempt:
     submission: Submission
     journal: JournalWriter
     found: Checkpoint | None
-    invalid: list[InvalidCheckpoint] = field(default_factory=list)
+    invalid: Collection[CheckpointName] = ()
     deadline: Deadline = field(default_factory=lambda: Deadline(None, None, 0.0))
     team: Alone | ProcessGroup = field(default_factory=Alone)
 
@@ -82,7 +81,6 @@ class Attempt:
 
     @property
     def step(self) -> int:
-        """Return the step of the checkpoint that this attempt began from (0 if there is none)."""
         return self.found.name.step if self.found else 0
 
     @property
@@ -92,7 +90,6 @@ class Attempt:
 
     @property
     def directory(self) -> Path:
-        """Return the run directory."""
         return self.layout.root
 
     def resume(self) -> Resumed | None:
@@ -103,13 +100,13 @@ class Attempt:
             self._lap()
             return None
         directory = unpack(self.layout, self.generation, self.found)
-        state = stored_at(self.found.path).load_trees()
+        with open_checkpoint(self.found.path) as stored:
+            state = stored.trees()
         determinism.restore_rng(state.pop(RNG))
         self._lap()
         return Resumed(self.step, state, directory)
 
     def log(self, step: int, **metrics: SupportsFloat) -> None:
-        """Journal one executed step."""
         if self.found and not self._resumed:
             raise ValueError(
                 f"step {step} was executed before run.resume() was called, and would start from scratch; call it first"
@@ -128,7 +125,6 @@ class Attempt:
         self.logged = step
 
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
-        """Journal one validation."""
         from lvjobs.tasks.registry import task_of
 
         values = _numbers(metrics)
@@ -140,15 +136,12 @@ class Attempt:
             self._metrics |= {f"validation_{key}": value for key, value in values.items()}
 
     def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
-        """Journal forecasts."""
         self.journal.write("generation", step=step, series=int(series), **_numbers(metrics))
 
     def due(self, step: int) -> bool:
-        """Return whether a checkpoint is due at `step`."""
         return step % self.config.checkpoint_every == 0 or step == self.config.steps
 
     def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:
-        """Publish a checkpoint, write its journal line and prune old checkpoints."""
         if step != self.logged:
             raise ValueError(
                 f"run.checkpoint({step}): the last step that was logged is {self.logged}; "
@@ -172,7 +165,7 @@ class Attempt:
             prune(
                 self.layout,
                 self.generation,
-                [bad.name for bad in self.invalid],
+                self.invalid,
                 keep_last=self.config.keep_last,
                 keep_best=self.config.keep_best,
             )
@@ -184,7 +177,6 @@ class Attempt:
         return not self.must_stop()
 
     def should_stop(self) -> bool:
-        """Return whether the run must stop, the same answer for all ranks of the process group."""
         return self.team.agree(self.must_stop())
 
     def must_stop(self) -> bool:

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,10 @@ from lvjobs.errors import LvjobsError
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.run_files import CHECKPOINT_SUFFIX, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.chain import Chain
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State
-from lvjobs.worker.stored import stored_at, write_file
+from lvjobs.worker.journal import Chain
+from lvjobs.worker.stored import open_checkpoint, write_file
 
 RNG = "_rng"
 
@@ -56,16 +56,11 @@ class Checkpoint:
     """The hash that the next checkpoint's manifest names as its parent."""
 
 
-@dataclass(frozen=True)
-class InvalidCheckpoint:
-    """A checkpoint that was published and is damaged now."""
-
-    name: CheckpointName
-    problem: str
-
-
 def temporary(layout: RunLayout, name: CheckpointName) -> Path:
-    """Return the directory in which a checkpoint is written before it is published, or moved before it is deleted."""
+    """Return a directory in which files are written before they are published, or moved before they are deleted.
+
+    It is for a checkpoint, for a copy of its files, and for `final/`. `sweep_leftovers` deletes what is left of it.
+    """
     return layout.steps / f".{name}.tmp.{os.uname().nodename}.{os.getpid()}"
 
 
@@ -87,7 +82,9 @@ def verify(path: Path) -> Checkpoint:
     """
     name = parse_checkpoint_name(path.name)
     try:
-        manifest, digest = stored_at(path).verify()
+        with open_checkpoint(path) as stored:
+            manifest = stored.manifest
+            digest = stored.verify(manifest.files)
     except (OSError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as error:
         if isinstance(error, OSError) and error.errno not in _NOT_THERE:
             raise
@@ -98,19 +95,19 @@ def verify(path: Path) -> Checkpoint:
     return Checkpoint(own, path, manifest, digest)
 
 
-def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, list[InvalidCheckpoint]]:
-    """Return the newest checkpoint whose checksums hold, and the newer ones that were skipped as damaged.
+def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, dict[CheckpointName, str]]:
+    """Return the newest checkpoint whose checksums hold, and what is damaged in each newer one, which was skipped.
 
     Raises:
         LvjobsError: a checkpoint cannot be read, even some seconds later. It may be good, so no step is trained without
             it.
     """
-    invalid: list[InvalidCheckpoint] = []
+    invalid: dict[CheckpointName, str] = {}
     for name, path in reversed(published(layout).items()):
         try:
             return _verify_patiently(path, layout.root.name), invalid
         except ValueError as error:  # noqa: PERF203 - a few
-            invalid.append(InvalidCheckpoint(name, str(error)))
+            invalid[name] = str(error)
     return None, invalid
 
 
@@ -194,18 +191,16 @@ def _write_aside(aside: Path, manifest: Manifest, state: State) -> tuple[Path, s
                 "letter"
             )
         if callable(value):
-            _call_saver(key, value, saved / key)
+            if hasattr(value, "state_dict"):
+                raise TypeError(
+                    f"{key} is a {type(value).__name__}: pass its state_dict(), or a function that saves it"
+                )
+            (saved / key).mkdir()
+            value(saved / key)
     digest = write_file(path, manifest, {**trees, RNG: rng}, saved)
     # A Saver may draw random numbers. Without this, a run that checkpoints would differ from one that does not.
     determinism.restore_rng(rng)
     return path, digest
-
-
-def _call_saver(key: str, saver: Callable[[Path], Any], directory: Path) -> None:
-    if hasattr(saver, "state_dict"):
-        raise TypeError(f"{key} is a {type(saver).__name__}: pass its state_dict(), or a function that saves it")
-    directory.mkdir()
-    saver(directory)
 
 
 def decide_prune(
@@ -227,7 +222,8 @@ def decide_prune(
 
 def _validation_loss(path: Path) -> float | None:
     try:
-        metrics = stored_at(path).read_manifest().metrics
+        with open_checkpoint(path) as stored:
+            metrics = stored.manifest.metrics
     except (OSError, ValueError, AttributeError, KeyError):
         return None
     return next((metrics[metric] for metric in VALIDATION_LOSSES if metric in metrics), None)

@@ -32,7 +32,7 @@ from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, SilentRun
 from lvjobs.worker.process_group import PeerLost, ProcessGroup, join
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.task import function_of
 
 _POLL_SECONDS = 0.2
@@ -69,21 +69,19 @@ class LaunchedRanks:
         """
         self._directory = Path(tempfile.mkdtemp(prefix="lvjobs-"))
         self.meeting = self._directory / "meeting"
-        found = str(checkpoint or ""), str(saved or "")
-        assignments = [Assignment(str(root), rank, size, str(self.meeting), *found, step) for rank in range(1, size)]
         self._closing = threading.Event()
         self._followers: list[tuple[Assignment, subprocess.Popen[bytes]]] = []
-        for assignment in assignments:
-            command = [sys.executable, "-m", "lvjobs.worker.follower", assignment.to_json()]
+        for rank in range(1, size):
+            assignment = Assignment(
+                str(root), rank, size, str(self.meeting), str(checkpoint or ""), str(saved or ""), step
+            )
+            command = [sys.executable, "-m", "lvjobs.worker.follower", json.dumps(asdict(assignment))]
             with signals.shielded():
                 process = subprocess.Popen(command, stdin=subprocess.PIPE)
             self._followers.append((assignment, process))
 
     def watch(self, give_up: Callable[[LostRank], object]) -> None:
-        """Call `give_up` in a thread, some seconds after a follower ended, unless `close` was called by then."""
-        threading.Thread(target=self._watch, args=[give_up], daemon=True).start()
-
-    def _watch(self, give_up: Callable[[LostRank], object]) -> None:
+        """Wait, in a thread, and call `give_up` some seconds after a follower ended; return as soon as all `close`."""
         while not self._closing.wait(_POLL_SECONDS):
             if any(process.poll() is not None for _, process in self._followers):
                 if not self._closing.wait(_GRACE_SECONDS):
@@ -153,10 +151,6 @@ class Assignment:
     saved: str = ""
     step: int = 0
 
-    def to_json(self) -> str:
-        """Return the assignment as one JSON object."""
-        return json.dumps(asdict(self))
-
     @property
     def report(self) -> Path:
         """Return the file in which the follower reports its error."""
@@ -181,7 +175,8 @@ class FollowingRun(SilentRun):
         loading.end()
         found = None
         if checkpoint := self._assignment.checkpoint:
-            found = Resumed(self.step, stored_at(Path(checkpoint)).load_trees(), Path(self._assignment.saved))
+            with open_checkpoint(Path(checkpoint)) as stored:
+                found = Resumed(self.step, stored.trees(), Path(self._assignment.saved))
         self._reseed(self.step)
         return found
 

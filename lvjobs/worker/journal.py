@@ -1,5 +1,6 @@
-"""The journal's writer. Each line is appended by one write(), so a reader sees whole lines, or a torn last one."""
+"""The journal's writer, and the chain of checkpoints, each of which proves the journal up to it."""
 
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -14,7 +15,10 @@ _SYNCED = frozenset({"start", "checkpoint", "leave", "error", "done"})
 
 
 class JournalWriter:
-    """The journal of one attempt. It is not buffered: a line that `write` returned from survives this process."""
+    """The journal of one attempt. It is not buffered: a line that `write` returned from survives this process.
+
+    Each line is appended by one write(), so a reader sees whole lines, or a torn last one.
+    """
 
     def __init__(self, path: Path) -> None:
         files.make_directory(path.parent)
@@ -49,3 +53,27 @@ class JournalWriter:
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)
+
+
+class Chain:
+    """The newest checkpoint's hash, and a running hash of the attempt's journal."""
+
+    def __init__(self, journal: Path, parent: str) -> None:
+        """Begin with the checkpoint that the attempt resumes from; `parent` is its hash, or empty."""
+        self.parent = parent
+        self._journal = journal
+        self._bytes, self._digest = 0, hashlib.sha256()
+
+    def marks(self) -> dict[str, Any]:
+        """Return the next checkpoint's fields of the manifest, once the journal that they prove is durable."""
+        with self._journal.open("rb") as stream:
+            stream.seek(self._bytes)
+            while block := stream.read(1 << 20):
+                self._digest.update(block)
+                self._bytes += len(block)
+            os.fsync(stream.fileno())
+        return {
+            "parent": self.parent,
+            "journal_bytes": self._bytes,
+            "journal_sha256": self._digest.hexdigest(),
+        }

@@ -120,5 +120,4 @@ def _torch() -> Torch:
             devices.append(torch.cuda.get_device_name(index))
     except (RuntimeError, AssertionError) as error:
         problem = " ".join(str(error).split())
-    seconds = time.monotonic() - begun
-    return Torch(str(torch.__version__), torch.version.cuda, devices, problem, seconds)
+    return Torch(str(torch.__version__), torch.version.cuda, devices, problem, time.monotonic() - begun)

@@ -80,24 +80,20 @@ class PackRunner:
 
     def run(self) -> int:
         """Train the runs, and return the job's exit code."""
-        waiting = list(self.layouts)
+        waiting, token = list(self.layouts), self.environment.token
         while True:
             self._pass_signal_on()
             while waiting and self._signal is None and len(self._children) < self.environment.side_by_side:
                 layout = waiting.pop(0)
-                submission = self._submission(layout)
-                if _is_wanted(layout, submission, self.environment.token):
+                submission = Submission(layout, token)
+                if _is_wanted(layout, submission, token):
                     self._start(layout, submission)
             if not self._children:
                 break
             self._reap()
             time.sleep(_POLL_SECONDS)
-        token = self.environment.token
-        waiting = [layout for layout in waiting if _is_wanted(layout, self._submission(layout), token)]
+        waiting = [layout for layout in waiting if _is_wanted(layout, Submission(layout, token), token)]
         return self._close(is_unfinished=bool(waiting))
-
-    def _submission(self, layout: RunLayout) -> Submission:
-        return Submission(layout, self.environment.token)
 
     def _start(self, layout: RunLayout, submission: Submission) -> None:
         taken = {child.place for child in self._children}

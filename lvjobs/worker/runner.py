@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,14 +31,13 @@ from lvjobs.worker.environment import (
     JobEnvironment,
     read_environment,
 )
-from lvjobs.worker.finishing import finish
 from lvjobs.worker.follower import LaunchedRanks, LostRank, exit_code_of
 from lvjobs.worker.generation import claim_generation, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
+from lvjobs.worker.saved_files import finish, unpack
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.task import function_of
-from lvjobs.worker.unpacking import unpack
 from lvjobs.worker.versions import python_path, versions
 
 _GIVING_UP = threading.Lock()
@@ -104,9 +104,9 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         versions=versions(),
         python_path=python_path(),
     )
-    for bad in invalid:
-        journal.write("invalid_checkpoint", name=str(bad.name), problem=bad.problem)
-        _complain(f"checkpoint {bad.name} is damaged and passed over: {bad.problem}")
+    for name, problem in invalid.items():
+        journal.write("invalid_checkpoint", name=str(name), problem=problem)
+        _complain(f"checkpoint {name} is damaged and passed over: {problem}")
     trained = found.manifest.processes if found else environment.processes
     if trained != environment.processes:
         journal.write("other_processes", trained=trained, processes=environment.processes)
@@ -209,7 +209,8 @@ def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
     saved = unpack(attempt.layout, attempt.generation, found) if found else None
     ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, saved, attempt.step)
     try:
-        ranks.watch(lambda loss: _give_up(attempt, environment, ranks, loss))
+        give_up = partial(_give_up, attempt, environment, ranks)
+        threading.Thread(target=ranks.watch, args=[give_up], daemon=True).start()
         attempt.team = join(0, size, ranks.meeting)
         determinism.seed_generators(attempt.config.seed)
         function_of(attempt.config)(attempt)
@@ -238,8 +239,7 @@ def _exit_early(attempt: Attempt, environment: JobEnvironment) -> NoReturn:
     assert attempt.reason is not None
     signals.deafen()  # another signal adds nothing, and scontrol must not be killed by it
     superseded = is_superseded(attempt.layout, attempt.generation)
-    evidence = gather_evidence(attempt.reason, environment, superseded=superseded)
-    decision = decide_early_exit(evidence)
+    decision = decide_early_exit(gather_evidence(attempt.reason, environment, superseded=superseded))
     action, detail = carry_out(decision, environment)
     if attempt.checkpointed < attempt.logged:
         detail += f"; steps after {attempt.checkpointed} are in no checkpoint"

@@ -13,16 +13,16 @@ Both are verified before they are used.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lvjobs.records.run_files import CHECKPOINT_SUFFIX, MANIFEST, Manifest
 from lvjobs.worker.state import Packer, unpack
-from lvjobs.worker.tensor_file import Part, blocks_of, open_tensor_file, sha256_of, write_tensor_file
+from lvjobs.worker.tensor_file import Part, TensorFile, blocks_of, sha256_of, write_tensor_file
 
 FORMAT = 2
 """The format of a checkpoint that is one file."""
@@ -33,15 +33,10 @@ _TREE, _ALL = ".tree.json", "_state"
 
 def files_in(directory: Path) -> list[str]:
     """Return the relative paths of all files below `directory`, sorted. Raises ValueError for a symbolic link."""
-    found = []
-    for root, directories, names in os.walk(directory):
-        for name in names + directories:
-            path = Path(root, name)
-            if path.is_symlink():
-                raise ValueError(f"{path}: a checkpoint holds no symbolic links; write a file")
-            if path.is_file():
-                found.append(path.relative_to(directory).as_posix())
-    return sorted(found)
+    found = list(directory.rglob("*"))
+    if link := next((path for path in found if path.is_symlink()), None):
+        raise ValueError(f"{link}: a checkpoint holds no symbolic links; write a file")
+    return sorted(path.relative_to(directory).as_posix() for path in found if path.is_file())
 
 
 def write_file(path: Path, manifest: Manifest, trees: Mapping[str, Any], saved: Path) -> str:
@@ -66,56 +61,39 @@ def write_file(path: Path, manifest: Manifest, trees: Mapping[str, Any], saved: 
     return write_tensor_file(path, parts, {"manifest": manifest.to_json(), "state": structures})
 
 
-@dataclass(frozen=True)
-class CheckpointFile:
-    """A checkpoint that is one file."""
+class CheckpointFile(TensorFile):
+    """An open checkpoint that is one file."""
 
-    path: Path
-
-    def read_manifest(self) -> Manifest:
+    @property
+    def manifest(self) -> Manifest:
         """Return the manifest, unverified. Raises ValueError where there is none."""
-        with open_tensor_file(self.path) as stored:
-            return Manifest.from_json(stored.metadata["manifest"])
+        return Manifest.from_json(self.metadata["manifest"])
 
-    def verify(self) -> tuple[Manifest, str]:
-        """Return the manifest and the checkpoint's hash. Raises ValueError where a byte is not what was written."""
-        with open_tensor_file(self.path) as stored:
-            manifest = Manifest.from_json(stored.metadata["manifest"])
-            return manifest, stored.verify(manifest.files)
-
-    def load_trees(self) -> dict[str, Any]:
+    def trees(self) -> dict[str, Any]:
         """Return the trees, by their names."""
-        with open_tensor_file(self.path) as stored:
-            structures = json.loads(stored.metadata["state"])
-            return {name: unpack(structure, stored.part) for name, structure in structures.items()}
-
-    def blocks(self, file: str) -> Iterator[bytes]:
-        """Yield the bytes of a Saver's file."""
-        with open_tensor_file(self.path) as stored:
-            yield from stored.blocks(file)
+        structures = json.loads(self.metadata["state"])
+        return {name: unpack(structure, self.part) for name, structure in structures.items()}
 
 
-@dataclass(frozen=True)
 class CheckpointDirectory:
-    """A checkpoint that is a directory."""
+    """A checkpoint that is a directory, read as `CheckpointFile` is."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        """Read the manifest. Raises ValueError or OSError where there is none."""
+        self.path = path
+        self.manifest = Manifest.from_json((path / MANIFEST).read_text(encoding="utf-8"))
 
-    def read_manifest(self) -> Manifest:
-        """Return the manifest, unverified. Raises ValueError where there is none."""
-        return Manifest.from_json((self.path / MANIFEST).read_text(encoding="utf-8"))
-
-    def verify(self) -> tuple[Manifest, str]:
-        """Return the manifest and its hash. Raises ValueError if a file is missing, unexpected or changed."""
-        manifest, there = self.read_manifest(), set(files_in(self.path)) - {MANIFEST}
-        if odd := sorted(there ^ set(manifest.files)):
+    def verify(self, files: Mapping[str, str]) -> str:
+        """Return the manifest's hash. Raises ValueError if a file is missing, unexpected or changed."""
+        there = set(files_in(self.path)) - {MANIFEST}
+        if odd := sorted(there ^ set(files)):
             raise ValueError(f"{odd[0]} is {'not in the manifest' if odd[0] in there else 'missing'}")
-        for file, digest in manifest.files.items():
+        for file, digest in files.items():
             if sha256_of(self.path / file) != digest:
                 raise ValueError(f"{file} is not what was written (its SHA-256 differs)")
-        return manifest, sha256_of(self.path / MANIFEST)
+        return sha256_of(self.path / MANIFEST)
 
-    def load_trees(self) -> dict[str, Any]:
+    def trees(self) -> dict[str, Any]:
         """Return the trees, by their names."""
         trees: dict[str, Any] = {}
         for path in sorted(self.path.glob(f"*{_TREE}")):
@@ -126,16 +104,21 @@ class CheckpointDirectory:
             trees |= {each: unpack(tree, read) for each, tree in structures.items()}
         return trees
 
-    def blocks(self, file: str) -> Iterator[bytes]:
+    def blocks(self, name: str) -> Iterator[bytes]:
         """Yield the bytes of a Saver's file."""
-        return blocks_of(self.path / file)
+        return blocks_of(self.path / name)
 
 
 def _read_part(path: Path, name: str) -> Part:
-    with open_tensor_file(path) as stored:
-        return stored.part(name)
+    with path.open("rb") as stream:
+        return TensorFile(stream).part(name)
 
 
-def stored_at(path: Path) -> CheckpointFile | CheckpointDirectory:
-    """Return the checkpoint at `path`, of the kind that its name tells."""
-    return CheckpointFile(path) if path.suffix == CHECKPOINT_SUFFIX else CheckpointDirectory(path)
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[CheckpointFile | CheckpointDirectory]:
+    """Open the checkpoint at `path`, a file or a directory by its name. Raises the errors of `TensorFile`, OSError."""
+    if path.suffix != CHECKPOINT_SUFFIX:
+        yield CheckpointDirectory(path)
+        return
+    with path.open("rb") as stream:
+        yield CheckpointFile(stream)

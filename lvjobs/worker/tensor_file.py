@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -117,8 +116,11 @@ def _header(parts: Iterable[Part], metadata: Mapping[str, str]) -> bytes:
     end = 0
     for part in parts:
         begin, end = end, end + part.size
-        shape = [part.size] if part.shape is None else part.shape
-        entries[part.name] = {"dtype": part.dtype, "shape": shape, "data_offsets": [begin, end]}
+        entries[part.name] = {
+            "dtype": part.dtype,
+            "shape": [part.size] if part.shape is None else part.shape,
+            "data_offsets": [begin, end],
+        }
     text = json.dumps(entries, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % _LENGTH)
     return len(text).to_bytes(_LENGTH, "little") + text
@@ -173,10 +175,3 @@ class TensorFile:
         """Return a part in memory of its own."""
         data, entry = bytearray().join(self.blocks(name)), self._entries[name]
         return Part(name, data, len(data), entry["dtype"], tuple(entry["shape"]))
-
-
-@contextmanager
-def open_tensor_file(path: Path) -> Iterator[TensorFile]:
-    """Open a file for reading. Raises the errors of `TensorFile`, and OSError."""
-    with path.open("rb") as stream:
-        yield TensorFile(stream)

@@ -92,22 +92,25 @@ def _refuse(run: Run, trainer: Trainer) -> None:
 
 def _settle(config: RunConfig, trainer: Trainer) -> None:
     """Set the arguments that the run decides, and remove the callbacks that would interfere."""
-    args = trainer.args
-    args.max_steps = config.steps
-    args.seed = config.seed
-    args.logging_strategy, args.logging_steps = IntervalStrategy.STEPS, 1
-    args.logging_nan_inf_filter = False  # it would log a loss that is not a number as 0
-    validates = trainer.eval_dataset is not None
-    args.eval_strategy = IntervalStrategy.STEPS if validates else IntervalStrategy.NO
-    args.eval_steps = config.validate_every
-    args.eval_on_start = False
-    args.save_strategy = SaveStrategy.NO  # control.should_save alone decides
-    args.load_best_model_at_end = False  # the run keeps its best checkpoint itself
-    args.push_to_hub = False
-    args.ignore_data_skip = False
-    args.auto_find_batch_size = False  # it would begin again with smaller batches, which is another run
-    args.dataloader_persistent_workers = False  # they would carry their generators from one epoch to the next
-    args.restore_callback_states_from_checkpoint = True
+    settings = {
+        "max_steps": config.steps,
+        "seed": config.seed,
+        "logging_strategy": IntervalStrategy.STEPS,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would log a loss that is not a number as 0
+        "eval_strategy": IntervalStrategy.NO if trainer.eval_dataset is None else IntervalStrategy.STEPS,
+        "eval_steps": config.validate_every,
+        "eval_on_start": False,
+        "save_strategy": SaveStrategy.NO,  # control.should_save alone decides
+        "load_best_model_at_end": False,  # the run keeps its best checkpoint itself
+        "push_to_hub": False,
+        "ignore_data_skip": False,
+        "auto_find_batch_size": False,  # it would begin again with smaller batches, which is another run
+        "dataloader_persistent_workers": False,  # they would carry their generators from one epoch to the next
+        "restore_callback_states_from_checkpoint": True,
+    }
+    for name, value in settings.items():
+        setattr(trainer.args, name, value)
     for callback in list(trainer.callback_handler.callbacks):
         if type(callback).__name__ in (*_NOISE, *_RIVALS):
             trainer.remove_callback(callback)

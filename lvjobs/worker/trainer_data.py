@@ -134,15 +134,16 @@ class Draws:
             return loader
         self._order = BatchOrder(loader.batch_sampler, self._seed)
         self._batches = Batches(loader.dataset, loader.collate_fn, self._seed)
-        apart = DataLoader(
-            self._batches,
-            batch_sampler=self._order,
-            collate_fn=_unchanged,
-            num_workers=loader.num_workers,
-            pin_memory=loader.pin_memory,
-            timeout=loader.timeout,
-            worker_init_fn=loader.worker_init_fn,
-            multiprocessing_context=loader.multiprocessing_context,
-            prefetch_factor=loader.prefetch_factor,
+        return self._prepare(
+            DataLoader(
+                self._batches,
+                batch_sampler=self._order,
+                collate_fn=_unchanged,
+                num_workers=loader.num_workers,
+                pin_memory=loader.pin_memory,
+                timeout=loader.timeout,
+                worker_init_fn=loader.worker_init_fn,
+                multiprocessing_context=loader.multiprocessing_context,
+                prefetch_factor=loader.prefetch_factor,
+            )
         )
-        return self._prepare(apart)

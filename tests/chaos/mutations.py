@@ -106,7 +106,7 @@ MUTATIONS = {
         ("unit/worker/test_checkpoints.py",),
     ),
     "the journal on disk before a checkpoint proves it": Mutation(
-        "lvjobs/worker/chain.py",
+        "lvjobs/worker/journal.py",
         "            os.fsync(stream.fileno())\n",
         "",
         ("unit/worker/test_checkpoints.py",),

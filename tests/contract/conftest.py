@@ -21,7 +21,7 @@ from simulator.engine import Clock, Manners
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.protocol import JobRequest
-from lvjobs.cluster.slurm import CommandTimeouts, SlurmCluster
+from lvjobs.cluster.slurm import SlurmCluster
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig, require_packages
 
@@ -187,9 +187,7 @@ def slurm_world(root, labs, monkeypatch, *, accounting):
         monkeypatch.delenv(name)
     for name, value in lab.environment().items():
         monkeypatch.setenv(name, value)
-    world = World(
-        root, SlurmCluster(load_profile("lab"), root / "submissions", patience=CommandTimeouts(120, 120, 120))
-    )
+    world = World(root, SlurmCluster(load_profile("lab"), root / "submissions", timeout=120, submit_timeout=120))
     world.accounting = accounting
     world.operator = Operator(lab)
     return world

@@ -22,7 +22,7 @@ from lvjobs.cluster.protocol import (
     SubmitRefused,
     SubmitUnclear,
 )
-from lvjobs.cluster.slurm import CommandTimeouts, SlurmCluster
+from lvjobs.cluster.slurm import SlurmCluster
 from lvjobs.errors import UsageError
 from lvjobs.lab import LabConfig
 
@@ -36,7 +36,7 @@ class Bench:
 
     def __init__(self, root, **patience):
         self.root = root
-        self.cluster = SlurmCluster(load_profile("lab"), root / "submissions", patience=CommandTimeouts(**patience))
+        self.cluster = SlurmCluster(load_profile("lab"), root / "submissions", **patience)
         self.code = root / "code"
         (self.code / "lvjobs").mkdir(parents=True)
         (self.code / "lvjobs" / "__init__.py").touch()
@@ -87,7 +87,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path):
-    return Bench(tmp_path, ask=120, tell=120, submit=120)
+    return Bench(tmp_path, timeout=120, submit_timeout=120)
 
 
 # -- what reaches the worker --------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_submitting_from_inside_a_job(lab, bench, monkeypatch):
 
 
 def test_a_frozen_controller_has_the_job_all_the_same(lab, tmp_path, capfd):
-    bench = Bench(tmp_path, submit=10, ask=3)
+    bench = Bench(tmp_path, submit_timeout=10, timeout=3)
     request = bench.request({}, {})
     lab.freeze()
     with pytest.raises(SubmitUnclear, match="did not answer within 10 s"):

@@ -243,7 +243,7 @@ def followers_report(world):
     world.patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     world.patch.setattr(os, "_exit", end)
     with pytest.raises(SystemExit):
-        follower.main(place.to_json())
+        follower.main(json.dumps(vars(place)))
     world.printed += [place.report.read_text(), world.capsys.readouterr().err]
 
 

@@ -15,7 +15,6 @@ from lvjobs.files import (
     is_foreign,
     json_text,
     make_directory,
-    make_private,
     names_in,
     write_atomic,
     write_many,
@@ -101,7 +100,7 @@ def revoke(study: StudyContext, revoked: Iterable[tuple[str, str]]) -> None:
 
 def _mark_revoked(files: RunLayout, token: str) -> None:
     if files.is_older and not (files.revoked / token).exists():
-        make_private([files.revoked])
+        files.revoked.mkdir(parents=True, exist_ok=True, mode=0o700)
         create_exclusive(files.revoked / token, "")
 
 

@@ -1,11 +1,11 @@
 """What slurmdbd refuses to say of a long time is asked of a shorter one, and of older jobs by their ids."""
 
 import time
+from subprocess import CompletedProcess
 
 import pytest
 
 from lvjobs.cluster import slurm
-from lvjobs.cluster.commands import CommandResult
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.cluster.slurm import SlurmCluster
 
@@ -29,7 +29,7 @@ class Accounting:
             return self.rows(lambda job, _: str(job) in value.split(","))
         since = time.mktime(time.strptime(value, "%Y-%m-%dT%H:%M:%S"))
         if NOW - since > self.longest:
-            return CommandResult(1, "", self.said)
+            return CompletedProcess([], 1, "", self.said)
         return self.rows(lambda _, end: end >= since)
 
     def rows(self, wanted):
@@ -38,7 +38,7 @@ class Accounting:
             for job, token, end in self.jobs
             if wanted(job, end)
         ]
-        return CommandResult(0, "".join(lines), "")
+        return CompletedProcess([], 0, "".join(lines), "")
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_a_job_of_another_machine_is_judged_by_its_signs_of_life(bench):
     real = bench.files().process("wrapper")
     for who in ("wrapper", "worker"):
         elsewhere = replace(bench.files().process(who), host="elsewhere", boot="other")
-        bench.files().write(who, elsewhere.to_dict() | {"start": 1.0})
+        bench.files().write(who, vars(elsewhere) | {"start": 1.0})
     assert bench.job().state == "RUNNING"
     wrapper = psutil.Process(real.pid)
     wrapper.suspend()  # or it would give another sign
@@ -138,7 +138,7 @@ def test_a_job_of_another_machine_is_judged_by_its_signs_of_life(bench):
 def test_a_reused_process_id_is_another_process():
     me = identify(os.getpid())
     assert me.is_alive
-    assert Identity.from_dict(me.to_dict()) == me
+    assert Identity.from_dict(vars(me)) == me
     assert not replace(me, ticks=me.ticks + 1).is_alive
 
 

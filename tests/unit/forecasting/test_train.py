@@ -24,8 +24,8 @@ from lvjobs.study.params import TrainingConfig
 from lvjobs.study.run import RunFile
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid, published
-from lvjobs.worker.finishing import finish
 from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.saved_files import finish
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.tensor_file import sha256_of
 

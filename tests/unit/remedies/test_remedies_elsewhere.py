@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from subprocess import CompletedProcess
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +22,6 @@ from remedy_tasks import beside
 from lvjobs.api import updates
 from lvjobs.cli import inspect
 from lvjobs.cluster import templates
-from lvjobs.cluster.commands import CommandResult
 from lvjobs.cluster.protocol import Site
 from lvjobs.control import loop
 from lvjobs.doctor.errand import Errand
@@ -335,7 +335,7 @@ def surround(name, scene, monkeypatch):
     if name == "a driver that the site refuses":
         scene.shown = Refusing(scene.cluster)
     if name == "no crontab":
-        refused = CommandResult(1, "", "you are not allowed to use this program")
+        refused = CompletedProcess([], 1, "", "you are not allowed to use this program")
         monkeypatch.setattr("lvjobs.cluster.crontab.run", lambda _command, _seconds: refused)
 
 

@@ -16,7 +16,7 @@ from lvjobs.errors import LvjobsError, RunRefused
 from lvjobs.records.run_files import CheckpointName, Manifest
 from lvjobs.study.run import RunFile
 from lvjobs.worker.checkpoints import Checkpoint, write_checkpoint
-from lvjobs.worker.finishing import publish_final
+from lvjobs.worker.saved_files import publish_final
 from lvjobs.worker.submission import Submission
 
 PRICED = TOML.replace("toy_task:train", "toy_task:priced")
@@ -394,7 +394,7 @@ def test_a_disk_that_was_full(scene, typed, take, monkeypatch, what):
     begun(scene, taken=1)
     files, checkpoint = scene.files(), CheckpointName(1, 4)
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched, pytest.raises(LvjobsError, match="No space left") as full:
@@ -402,7 +402,7 @@ def test_a_disk_that_was_full(scene, typed, take, monkeypatch, what):
             patched.setattr(Path, "rename", refuse)
             write_checkpoint(files, checkpoint, {"step": 4}, {})
         else:
-            patched.setattr("lvjobs.worker.finishing._stage", refuse)
+            patched.setattr("lvjobs.worker.saved_files.copy_saved", refuse)
             manifest = Manifest(1, 4, {"model/weights.npy": "0" * 64})
             publish_final(files, 1, Checkpoint(checkpoint, files.steps / str(checkpoint), manifest))
     scene.worker.failing["one"], scene.worker.said["one"] = 5, str(full.value)

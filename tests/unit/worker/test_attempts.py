@@ -32,11 +32,10 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile
 from lvjobs.worker import checkpoints
 from lvjobs.worker.checkpoints import _LEFTOVER, find_newest_valid, write_checkpoint
-from lvjobs.worker.finishing import finish, publish_final
 from lvjobs.worker.generation import newest_generation
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.saved_files import copy_saved, finish, publish_final
+from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.tensor_file import sha256_of
-from lvjobs.worker.unpacking import copy_saved
 
 STEPS = 40
 
@@ -140,11 +139,10 @@ def test_killed_at_every_sync_of_checkpointing_and_finishing(zygote, tmp_path, u
         if zygote.run(layout, TOY_DIE_AT_SYNC=count) == 0:
             break
         died += 1
-        assert find_newest_valid(layout)[1] == [], "whole or not there"
+        assert not find_newest_valid(layout)[1], "whole or not there"
         assert zygote.run(layout) == 0
         assert final_weights(layout) == final_weights(undisturbed)
         assert not [path for path in layout.steps.iterdir() if _LEFTOVER.match(path.name)], "leftovers are swept"
-        assert not list(layout.root.glob(".final*"))
         newest = max(published(layout))
         assert json.loads(layout.done.read_text())["checkpoint"] == newest
         fault("killed_writing", layout.root, same_bits=True)
@@ -167,7 +165,7 @@ def test_asked_to_leave_at_every_sync_of_checkpointing_and_finishing(zygote, tmp
             assert entries(layout, "leave")[0]["cause"] == "preempted"
             assert entries(layout, "leave")[0]["step"] >= 20
             assert not layout.done.exists()
-            assert find_newest_valid(layout)[1] == [], "whole or not there"
+            assert not find_newest_valid(layout)[1], "whole or not there"
             assert zygote.run(layout) == 0
         assert executed(layout) == list(range(1, STEPS + 1)), count
         assert final_weights(layout) == final_weights(undisturbed), count
@@ -271,7 +269,7 @@ def test_at_the_last_step_but_not_done(zygote, tmp_path, undisturbed):
     assert len(executed(layout)) == STEPS
     assert final_weights(layout) == final_weights(undisturbed)
     assert json.loads(layout.done.read_text())["generation"] == 2
-    assert not list(layout.root.glob(".final*"))
+    assert not [path for path in layout.steps.iterdir() if _LEFTOVER.match(path.name)]
 
 
 def test_revoked(zygote, tmp_path):
@@ -509,7 +507,8 @@ def test_a_run_that_an_older_release_began_ends_with_the_same_bits(zygote, tmp_p
         found = checkpoints.verify(path)
         copy_saved(layout, found, tmp_path / str(name))
         saver = {"model": lambda to, name=name: shutil.copytree(tmp_path / str(name) / "model", to, dirs_exist_ok=True)}
-        write_directory(layout, name, stored_at(path).load_trees() | saver, found.manifest.metrics)
+        with open_checkpoint(path) as stored:
+            write_directory(layout, name, stored.trees() | saver, found.manifest.metrics)
         path.unlink()
     assert zygote.run(layout) == 0
     assert entries(layout, "start")[-1]["resumed_from"] == "000001-00000020"

@@ -17,11 +17,11 @@ from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker import checkpoints, tensor_file
-from lvjobs.worker.chain import Chain
 from lvjobs.worker.checkpoints import RNG, find_newest_valid, verify, write_checkpoint
-from lvjobs.worker.stored import files_in, stored_at
+from lvjobs.worker.journal import Chain
+from lvjobs.worker.saved_files import copy_saved, unpack
+from lvjobs.worker.stored import files_in, open_checkpoint
 from lvjobs.worker.tensor_file import sha256_of
-from lvjobs.worker.unpacking import copy_saved, unpack
 
 
 def save_note(directory):
@@ -50,10 +50,11 @@ def test_write_and_read(layout):
     assert path.name == "000001-00000250.safetensors"
     assert size == path.stat().st_size
     found, invalid = find_newest_valid(layout)
-    assert invalid == []
+    assert invalid == {}
     assert found.path == path
     assert found.manifest.metrics == {"loss": 1.5}
-    state = stored_at(found.path).load_trees()
+    with open_checkpoint(found.path) as stored:
+        state = stored.trees()
     assert set(state) == {"weights", RNG}
     assert state["weights"][0] == [1, (2, None)]
     copy_saved(layout, found, layout.root / "copy")
@@ -81,25 +82,26 @@ def test_a_flipped_or_lost_byte_anywhere_falls_back_to_the_older_one(layout, fau
             new.write_bytes(damaged)
             found, invalid = find_newest_valid(layout)
             assert found.path == old, at
-            assert [bad.name for bad in invalid] == [CheckpointName(1, 10)]
-            assert invalid[0].problem
+            assert list(invalid) == [CheckpointName(1, 10)]
+            assert all(invalid.values())
             checkpoints.prune(layout, 1, [], keep_last=2, keep_best=True)
     for damaged in (b"", sound + b"x", sound + bytes(8)):
         new.write_bytes(damaged)
         assert find_newest_valid(layout)[0].path == old
     new.write_bytes(sound)
     assert find_newest_valid(layout)[0].path == new
-    fault("bytes_flipped", None, times=len(places), saw=f"falls back to the older one: {invalid[0].problem}")
+    fault("bytes_flipped", None, times=len(places), saw=f"falls back to the older one: {min(invalid.values())}")
 
 
 def test_a_file_under_a_wrong_name_and_one_of_another_program_are_damage(layout):
     old, new = write(layout, 1, 5), write(layout, 1, 10)
     shutil.copy(old, new)
-    assert "000001-00000005" in find_newest_valid(layout)[1][0].problem
+    assert "000001-00000005" in min(find_newest_valid(layout)[1].values())
     save_file({"w": torch.zeros(9)}, new, {"manifest": "{}"})
-    found, (bad,) = find_newest_valid(layout)
+    found, invalid = find_newest_valid(layout)
     assert found.path == old
-    assert bad.problem
+    assert all(invalid.values())
+    assert len(invalid) == 1
 
 
 # -- directories, as older releases wrote them ------------------------------------------------------------------------
@@ -125,8 +127,8 @@ def test_damage_to_each_file_of_a_directory_falls_back_to_the_older_one(layout, 
             (new / name).write_bytes({"flip": flipped, "truncate": data[:-1], "empty": b""}[damage])
         found, invalid = find_newest_valid(layout)
         assert found.path == old, name
-        assert [str(bad.name) for bad in invalid] == [new.name]
-        assert invalid[0].problem
+        assert list(map(str, invalid)) == [new.name]
+        assert all(invalid.values())
         shutil.rmtree(new)
         shutil.copytree(sound, new)
         assert find_newest_valid(layout)[0].path == new
@@ -136,15 +138,15 @@ def test_a_stray_file_a_wrong_name_and_a_foreign_manifest_are_damage_to_a_direct
     older = write(layout, 1, 3)
     old, new = (write_directory(layout, CheckpointName(1, step), STATE) for step in (5, 10))
     (new / "stray").touch()
-    assert "stray" in find_newest_valid(layout)[1][0].problem
+    assert "stray" in min(find_newest_valid(layout)[1].values())
     shutil.rmtree(new)
     shutil.copytree(old, new)
-    assert "000001-00000005" in find_newest_valid(layout)[1][0].problem
+    assert "000001-00000005" in min(find_newest_valid(layout)[1].values())
     for path in (old, new):
         (path / "manifest.json").write_text("[]")
     found, invalid = find_newest_valid(layout)
     assert found.path == older
-    assert all(bad.problem for bad in invalid)
+    assert all(invalid.values())
 
 
 def test_a_directory_is_loaded_copied_and_a_parent_like_a_file(layout):
@@ -152,7 +154,8 @@ def test_a_directory_is_loaded_copied_and_a_parent_like_a_file(layout):
     (layout.root / "journal").write_bytes(b"a line\n")
     found, _ = find_newest_valid(layout)
     assert found.path == directory
-    state = stored_at(found.path).load_trees()
+    with open_checkpoint(found.path) as stored:
+        state = stored.trees()
     assert state["weights"][0] == [1, (2, None)]
     assert torch.equal(state["weights"]["w"], STATE["weights"]["w"])
     copy_saved(layout, found, layout.root / "copy")
@@ -230,7 +233,7 @@ def test_one_that_cannot_be_read_is_not_taken_for_damaged(layout, monkeypatch, t
     monkeypatch.setattr(checkpoints, "_READ_AGAIN_SECONDS", 0)
     if times == 1:
         found, invalid = find_newest_valid(layout)
-        assert (found.path, invalid) == (new, [])
+        assert (found.path, invalid) == (new, {})
     else:
         with pytest.raises(LvjobsError, match=r"cannot be read \(Input/output error\); it may be good"):
             find_newest_valid(layout)
@@ -243,7 +246,7 @@ def test_a_file_that_a_symlink_leads_to_is_no_part_of_a_checkpoint(layout):
 
 
 def test_nothing_valid_at_all(layout):
-    assert find_newest_valid(layout) == (None, [])
+    assert find_newest_valid(layout) == (None, {})
     write(layout, 1, 5).write_bytes(b"")
     found, invalid = find_newest_valid(layout)
     assert found is None

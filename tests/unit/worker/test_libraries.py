@@ -9,7 +9,7 @@ from worker_helpers import entries, environment, executed, make_run
 
 from lvjobs.worker.checkpoints import published
 from lvjobs.worker.environment import DONE
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.stored import open_checkpoint
 
 HEAVY = ["numpy", "torch", "transformers", "safetensors", "sqlalchemy", "click"]
 
@@ -72,7 +72,8 @@ def test_a_task_in_plain_python_loads_nothing_heavy(tmp_path):
     layout = trained(tmp_path / "run", "")
     assert json.loads((layout.root / "loaded.json").read_text()) == []
     (checkpoint, *_) = published(layout).values()
-    assert stored_at(checkpoint).verify()[0].files == {}
+    with open_checkpoint(checkpoint) as stored:
+        assert stored.manifest.files == {}
 
 
 def test_a_task_in_numpy_loads_no_torch(tmp_path):

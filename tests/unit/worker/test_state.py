@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lvjobs.records.run_files import Manifest
 from lvjobs.worker.state import Packer, unpack
-from lvjobs.worker.stored import CheckpointDirectory, CheckpointFile, write_file
+from lvjobs.worker.stored import open_checkpoint, write_file
 
 DTYPES = [
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
@@ -35,7 +35,8 @@ def save_trees(directory, trees):
 
 def load_trees(directory):
     """Read them back."""
-    return CheckpointFile(directory / "x.safetensors").load_trees()
+    with open_checkpoint(directory / "x.safetensors") as stored:
+        return stored.trees()
 
 
 def equal(left, right):
@@ -182,7 +183,9 @@ def test_what_an_older_lvjobs_wrote_is_read(tmp_path):
         (tmp_path / f"{name}.tree.json").write_text(json.dumps(packer.pack(tree, name)))
         tensors = {part.name: part.tensor() for part in packer.parts.values()}
         safetensors.torch.save_file(tensors, tmp_path / f"{name}.tree.safetensors")
-    assert equal(CheckpointDirectory(tmp_path).load_trees(), trees)
+    (tmp_path / "manifest.json").write_text(Manifest(1, 1, {}).to_json())
+    with open_checkpoint(tmp_path) as stored:
+        assert equal(stored.trees(), trees)
 
 
 def test_loaded_arrays_and_tensors_are_writable(tmp_path):

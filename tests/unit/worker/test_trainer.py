@@ -21,11 +21,11 @@ from lvjobs.worker import determinism
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.finishing import finish
 from lvjobs.worker.generation import claim_generation
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.measure import cost_of
-from lvjobs.worker.stored import stored_at
+from lvjobs.worker.saved_files import finish
+from lvjobs.worker.stored import open_checkpoint
 
 pytestmark = pytest.mark.heavy
 
@@ -123,8 +123,9 @@ def test_each_step_is_logged_once_and_a_validation_comes_before_the_checkpoint(a
     (journal,) = alone.journals.glob("*.jsonl")
     kinds = [json.loads(line)["kind"] for line in journal.read_text().splitlines()]
     assert kinds[-3:] == ["step", "validation", "checkpoint"]
-    manifest = stored_at(checkpoint_path(alone, "000001-00000012")).read_manifest()
-    assert manifest.metrics["validation_loss"] == validations[-1]["loss"]
+    with open_checkpoint(checkpoint_path(alone, "000001-00000012")) as stored:
+        metrics = stored.manifest.metrics
+    assert metrics["validation_loss"] == validations[-1]["loss"]
 
 
 def test_the_model_is_loaded_from_final_and_nothing_is_pickled_or_left_elsewhere(alone):
@@ -133,8 +134,8 @@ def test_the_model_is_loaded_from_final_and_nothing_is_pickled_or_left_elsewhere
     model = transformers.AutoModelForCausalLM.from_pretrained(alone.final / "trainer")
     assert sum(each.numel() for each in model.parameters()) > 500
     assert list((alone.root / "out").iterdir()) == []
-    checkpoint = stored_at(checkpoint_path(alone, published(alone)[-1]))
-    assert {Path(file).name for file in checkpoint.read_manifest().saved} == files
+    with open_checkpoint(checkpoint_path(alone, published(alone)[-1])) as stored:
+        assert {Path(file).name for file in stored.manifest.saved} == files
 
 
 def test_several_datasets_are_one_validation(tmp_path):
