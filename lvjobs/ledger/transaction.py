@@ -68,6 +68,12 @@ class Transaction(Rows):
             rows = [{**values, "of_run": run_id} for run_id, values in changes.items()]
             self._connection.execute(query, rows)
 
+    def update_runs_of(self, token: str, **changes: Any) -> None:
+        """Change columns of all runs that are members of a submission."""
+        self._forget_runs()
+        members = select(tables.members.c.run_id).where(tables.members.c.token == token)
+        self._connection.execute(update(tables.runs).where(tables.runs.c.id.in_(members)).values(**changes))
+
     def delete_run(self, run_id: str) -> None:
         """Delete a run that was refused before it had an attempt, with its places, events and cells."""
         self._forget_runs()

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -118,13 +118,27 @@ class RunConfig(BaseModel):
     keep_best: bool = True
     params: dict[str, Any] = Field(default_factory=dict)
 
-    @property
+    def model_copy(self, **changes: Any) -> "RunConfig":
+        """Return a copy (see pydantic). It computes its own fingerprint: pydantic would copy the one that is kept."""
+        copied = super().model_copy(**changes)
+        vars(copied).pop("fingerprint", None)
+        return copied
+
+    @cached_property
     def fingerprint(self) -> str:
         """Return the SHA-256 (64 hex digits) of the canonical JSON of this configuration's settings.
 
         See `said` for the settings that count.
         """
         return _sha256(self._said())
+
+    @property
+    def besides_seed(self) -> str:
+        """Return a text that is equal for configurations that differ at most in their seed.
+
+        Such runs cost the same, and need the same models.
+        """
+        return self.model_dump_json(exclude={"seed"})
 
     @property
     def identity(self) -> str:
@@ -210,9 +224,12 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """Return JSON with sorted keys and no blanks: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 _SHOWN = 4

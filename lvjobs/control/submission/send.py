@@ -162,7 +162,8 @@ def send(
         terms: The prices and the limit of the budget.
         now: The time of submission, in seconds since the epoch.
         later: Runs that come after the job's. Their FLOPs are reserved too, so that they can complete.
-        declare: What adds the runs to the ledger, in the same transaction, if they are not in it.
+        declare: What adds the runs to the ledger, in the same transaction, if they are not in it and the budget has
+            room.
 
     Returns:
         The outcome. Errors of sbatch are outcomes, and are recorded with the runs.
@@ -172,19 +173,20 @@ def send(
     backend, packed = backend_of(runs[0].profile).name, is_packed(runs)
     submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
-        if declare is not None:
-            declare(transaction)
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
             outcome = SubmitOutcome.OVER_BUDGET
             return SubmitResult(runs, token, outcome, said=str(shortfall), shortfall=shortfall)
+        if declare is not None:
+            declare(transaction)
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve({run.id: wanted[run.id] for run in bounded})
         write_submission(study, token, runs, {run.id: wanted[run.id].training for run in bounded})
         transaction.add_submission(submission, [run.id for run in runs])
-        changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}
-        transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})
+        transaction.update_runs_of(token, state=RunState.SUBMITTING, reason="", not_before=0.0)
+        if is_automatic(runs[0].resources):  # the time limit was computed for this job
+            transaction.update_runs({run.id: {"resources": run.resources} for run in runs})
     try:
         placed = place(cluster, requests, entries)
     except (SubmitUnclear, SubmitLimited, SubmitDeferred, SubmitRefused) as error:
@@ -192,8 +194,9 @@ def send(
     submission = replace(submission, job_id=placed.job_id)
     with ledger.transaction() as transaction:
         transaction.update_submission(token, job_id=placed.job_id)
-        states = {run.id: RunState.QUEUED if run.cause is None else RunState.INTERRUPTED for run in runs}
-        transaction.update_runs({run_id: {"state": state, "reason": ""} for run_id, state in states.items()})
+        transaction.update_runs_of(token, state=RunState.QUEUED, reason="")
+        interrupted = {run.id: {"state": RunState.INTERRUPTED} for run in runs if run.cause is not None}
+        transaction.update_runs(interrupted)
         jobs = [(run.id, submission.job_of(index)) for index, run in enumerate(runs)]
         note_placed(transaction, placed, requests[placed.taken], [job for _, job in jobs if job])
         more = f"; {placed.words}" if placed.words else ""
@@ -212,7 +215,7 @@ def _not_placed(
     if isinstance(error, SubmitUnclear):
         reason = f"no answer to sbatch yet: {error}"
         with ledger.transaction() as transaction:
-            transaction.update_runs({run.id: {"reason": reason} for run in runs})
+            transaction.update_runs_of(token, reason=reason)
             transaction.add_events([Event(now, RunState.SUBMITTING.value, reason, run.id) for run in runs])
         return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
     withdraw(study, token)
