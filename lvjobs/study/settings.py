@@ -44,7 +44,8 @@ class RunSettings(SettingsTable):
         own = {key: values.pop(key) for key in RunSettings.model_fields}
         own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
         task = values.pop("task", TRAIN_TASK)
-        return RunConfig(task=task, params=values, **own)
+        # These settings were validated, by the same rules.
+        return RunConfig.model_construct(task=task, params=values, **own)
 
 
 class TrainSettings(RunSettings, TrainingConfig):
