@@ -103,13 +103,14 @@ class PreparedRuns:
         Raises:
             UsageError: see `lvjobs.tasks.registry.check_needs`.
         """
-        from lvjobs.control.planning.foresee import read_ledger
         from lvjobs.tasks.registry import check_needs
 
         named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
         try:
             check_needs(config for config, _ in named)
         except UsageError:
+            from lvjobs.control.planning.foresee import read_ledger
+
             there = {run.name for run in read_ledger(self.study, READ_WAIT_SECONDS).runs}
             check_needs(config for config, name in named if name not in there)
 

@@ -99,13 +99,13 @@ def prepare_stages(
 
 def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list[RunConfig] | None:
     """Return the runs of one stage whose parent is decided; None if stages wait for others, or for a sampler."""
-    from lvjobs.control.planning.foresee import read_ledger
-
     if len(chosen) > 1 or chosen[0].evaluates or chosen[0].space:
         return None
     (one,) = chosen
     if not one.awaited and not one.origin:
         return asked.configs(one, study.config.stage)
+    from lvjobs.control.planning.foresee import read_ledger
+
     seen = read_ledger(study, updates.READ_WAIT_SECONDS)
     if not set(one.awaited) <= set(seen.winners):
         return None

@@ -161,10 +161,9 @@ class RunConfig(BaseModel):
         return _sha256({**values, "validate_every": validates})
 
     def _said(self) -> dict[str, Any]:
-        values = said(type(self), self.model_dump(mode="json"))
-        if task := PARAMS.get(self.task):
-            values["params"] = said(task, self.params)
-        return values
+        task = PARAMS.get(self.task)
+        values = said(type(self), self.model_dump(mode="json", exclude={"params"} if task else None))
+        return {**values, "params": said(task, self.params)} if task else values
 
     @property
     def former_fingerprint(self) -> str:

@@ -22,7 +22,7 @@ from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.cost import allowance, newest_checkpoints
 from lvjobs.control.submission.avoided_nodes import note_placed, place, read_avoidance
 from lvjobs.control.submission.slots import choices, is_packed, waits
-from lvjobs.control.submission.submission_files import withdraw, write_submission
+from lvjobs.control.submission.submission_files import write_submission
 from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, RunRecord, SubmissionRecord, WorkCounts
@@ -218,7 +218,7 @@ def _not_placed(
             transaction.update_runs_of(token, reason=reason)
             transaction.add_events([Event(now, RunState.SUBMITTING.value, reason, run.id) for run in runs])
         return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
-    withdraw(study, token)
+    study.layout.submission(token).unlink(missing_ok=True)
     if isinstance(error, SubmitLimited):
         reason = waits(str(error))
         _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)
@@ -248,12 +248,15 @@ def _withdraw(
     """
     with ledger.transaction() as transaction:
         transaction.delete_submission(token)
+        changes, events = {}, []
         for run in runs:
             waiting = RunState.INTERRUPTED if state is RunState.PLANNED and run.cause is not None else state
             said = reason + (then(run=run.name) if then else "")
-            transaction.update_run(run.id, state=waiting, reason=said)
+            changes[run.id] = {"state": waiting, "reason": said}
             if is_news and said != run.reason:
-                transaction.add_event(Event(now, waiting.value, said, run.id))
+                events.append(Event(now, waiting.value, said, run.id))
+        transaction.update_runs(changes)
+        transaction.add_events(events)
 
 
 def same_job(run: RunRecord) -> tuple[str, str, str, str]:
