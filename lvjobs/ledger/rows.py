@@ -6,7 +6,6 @@ reconcile pass reads only the rows of the runs that are not closed.
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
@@ -140,7 +139,7 @@ class Rows:
         """Yield for each column the values of all records, as they are stored."""
         for column in columns:
             store = column.type.dialect_impl(self._connection.dialect).bind_processor(self._connection.dialect)
-            values = list(map(attrgetter(column.name), records))
+            values = [getattr(record, column.name) for record in records]
             if store is not None:  # the runs of a stage have the same objects in most columns
                 stored = {key: store(value) for key, value in {id(value): value for value in values}.items()}
                 values = [stored[id(value)] for value in values]
