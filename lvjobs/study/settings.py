@@ -44,8 +44,7 @@ class RunSettings(SettingsTable):
         own = {key: values.pop(key) for key in RunSettings.model_fields}
         own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
         task = values.pop("task", TRAIN_TASK)
-        # These settings were validated, by the same rules.
-        return RunConfig.model_construct(task=task, params=values, **own)
+        return RunConfig(task=task, params=values, **own)
 
 
 class TrainSettings(RunSettings, TrainingConfig):
