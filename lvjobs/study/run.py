@@ -119,9 +119,10 @@ class RunConfig(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
 
     def model_copy(self, **changes: Any) -> "RunConfig":
-        """Return a copy (see pydantic). It computes its own fingerprint: pydantic would copy the one that is kept."""
+        """Return a copy (see pydantic) that computes its own cached properties: pydantic would copy these, too."""
         copied = super().model_copy(**changes)
-        vars(copied).pop("fingerprint", None)
+        for kept in ("fingerprint", "besides_seed"):
+            vars(copied).pop(kept, None)
         return copied
 
     @cached_property
@@ -132,7 +133,7 @@ class RunConfig(BaseModel):
         """
         return _sha256(self._said())
 
-    @property
+    @cached_property
     def besides_seed(self) -> str:
         """Return a text that is equal for configurations that differ at most in their seed.
 

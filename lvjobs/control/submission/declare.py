@@ -93,7 +93,7 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
     Raises:
         UsageError: A name belongs to a run of another configuration, or is not valid.
     """
-    new: list[tuple[RunConfig, str, str, str]] = []
+    new: list[tuple[str, RunConfig, str, str, str]] = []
     existing: list[RunRecord] = []
     there = transaction.runs()
     by_name = {run.name: run for run in there}
@@ -113,8 +113,9 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
                 "and begins with a letter or digit; choose another"
             )
-        new.append((config, name, stage, after))
-        return _id_of(name, config)
+        run_id = hashlib.sha256(f"{name}\0{config.fingerprint}".encode()).hexdigest()[:8]
+        new.append((run_id, config, name, stage, after))
+        return run_id
 
     after = wanted.after or [""] * len(wanted.configs)
     each = zip(wanted.configs, wanted.names, after, strict=True)
@@ -125,39 +126,34 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
     return Declaration(_new_runs(wanted, new), existing, first)
 
 
-def _id_of(name: str, config: RunConfig) -> str:
-    return hashlib.sha256(f"{name}\0{config.fingerprint}".encode()).hexdigest()[:8]
+def _new_runs(wanted: RunRequest, new: Sequence[tuple[str, RunConfig, str, str, str]]) -> list[RunRecord]:
+    """Return the records of new runs: from ids, configurations, names, stages, and the ids that they come after.
 
-
-def _new_runs(wanted: RunRequest, new: Sequence[tuple[RunConfig, str, str, str]]) -> list[RunRecord]:
-    """Return the records of new runs, from their configurations, names, stages, and the ids that they come after."""
+    Runs that differ only in their seed request the same resources, and cost the same.
+    """
     gpus, shared = gpus_of(wanted.resources, wanted.profile), _shared(wanted.resources)
-    alike = {config.besides_seed: config for config, *_ in new}
-    common: dict[str, dict[str, Any]] = {
-        key: {
-            "resources": shared | _team(config.model_dump(mode="json"), gpus, wanted.resources),
-            "typed": _typed(config, wanted),
-        }
-        for key, config in alike.items()
-    }
+    alike = {config.besides_seed: config for _, config, *_ in new}
+    resources = {key: shared | _team(config.model_dump(), gpus, wanted.resources) for key, config in alike.items()}
+    typed = {key: _typed(config, wanted) for key, config in alike.items()}
     learn(alike.values())
-    for key, config in alike.items():
-        common[key]["rates"] = rates_of(config)
+    rates = {key: rates_of(config) for key, config in alike.items()}
     return [
         RunRecord(
-            id=_id_of(name, config),
+            id=run_id,
             name=name,
             stage=stage,
             fingerprint=config.fingerprint,
             config=config.model_dump(mode="json"),
             profile=wanted.profile,
             profile_copy=wanted.profile_copy,
+            resources=resources[config.besides_seed],
             code="",
             created=time.time(),
+            rates=rates[config.besides_seed],
+            typed=typed[config.besides_seed],
             after=after,
-            **common[config.besides_seed],
         )
-        for config, name, stage, after in new
+        for run_id, config, name, stage, after in new
     ]
 
 

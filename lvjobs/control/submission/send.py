@@ -169,7 +169,6 @@ def send(
         The outcome. Errors of sbatch are outcomes, and are recorded with the runs.
     """
     runs, requests, token = job.runs, job.requests, job.requests[0].token
-    requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     backend, packed = backend_of(runs[0].profile).name, is_packed(runs)
     submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
@@ -177,6 +176,7 @@ def send(
         if shortfall is not None:
             outcome = SubmitOutcome.OVER_BUDGET
             return SubmitResult(runs, token, outcome, said=str(shortfall), shortfall=shortfall)
+        requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if declare is not None:
             declare(transaction)
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
