@@ -102,6 +102,8 @@ class PreparedRuns:
         try:
             check_needs(config for config, _ in named)
         except UsageError:
+            from lvjobs.control.planning.foresee import read_ledger
+
             there = {run.name for run in read_ledger(self.study, READ_WAIT_SECONDS).runs}
             check_needs(config for config, name in named if name not in there)
 

@@ -8,7 +8,6 @@ value that no quoting can carry is refused by name: a newline, for example, ends
 
 import re
 import shlex
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,6 +41,9 @@ _PROFILES = 64
 
 _WRONG = (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError)
 """The errors of Jinja2 for a template that does not parse, and those that an expression in a template may raise."""
+
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of characters: Unicode's categories Cc and Cs."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -239,9 +241,8 @@ def _checked(profile: Profile, key: str, value: Any) -> Any:
 def _check_text(key: str, value: Any) -> None:
     """Refuse control characters and broken encodings anywhere in `value`. Raises UsageError."""
     if isinstance(value, str):
-        bad = next((char for char in value if unicodedata.category(char) in ("Cc", "Cs")), None)
-        if bad is not None:
-            what = "a line break" if bad in "\r\n" else f"the character {bad!r}"
+        if bad := _UNWRITABLE.search(value):
+            what = "a line break" if bad[0] in "\r\n" else f"the character {bad[0]!r}"
             raise UsageError(f"{key}: {value!r} contains {what}, which a batch script cannot carry", "leave that out")
     elif isinstance(value, Mapping):
         for name, item in value.items():

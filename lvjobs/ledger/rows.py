@@ -128,8 +128,22 @@ class Rows:
             yield from self._connection.execute(query.where(column.in_(wanted[begin : begin + _VARIABLES]))).all()
 
     def _insert(self, table: Table, records: Iterable[Any]) -> None:
-        """Insert all records by one statement."""
-        self._execute(insert(table), [values_of(table, record) for record in records])
+        """Insert all records by one statement. SQLAlchemy would name each value of each row: twice the time."""
+        columns = [column for column in table.columns if column.autoincrement is not True]
+        names, marks = ", ".join(column.name for column in columns), ", ".join("?" * len(columns))
+        rows = list(zip(*self._stored(columns, list(records)), strict=True))
+        if rows:
+            self._connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", rows)  # noqa: S608
+
+    def _stored(self, columns: Iterable[Column[Any]], records: Sequence[Any]) -> Iterator[Iterable[Any]]:
+        """Yield for each column the values of all records, as they are stored."""
+        for column in columns:
+            store = column.type.dialect_impl(self._connection.dialect).bind_processor(self._connection.dialect)
+            values = [getattr(record, column.name) for record in records]
+            if store is not None:  # the runs of a stage have the same objects in most columns
+                stored = {key: store(value) for key, value in {id(value): value for value in values}.items()}
+                values = [stored[id(value)] for value in values]
+            yield values
 
     def _execute(
         self, change: Insert | Update | Delete, rows: Sequence[Mapping[str, Any]], *, logged: bool = True

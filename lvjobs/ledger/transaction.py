@@ -1,7 +1,7 @@
 """The queries and changes of the ledger, inside one transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -50,6 +50,12 @@ class Transaction(Rows):
         """Return the run with this name or id, or None."""
         wanted = {key: value for key, value in (("name", name), ("id", id)) if value is not None}
         return next(iter(self._records(RunRecord, select(tables.runs).filter_by(**wanted).limit(1))), None)
+
+    def update_runs_of(self, token: str, **changes: Any) -> None:
+        """Change columns of all runs that are members of a submission."""
+        self._forget("runs", "unclosed")
+        members = select(tables.members.c.run_id).where(tables.members.c.token == token)
+        self._connection.execute(tables.runs.update().where(tables.runs.c.id.in_(members)).values(**changes))
 
     def add_runs(self, runs: Sequence[RunRecord]) -> None:
         """Insert runs; their ordinals are assigned here, in this order."""
@@ -235,9 +241,11 @@ class Transaction(Rows):
     def reserve(self, reservations: Mapping[str, WorkCounts]) -> None:
         """Set what runs may execute, counted from their beginning, in place of earlier reservations."""
         self._reopened(reservations)
-        rows = [{"run_id": run_id, **asdict(work)} for run_id, work in reservations.items()]
+        rows = [(run_id, work.training, work.validation, work.generation) for run_id, work in reservations.items()]
         if rows:
-            self._connection.execute(insert(tables.reservations).prefix_with("OR REPLACE"), rows)
+            columns = "run_id, training, validation, generation"
+            change = f"INSERT OR REPLACE INTO reservations ({columns}) VALUES (?, ?, ?, ?)"  # noqa: S608
+            self._connection.exec_driver_sql(change, rows)
 
     def give_back(self, run_id: str) -> None:
         """End a run's reservation: the part that was not spent is free again."""

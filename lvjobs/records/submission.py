@@ -57,8 +57,11 @@ def orders_text(revoked: Collection[str] = (), allowed: Mapping[str, int] | None
     return _line({"revoke": sorted(revoked)} if revoked else {"allow": dict(allowed or {})})
 
 
+_SORTED = json.JSONEncoder(sort_keys=True)
+
+
 def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True).encode() + b"\n"
+    return _SORTED.encode(value).encode() + b"\n"
 
 
 def _padded(line: bytes, width: int) -> bytes:

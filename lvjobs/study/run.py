@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,13 +116,28 @@ class RunConfig(BaseModel):
     keep_best: bool = True
     params: dict[str, Any] = Field(default_factory=dict)
 
-    @property
+    def model_copy(self, **changes: Any) -> "RunConfig":
+        """Return a copy (see pydantic) that computes its own cached properties: pydantic would copy these, too."""
+        copied = super().model_copy(**changes)
+        for kept in ("fingerprint", "besides_seed"):
+            vars(copied).pop(kept, None)
+        return copied
+
+    @cached_property
     def fingerprint(self) -> str:
         """Return the SHA-256 (64 hex digits) of the canonical JSON of this configuration's settings.
 
         See `said` for the settings that count.
         """
         return _sha256(self._said())
+
+    @cached_property
+    def besides_seed(self) -> str:
+        """Return a text that is equal for configurations that differ at most in their seed.
+
+        Such runs cost the same, and need the same models.
+        """
+        return self.model_dump_json(exclude={"seed"})
 
     @property
     def identity(self) -> str:
@@ -145,10 +160,9 @@ class RunConfig(BaseModel):
         return _sha256({**values, "validate_every": validates})
 
     def _said(self) -> dict[str, Any]:
-        values = said(type(self), self.model_dump(mode="json"))
-        if task := PARAMS.get(self.task):
-            values["params"] = said(task, self.params)
-        return values
+        task = PARAMS.get(self.task)
+        values = said(type(self), self.model_dump(mode="json", exclude={"params"} if task else None))
+        return {**values, "params": said(task, self.params)} if task else values
 
     @property
     def former_fingerprint(self) -> str:
@@ -208,9 +222,12 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """Return JSON with sorted keys and no blanks: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 _SHOWN = 4

@@ -50,6 +50,6 @@ def check_needs(configs: Iterable[RunConfig]) -> None:
     Raises:
         UsageError: the message names what is missing, and the remedy.
     """
-    needs = {need: None for config in configs for need in task_of(config).needs(config.params)}
-    for need in needs:
+    distinct = {config.besides_seed: config for config in configs}.values()
+    for need in {need: None for config in distinct for need in task_of(config).needs(config.params)}:
         need.check()

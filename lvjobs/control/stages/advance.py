@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lvjobs import remedies
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import zero_shot
-from lvjobs.control.stages.outcomes import measured, outcome_of
+from lvjobs.control.stages.outcomes import measured, outcome_of, standing_of
 from lvjobs.control.stages.pruning import prune
 from lvjobs.control.stages.requests import stage_request
 from lvjobs.control.stages.search import next_trials
@@ -176,17 +176,16 @@ def _waits_for_budget(shortfall: Shortfall) -> str:
 
 def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
     runs = seen.runs_of(stage.name)
+    if any(standing_of(run) == "open" for run in runs):
+        return _set(session, record, StageState.RUNNING, "", loud=False)
     plain = [outcome_of(run, session.terms) for run in runs]
-    waiting = waits_for(plain, stage.on_hold, stage.quorum)
-    if waiting:
-        held = [outcome.name for outcome in waiting if outcome.standing == "held"]
-        reason = ""
-        if held and len(held) == len(waiting):
-            reason = (
-                f"waits for {', '.join(held)}, held; take up: {remedies.RESUME_RUN(run=held)}; or go on without: "
-                f"{remedies.SWEEP_WITHOUT_HELD(stage=stage.name)}"
-            )
-        return _set(session, record, StageState.RUNNING, reason, loud=bool(reason))
+    if waiting := waits_for(plain, stage.on_hold, stage.quorum):
+        held = [outcome.name for outcome in waiting]
+        reason = (
+            f"waits for {', '.join(held)}, held; take up: {remedies.RESUME_RUN(run=held)}; or go on without: "
+            f"{remedies.SWEEP_WITHOUT_HELD(stage=stage.name)}"
+        )
+        return _set(session, record, StageState.RUNNING, reason)
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in runs], stage.select)
     winner = ranking.winner
     if winner is None:

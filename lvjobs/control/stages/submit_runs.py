@@ -121,14 +121,13 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     else:
         # one array; a pass submits the rest as soon as it may follow
         sent = next(send_in_turn(study, queue, cluster, prepared, session.terms, session.clock(), later, record))
+    if sent.shortfall is not None:  # of the check in the submission's own transaction, which declared nothing
+        raise OverBudget(sent.shortfall)
     revive(session, wanted.stage)
     if not sent.runs:
         _plan(session, new)
-    if sent.outcome in (SubmitOutcome.REFUSED, SubmitOutcome.OVER_BUDGET):
-        _discard(session, new, former, prepared.first.requests[0].log_directory)
-    if sent.shortfall is not None:  # of the check in the submission's own transaction
-        raise OverBudget(sent.shortfall)
     if sent.outcome is SubmitOutcome.REFUSED:
+        _discard(session, new, former, prepared.first.requests[0].log_directory)
         raise UsageError(
             f"the scheduler refused the job: {sent.said}; nothing was submitted: change [resources] in study.toml, or "
             "give --partition, --account, --qos or --time-limit"

@@ -18,7 +18,7 @@ from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext, current_settings, declared_settings, typed_over
 from lvjobs.study.fields import Mark, marked
-from lvjobs.study.run import CARRIED, NAME, RunConfig, canonical_json, with_values
+from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Resources
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
@@ -68,6 +68,8 @@ class KnownRuns:
 
     def find(self, config: RunConfig) -> RunRecord | None:
         """Return the run declared with this configuration, or else one that computes the same; None for none."""
+        if not self._exact:  # an identity takes as long as all else that a new run needs
+            return None
         return self._exact.get(config.fingerprint) or self._alike.get(config.identity)
 
 
@@ -91,62 +93,68 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
     Raises:
         UsageError: A name belongs to a run of another configuration, or is not valid.
     """
-    new: list[RunRecord] = []
+    new: list[tuple[str, RunConfig, str, str, str]] = []
     existing: list[RunRecord] = []
     there = transaction.runs()
-    gpus = gpus_of(wanted.resources, wanted.profile)
     by_name = {run.name: run for run in there}
     known = KnownRuns(there)
 
-    def add(config: RunConfig, name: str, stage: str, after: str) -> RunRecord:
-        found = by_name.get(name)
-        is_free = wanted.sweep is not None or not wanted.is_named
-        if is_free and (found is None or not is_run_of(found, config)):
-            found = known.find(config) or found
-        if found is not None and is_run_of(found, config):
-            existing.append(found)
-            return found
+    def add(config: RunConfig, name: str, stage: str, after: str) -> str:
+        found = other = by_name.get(name)
+        if found is None or not is_run_of(found, config):
+            found = known.find(config) if wanted.sweep is not None or not wanted.is_named else None
         if found is not None:
+            existing.append(found)
+            return found.id
+        if other is not None:
             raise UsageError(f"a run called {name!r} exists with another configuration; choose another --name")
         if not NAME.match(name):
             raise UsageError(
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
                 "and begins with a letter or digit; choose another"
             )
-        fingerprint = config.fingerprint
-        run = RunRecord(
-            id=hashlib.sha256(f"{name}\0{fingerprint}".encode()).hexdigest()[:8],
-            name=name,
-            stage=stage,
-            fingerprint=fingerprint,
-            config=config.model_dump(mode="json"),
-            profile=wanted.profile,
-            profile_copy=wanted.profile_copy,
-            resources=requested_of(config, wanted.resources, gpus),
-            code="",
-            created=time.time(),
-            typed=_typed(config, wanted),
-            after=after,
-        )
-        new.append(run)
-        return run
+        run_id = hashlib.sha256(f"{name}\0{config.fingerprint}".encode()).hexdigest()[:8]
+        new.append((run_id, config, name, stage, after))
+        return run_id
 
     after = wanted.after or [""] * len(wanted.configs)
     each = zip(wanted.configs, wanted.names, after, strict=True)
     first = [add(config, name, wanted.stage, awaited) for config, name, awaited in each]
     if wanted.evaluations:
-        for run, (config, name) in zip(first, wanted.evaluations, strict=True):
-            add(config, name, EVALUATE, run.id)
-    return Declaration(_priced(new), existing, [run.id for run in first])
+        for run_id, (config, name) in zip(first, wanted.evaluations, strict=True):
+            add(config, name, EVALUATE, run_id)
+    return Declaration(_new_runs(wanted, new), existing, first)
 
 
-def _priced(runs: Sequence[RunRecord]) -> list[RunRecord]:
-    """Return the runs with the FLOPs of their work; those that differ only in their seed have the same."""
-    keys = [canonical_json({**run.config, "seed": 0}) for run in runs]
-    distinct = dict(zip(keys, runs, strict=True))
-    learn([run.configuration for run in distinct.values()])
-    rates = {key: rates_of(run.configuration) for key, run in distinct.items()}
-    return [replace(run, rates=rates[key]) for key, run in zip(keys, runs, strict=True)]
+def _new_runs(wanted: RunRequest, new: Sequence[tuple[str, RunConfig, str, str, str]]) -> list[RunRecord]:
+    """Return the records of new runs: from ids, configurations, names, stages, and the ids that they come after.
+
+    Runs that differ only in their seed request the same resources, and cost the same.
+    """
+    gpus, shared = gpus_of(wanted.resources, wanted.profile), _shared(wanted.resources)
+    alike = {config.besides_seed: config for _, config, *_ in new}
+    resources = {key: shared | _team(config.model_dump(), gpus, wanted.resources) for key, config in alike.items()}
+    typed = {key: _typed(config, wanted) for key, config in alike.items()}
+    learn(alike.values())
+    rates = {key: rates_of(config) for key, config in alike.items()}
+    return [
+        RunRecord(
+            id=run_id,
+            name=name,
+            stage=stage,
+            fingerprint=config.fingerprint,
+            config=config.model_dump(mode="json"),
+            profile=wanted.profile,
+            profile_copy=wanted.profile_copy,
+            resources=resources[config.besides_seed],
+            code="",
+            created=time.time(),
+            rates=rates[config.besides_seed],
+            typed=typed[config.besides_seed],
+            after=after,
+        )
+        for run_id, config, name, stage, after in new
+    ]
 
 
 def is_run_of(run: RunRecord, config: RunConfig) -> bool:
@@ -169,18 +177,16 @@ def gpus_of(resources: Resources, profile: str) -> int:
     return gpus_by_default(profile) if resources.gpus is None else resources.gpus
 
 
-def requested_of(config: RunConfig, resources: Resources, gpus: int) -> dict[str, Any]:
-    """Return the resources that a run's jobs request; `gpus` is what `gpus_of` returns for them.
-
-    Raises:
-        UsageError: The training cannot use as many GPUs or processes.
-    """
+def _shared(resources: Resources) -> dict[str, Any]:
+    """Return the resources that the jobs of all runs request, whatever they train. `_team` has the others."""
     shared = resources.model_dump(include={"max_parallel", "pack", "side_by_side"}, exclude_none=True)
-    return resources.variables() | shared | _team(config, gpus, resources)
+    return resources.variables() | shared
 
 
-def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
+def _team(config: Mapping[str, Any], gpus: int, resources: Resources) -> dict[str, Any]:
     """Return what the task requests for the ranks of the run's job (see `Task.launch`); nothing for `side_by_side`.
+
+    `config` is as run.json has it. `gpus` is what `gpus_of` returns for the resources.
 
     Raises:
         UsageError: The training cannot use as many GPUs or processes, or side by side and processes conflict.
@@ -193,7 +199,7 @@ def _team(config: RunConfig, gpus: int, resources: Resources) -> dict[str, Any]:
                 "by one process each, which share the job's GPUs; leave one of the two out"
             )
         return {}
-    return task_of(config).launch(config.params, gpus, processes)
+    return task_of(config).launch(config.get("params", {}), gpus, processes)
 
 
 def default_name(config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
@@ -249,7 +255,7 @@ def renewed(
         run,
         profile=profile,
         profile_copy=renew_profile(study.layout, replace(run, profile=profile), where),
-        resources=requested_of(RunConfig.model_validate(config), resources, gpus_of(resources, profile)),
+        resources=_shared(resources) | _team(config, gpus_of(resources, profile), resources),
         typed=typed_over(file, settings),
         config=config,
         declared={**{key: run.config.get(key) for key in changes}, **run.declared},

@@ -139,8 +139,8 @@ def send_in_turn(
         terms: The prices and the limit of the budget.
         now: The time of submission, in seconds since the epoch.
         later: Runs that come after these. With each array, the FLOPs of all of these and `later` are reserved.
-        declare: What adds the runs to the ledger, if they are not in it. One commit is enough for that and for the
-            first submission.
+        declare: What adds the runs to the ledger, if they are not in it and the budget has room. One commit is enough
+            for that and for the first submission.
 
     Yields:
         The outcome of each submission, as `send` returns it. The last is `limited` if there is no room for the rest,

@@ -22,7 +22,7 @@ from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.cost import allowance, newest_checkpoints
 from lvjobs.control.submission.avoided_nodes import note_placed, place, read_avoidance
 from lvjobs.control.submission.slots import choices, is_packed, waits
-from lvjobs.control.submission.submission_files import withdraw, write_submission
+from lvjobs.control.submission.submission_files import write_submission
 from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, RunRecord, SubmissionRecord, WorkCounts
@@ -162,29 +162,31 @@ def send(
         terms: The prices and the limit of the budget.
         now: The time of submission, in seconds since the epoch.
         later: Runs that come after the job's. Their FLOPs are reserved too, so that they can complete.
-        declare: What adds the runs to the ledger, in the same transaction, if they are not in it.
+        declare: What adds the runs to the ledger, in the same transaction, if they are not in it and the budget has
+            room.
 
     Returns:
         The outcome. Errors of sbatch are outcomes, and are recorded with the runs.
     """
     runs, requests, token = job.runs, job.requests, job.requests[0].token
-    requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     backend, packed = backend_of(runs[0].profile).name, is_packed(runs)
     submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
-        if declare is not None:
-            declare(transaction)
         wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
         if shortfall is not None:
             outcome = SubmitOutcome.OVER_BUDGET
             return SubmitResult(runs, token, outcome, said=str(shortfall), shortfall=shortfall)
+        requests[0].log_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if declare is not None:
+            declare(transaction)
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve({run.id: wanted[run.id] for run in bounded})
         write_submission(study, token, runs, {run.id: wanted[run.id].training for run in bounded})
         transaction.add_submission(submission, [run.id for run in runs])
-        changes = {"state": RunState.SUBMITTING, "reason": "", "not_before": 0.0}
-        transaction.update_runs({run.id: {**changes, "resources": run.resources} for run in runs})
+        transaction.update_runs_of(token, state=RunState.SUBMITTING, reason="", not_before=0.0)
+        if is_automatic(runs[0].resources):  # the time limit was computed for this job
+            transaction.update_runs({run.id: {"resources": run.resources} for run in runs})
     try:
         placed = place(cluster, requests, entries)
     except (SubmitUnclear, SubmitLimited, SubmitDeferred, SubmitRefused) as error:
@@ -192,8 +194,9 @@ def send(
     submission = replace(submission, job_id=placed.job_id)
     with ledger.transaction() as transaction:
         transaction.update_submission(token, job_id=placed.job_id)
-        states = {run.id: RunState.QUEUED if run.cause is None else RunState.INTERRUPTED for run in runs}
-        transaction.update_runs({run_id: {"state": state, "reason": ""} for run_id, state in states.items()})
+        transaction.update_runs_of(token, state=RunState.QUEUED, reason="")
+        interrupted = {run.id: {"state": RunState.INTERRUPTED} for run in runs if run.cause is not None}
+        transaction.update_runs(interrupted)
         jobs = [(run.id, submission.job_of(index)) for index, run in enumerate(runs)]
         note_placed(transaction, placed, requests[placed.taken], [job for _, job in jobs if job])
         more = f"; {placed.words}" if placed.words else ""
@@ -212,10 +215,10 @@ def _not_placed(
     if isinstance(error, SubmitUnclear):
         reason = f"no answer to sbatch yet: {error}"
         with ledger.transaction() as transaction:
-            transaction.update_runs({run.id: {"reason": reason} for run in runs})
+            transaction.update_runs_of(token, reason=reason)
             transaction.add_events([Event(now, RunState.SUBMITTING.value, reason, run.id) for run in runs])
         return SubmitResult(runs, token, SubmitOutcome.UNCLEAR, said=str(error))
-    withdraw(study, token)
+    study.layout.submission(token).unlink(missing_ok=True)
     if isinstance(error, SubmitLimited):
         reason = waits(str(error))
         _withdraw(ledger, runs, token, now, RunState.PLANNED, reason, is_news=False)
@@ -245,12 +248,15 @@ def _withdraw(
     """
     with ledger.transaction() as transaction:
         transaction.delete_submission(token)
+        changes, events = {}, []
         for run in runs:
             waiting = RunState.INTERRUPTED if state is RunState.PLANNED and run.cause is not None else state
             said = reason + (then(run=run.name) if then else "")
-            transaction.update_run(run.id, state=waiting, reason=said)
+            changes[run.id] = {"state": waiting, "reason": said}
             if is_news and said != run.reason:
-                transaction.add_event(Event(now, waiting.value, said, run.id))
+                events.append(Event(now, waiting.value, said, run.id))
+        transaction.update_runs(changes)
+        transaction.add_events(events)
 
 
 def same_job(run: RunRecord) -> tuple[str, str, str, str]:

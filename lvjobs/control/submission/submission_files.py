@@ -65,11 +65,6 @@ def write_submission(
         ) from error
 
 
-def withdraw(study: StudyContext, token: str) -> None:
-    """Delete the file of a submission that made no job."""
-    study.layout.submission(token).unlink(missing_ok=True)
-
-
 def run_file_of(run: RunRecord) -> dict[str, object]:
     """Return the content of the run's run.json.
 
@@ -190,9 +185,12 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
     filed = names_in(study.layout.submissions)
     with ledger.transaction() as transaction:
         unsettled = transaction.members()
-        lost = {member.token for member in unsettled if study.layout.submission(member.token).name not in filed}
-        members = [each for each in (transaction.members(unsettled=False) if lost else ()) if each.token in lost]
+        tokens = {member.token for member in unsettled}
+        lost = {token for token in tokens if study.layout.submission(token).name not in filed}
         revoked = [member for member in unsettled if member.state is MemberState.REVOKED]
+        if not lost and not revoked:
+            return []
+        members = [each for each in (transaction.members(unsettled=False) if lost else ()) if each.token in lost]
         runs = {run.id: run for run in transaction.find_runs({member.run_id for member in (*members, *revoked)})}
         steps = {run_id: work.training for run_id, work in transaction.reservations().items()}
     told = []
