@@ -1,5 +1,6 @@
 """The update of an attempt from its journal's new lines. Pure."""
 
+import math
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +25,7 @@ def begin(claim: Claim, run_id: str, grown: float) -> AttemptRecord:
         token=claim.token,
         job_id=claim.job_id,
         restart_count=claim.restart_count,
-        started=claim.time,
+        started=float(claim.time),
         generation=claim.generation,
         host=claim.host,
         grown=grown,
@@ -98,8 +99,15 @@ def _leave_cause(fields: Mapping[str, Any]) -> LeaveCause:
 
 
 def _loss(entry: Entry, before: float | None = None) -> float | None:
-    """Return the entry's loss, under either name (a run writes only that of its configuration); else `before`."""
-    return next((entry.fields[name] for name in LOSSES if name in entry.fields), before)
+    """Return the entry's loss, under either name (a run writes only that of its configuration); else `before`.
+
+    A loss that is not a number is None, as in the ledger, because SQLite stores NaN as NULL.
+    """
+    for name in LOSSES:
+        if name in entry.fields:
+            value = float("nan" if entry.fields[name] is None else entry.fields[name])
+            return None if math.isnan(value) else value
+    return before
 
 
 def _seconds(entry: Entry) -> float:

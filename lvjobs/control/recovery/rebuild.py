@@ -235,8 +235,7 @@ def _fill(transaction: Transaction, found: Sequence[Recovered], now: float) -> N
     for stage, cells in stages.items():
         transaction.add_cells(stage, [run_id for _, run_id in sorted(cells)])
     attempts = [attempt for each in found for attempt in each.memo.attempts]
-    for attempt in sorted(attempts, key=lambda one: (not one.id, one.id)):
-        transaction.add_attempt(attempt)
+    transaction.save_attempts(sorted(attempts, key=lambda one: (not one.id, one.id)))
     for each in found:
         transaction.add_event(Event(now, "rebuilt", "restored from its directory", each.run.id))
 

@@ -115,10 +115,7 @@ def read_on(
             continue
         gone = [number for number, each in known.items() if number and number not in claims and not each.has_started]
         lost += [f"{run.name}: attempt {each}: its claim is gone, and what it executed is not charged" for each in gone]
-        changed += [attempt for attempt in found if attempt.id and _has_more(attempt, known[attempt.generation])]
-        for attempt in found:
-            if not attempt.id:
-                transaction.add_attempt(attempt)
+        changed += [each for each in found if not each.id or _has_more(each, known[each.generation])]
         _add_submissions(transaction, run, files, members[run.id], claims, sent.get(run.name, ()))
     transaction.save_attempts(changed)
     attempts, charges = by_run(transaction.attempts()), by_run(transaction.charges())
@@ -156,7 +153,7 @@ def _add_submissions(
         for member in known:
             if member.state is MemberState.LIVE:
                 state = MemberState.REVOKED if _is_revoked(files, member.token) else MemberState.SETTLED
-                transaction.update_member(member.token, run.id, state=state)
+                transaction.update_members({(member.token, run.id): {"state": state}})
         transaction.update_run(run.id, state=RunState.SUBMITTING, reason="")
     if submissions:
         there = {submission.token for submission in transaction.submissions(unsettled=False)}
