@@ -66,8 +66,9 @@ class Loop(Session):
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver, where)
         watch = _with_rests(self.ledger, watch, observed.views, now)
         policy = self.study.config.policy
-        cases = [Case(view, decide(view, policy, now, watch.since_for(view.live))) for view in observed.views]
-        moments = (due(view, policy, now, watch.since_for(view.live)) for view in observed.views)
+        watched = [(view, watch.since_for(view.live)) for view in observed.views]
+        cases = [Case(view, decide(view, policy, now, since)) for view, since in watched]
+        moments = [due(view, policy, now, since) for view, since in watched]
         self.due = min((moment for moment in moments if moment is not None), default=None)
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         did = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads, unusable)

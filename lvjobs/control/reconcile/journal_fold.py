@@ -11,6 +11,7 @@ from lvjobs.records.failure import read_error
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import CheckpointName, Claim, parse_checkpoint_name
 from lvjobs.records.sketch import Sketch
+from lvjobs.records.summary import read_row
 from lvjobs.study.words import Breakdown, LeaveCause
 
 
@@ -44,7 +45,7 @@ def fold(attempt: AttemptRecord, entries: Iterable[Entry], consumed: int, grown:
     if losses:
         seen.curve = Sketch.from_json(attempt.curve).with_points(losses).to_json()
     seen.journal_offset, seen.grown = attempt.journal_offset + consumed, grown
-    return AttemptRecord(**vars(seen))
+    return read_row(AttemptRecord, vars(seen))
 
 
 def _fold_one(seen: SimpleNamespace, entry: Entry) -> None:

@@ -191,7 +191,8 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
     filed = names_in(study.layout.submissions)
     with ledger.transaction() as transaction:
         unsettled = transaction.members()
-        lost = {member.token for member in unsettled if study.layout.submission(member.token).name not in filed}
+        tokens = {member.token for member in unsettled}
+        lost = {token for token in tokens if study.layout.submission(token).name not in filed}
         members = [each for each in (transaction.members(unsettled=False) if lost else ()) if each.token in lost]
         revoked = [member for member in unsettled if member.state is MemberState.REVOKED]
         runs = {run.id: run for run in transaction.find_runs({member.run_id for member in (*members, *revoked)})}
