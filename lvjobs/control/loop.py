@@ -33,6 +33,7 @@ from lvjobs.control.summary import build_summary, read_unclosed
 from lvjobs.control.summary_file import by_field, read_closed, whole, write_closed, write_summary
 from lvjobs.ledger.database import Ledger, open_ledger
 from lvjobs.ledger.lease import machine
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.summary import PassSummary
 from lvjobs.study.config import StudyContext
@@ -169,7 +170,7 @@ def _known(transaction: Transaction, now: float) -> Known:
     runs = [run for run in transaction.unclosed() if not run.state.is_final or run.id in unsettled]
     submissions = {submission.token: submission for submission in transaction.submissions()}
     before = {run.id: run for run in transaction.find_runs({run.after for run in runs} - {""})}
-    attempts = transaction.unclosed_attempts()
+    attempts = by_run(transaction.attempts([run.id for run in runs]))
     return Known(runs, attempts, submissions, members, before, transaction.attempts_of_packs())
 
 

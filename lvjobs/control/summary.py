@@ -14,6 +14,7 @@ from lvjobs.control.budget.intervals import advise
 from lvjobs.control.budget.pace import Stopwatch
 from lvjobs.control.stages.search import trials_of
 from lvjobs.control.submission.avoided_nodes import avoided_rows
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.sketch import Sketch
@@ -44,7 +45,7 @@ def read_unclosed(transaction: Transaction, layout: StudyLayout) -> Unclosed:
     runs = transaction.unclosed()
     submitted = {run.submitted_by: (run.profile, run.profile_copy) for run in runs}
     gpus = {key: gpus_by_default(used_profile(layout, *each)) for key, each in submitted.items()}
-    return Unclosed(runs, transaction.unclosed_attempts(), gpus)
+    return Unclosed(runs, by_run(transaction.attempts([run.id for run in runs])), gpus)
 
 
 def build_summary(

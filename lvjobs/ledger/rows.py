@@ -107,25 +107,14 @@ class Rows:
             self._known.pop(name, None)
 
     def _of_runs(self, name: str, kind: type[_OfRun], table: Table, run_ids: Collection[str] | None) -> list[_OfRun]:
-        """Return the rows of these runs, or of all. `name`: see `_of_unclosed`."""
-        kept = self._known.get(name, {})
-        if run_ids is not None and kept.keys() >= set(run_ids):
-            return [row for run_id in run_ids for row in kept[run_id]]
-        return self._records(kind, select(table), table.c.run_id, run_ids)
-
-    def _of_unclosed(
-        self, name: str, read: Callable[[Collection[str]], Iterable[_OfRun]]
-    ) -> dict[str, Sequence[_OfRun]]:
-        """Return the rows of each run that is not closed. Rows are kept under `name`, and read only once."""
-        kept, unclosed = self._known.setdefault(name, {}), self._unclosed()
-        missing = unclosed.keys() - kept.keys()
-        found = by_run(read(missing))
+        """Return the rows of these runs, or of all. Those of given runs are kept under `name`, by run."""
+        if run_ids is None:
+            return self._records(kind, select(table))
+        kept = self._known.setdefault(name, {})
+        missing = set(run_ids) - kept.keys()
+        found = by_run(self._records(kind, select(table), table.c.run_id, missing))
         kept.update({run_id: found[run_id] for run_id in missing})
-        return {run_id: kept[run_id] for run_id in unclosed}
-
-    def _keep(self, name: str, rows: Mapping[str, Sequence[Any]]) -> None:
-        """Keep the rows that these runs have from now on. `name`: see `_of_unclosed`."""
-        self._known.setdefault(name, {}).update(rows)
+        return [row for run_id in run_ids for row in kept[run_id]]
 
     def _records(
         self,

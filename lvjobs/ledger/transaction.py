@@ -85,10 +85,6 @@ class Transaction(Rows):
         found = self._of_runs("attempts", AttemptRecord, tables.attempts, run_ids)
         return sorted(found, key=attrgetter("id"))
 
-    def unclosed_attempts(self) -> dict[str, Sequence[AttemptRecord]]:
-        """Return the attempts of each run that is not closed, oldest first."""
-        return self._of_unclosed("attempts", self.attempts)
-
     def attempts_of_packs(self) -> list[AttemptRecord]:
         """Return the attempts in jobs that several runs share, while these jobs are not settled."""
         members, submissions = tables.members.c, tables.submissions.c
@@ -138,7 +134,7 @@ class Transaction(Rows):
         self._update(tables.attempts, ["id"], concluded)
         self._update(tables.attempts, ["id"], read_on, logged=False)
         rows = known | {attempt.id: attempt for attempt in saved}
-        self._keep("attempts", by_run(rows[number] for number in sorted(rows)))
+        self._known["attempts"].update(by_run(rows.values()))
         return saved
 
     # -- submissions --------------------------------------------------------------------------------------------
@@ -218,15 +214,11 @@ class Transaction(Rows):
             self._execute(query, [{"of_run": run_id} for run_id in chosen], logged=logged)
             rows = [values_of(tables.charges, charge) for run_id in chosen for charge in charges[run_id]]
             self._execute(insert(tables.charges), rows, logged=logged)
-        self._keep("charges", charges)
+        self._known.setdefault("charges", {}).update(charges)
 
     def charges(self, run_ids: Collection[str] | None = None) -> list[Charge]:
         """Return the charges of these runs, or all. Sum them in Python: SQL would sum in floats."""
         return self._of_runs("charges", Charge, tables.charges, run_ids)
-
-    def unclosed_charges(self) -> dict[str, Sequence[Charge]]:
-        """Return the charges of each run that is not closed."""
-        return self._of_unclosed("charges", self.charges)
 
     # -- reservations -------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields, replace
-from itertools import chain
 from operator import add
 from typing import Any
 
@@ -191,7 +190,7 @@ def books_of(transaction: Transaction, terms: Terms, naming: Sequence[RunRecord]
     if transaction.closed_among([run.id for run in naming]):
         return keep_books(terms, transaction.runs(), transaction.charges(), reserved)
     runs = transaction.unclosed()
-    charges = chain.from_iterable(transaction.unclosed_charges().values())
+    charges = transaction.charges([run.id for run in runs])
     return keep_books(terms, runs, charges, reserved, closed_tally(transaction).accounts)
 
 
