@@ -78,9 +78,10 @@ def fill(study: StudyContext, runs: int, open_: int, now: float) -> None:
     """The ledger, and the files of the runs that are open."""
     ledger = open_ledger(study.layout.database, 0)
     with ledger.transaction() as transaction:
-        for number in range(runs):
-            ended = number < runs - open_
-            _add(transaction, number, now, ended=ended)
+        attempts = [
+            each for number in range(runs) for each in _add(transaction, number, now, ended=number < runs - open_)
+        ]
+        transaction.save_attempts(attempts)
         ids = [_id(number) for number in range(runs - open_, runs)]
         transaction.add_submission(SubmissionRecord(_TOKEN, "lab", "slurm", now - 500, len(ids), "7"), ids)
     ledger.close()
@@ -97,7 +98,8 @@ def _id(number: int) -> str:
     return f"{number:08x}"
 
 
-def _add(transaction: Transaction, number: int, now: float, *, ended: bool) -> None:
+def _add(transaction: Transaction, number: int, now: float, *, ended: bool) -> list[AttemptRecord]:
+    """A run; returns its attempts, which are not in the ledger yet."""
     config = RunConfig(task="m:f", steps=_STEPS, checkpoint_every=_EVERY, seed=number)
     state = RunState.COMPLETED if ended else RunState.QUEUED
     run = RunRecord(
@@ -107,7 +109,8 @@ def _add(transaction: Transaction, number: int, now: float, *, ended: bool) -> N
     transaction.add_runs([run])
     if not ended:
         transaction.reserve({run.id: WorkCounts(_STEPS + _EVERY, 9)})
-        return
+        return []
+    attempts = []
     for restart, cause in enumerate((Cause.PREEMPTED, Cause.COMPLETED)):
         first = restart * 250
         attempt = AttemptRecord(
@@ -115,7 +118,8 @@ def _add(transaction: Transaction, number: int, now: float, *, ended: bool) -> N
             cause=cause, resumed_from=first, step=first + 250, executed=250, checkpoint_step=first + 250, loss=1.0,
             train_seconds=9.0, finished=bool(restart), leave_cause=LeaveCause.NONE if restart else LeaveCause.PREEMPTED,
         )  # fmt: skip
-        transaction.add_attempt(attempt)
+        attempts.append(attempt)
+    return attempts
 
 
 def read_everything(session: Session) -> float:

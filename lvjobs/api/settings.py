@@ -16,7 +16,7 @@ from lvjobs.study.config import StudyContext, declared_settings, read_toml, vali
 from lvjobs.study.run import CARRIED, RunConfig
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.tables import Resources
-from lvjobs.sweep.request import Request, cells, with_facts
+from lvjobs.sweep.request import Request, with_facts
 from lvjobs.tasks.registry import rates_of
 
 ENTRY_POINTS = "lvjobs.tasks"
@@ -130,7 +130,7 @@ def request(
         profile=profile,
         file=declared_settings(base, _profile(None, study), ""),
     )
-    every = [each for stage in base.stage for each in cells(stage, base.stage, asked.train, asked.typed)]
+    every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]
     every.append(validated(asked.model, {**asked.train, **asked.typed}, "settings"))
     by_files = {(each.data, each.model): each for each in every if isinstance(each, TrainSettings)}
     found = {files: finish(each, study) for files, each in by_files.items()}

@@ -10,7 +10,7 @@ from lvjobs.api.results import Preview, Status, Submission
 from lvjobs.api.settings import Overrides, check_task, own_settings, pinned, settle
 from lvjobs.api.updates import READ_WAIT_SECONDS, open_session
 from lvjobs.control.planning.fit import Proposal
-from lvjobs.control.planning.foresee import foresee, read, read_ledger, what_fits, what_helps
+from lvjobs.control.planning.foresee import foresee, read, what_fits, what_helps
 from lvjobs.control.stages.submit_runs import Entered, OverBudget, enter, script
 from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.control.submission.slots import is_packed

@@ -104,8 +104,6 @@ def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list
     (one,) = chosen
     if not one.awaited and not one.origin:
         return asked.configs(one, study.config.stage)
-    from lvjobs.control.planning.foresee import read_ledger
-
     seen = read_ledger(study, updates.READ_WAIT_SECONDS)
     if not set(one.awaited) <= set(seen.winners):
         return None

@@ -67,8 +67,9 @@ class Loop(Session):
         observed = observe(known, clusters, self.study.layout, now, growing_from, driver, where)
         watch = _with_rests(self.ledger, watch, observed.views, now)
         policy = self.study.config.policy
-        cases = [Case(view, decide(view, policy, now, watch.since_for(view.live))) for view in observed.views]
-        moments = (due(view, policy, now, watch.since_for(view.live)) for view in observed.views)
+        watched = [(view, watch.since_for(view.live)) for view in observed.views]
+        cases = [Case(view, decide(view, policy, now, since)) for view, since in watched]
+        moments = [due(view, policy, now, since) for view, since in watched]
         self.due = min((moment for moment in moments if moment is not None), default=None)
         actions = gate(cases, _brought_up_to_date(books, cases), renew=self.study.config.budget.renew)
         did = act(actions, self.study, self.ledger, clusters, self.terms, now, observed.loads, unusable)
@@ -167,9 +168,9 @@ def _known(transaction: Transaction, now: float) -> Known:
     unsettled = {member.run_id for member in members}
     unsettled |= transaction.runs_without_last_word(VANISHED, now - ORPHAN_SECONDS)
     runs = [run for run in transaction.unclosed() if not run.state.is_final or run.id in unsettled]
-    attempts = by_run(transaction.attempts([run.id for run in runs]))
     submissions = {submission.token: submission for submission in transaction.submissions()}
     before = {run.id: run for run in transaction.find_runs({run.after for run in runs} - {""})}
+    attempts = by_run(transaction.attempts([run.id for run in runs]))
     return Known(runs, attempts, submissions, members, before, transaction.attempts_of_packs())
 
 

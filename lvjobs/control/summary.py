@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.cluster.protocol import Job
@@ -18,14 +18,13 @@ from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.sketch import Sketch
-from lvjobs.records.summary import RunStatus, StageStatus, Summary
+from lvjobs.records.summary import RunStatus, StageStatus, Summary, read_row
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import find_name
 from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.registry import task_of
 
-_LOSS_FIELDS = [field.name for field in fields(RunStatus) if field.name.removesuffix("_numeric").endswith("loss")]
 _WAITING = (RunState.PLANNED, RunState.INTERRUPTED)
 
 
@@ -44,10 +43,9 @@ class Unclosed:
 def read_unclosed(transaction: Transaction, layout: StudyLayout) -> Unclosed:
     """Read the runs that are not closed, as the ledger has them now."""
     runs = transaction.unclosed()
-    attempts = by_run(transaction.attempts([run.id for run in runs]))
     submitted = {run.submitted_by: (run.profile, run.profile_copy) for run in runs}
     gpus = {key: gpus_by_default(used_profile(layout, *each)) for key, each in submitted.items()}
-    return Unclosed(runs, attempts, gpus)
+    return Unclosed(runs, by_run(transaction.attempts([run.id for run in runs])), gpus)
 
 
 def build_summary(
@@ -138,34 +136,33 @@ def run_row(
         "validation_loss": _finite([attempt.validation_loss for attempt in reversed(validated)]),
     }
     own = task_of(run.config).loss_name(run.params)
-    by_name: dict[str, Any] = dict.fromkeys(_LOSS_FIELDS)
-    by_name |= {f"{key}{own.removeprefix('loss')}": value for key, value in losses.items()}
-    return RunStatus(
-        id=run.id,
-        ordinal=run.ordinal,
-        name=run.name,
-        stage=run.stage,
-        state=run.state.value,
-        cause=run.cause.value if run.cause else None,
-        step=started[-1].step if started else 0,
-        steps=run.steps,
-        attempts=len(attempts),
-        job_id=job_id or (last.job_id if last else None),
-        reason=run.reason,
-        held_for=run.held_for.value,
-        **by_name,
-        checkpoint_step=max((attempt.checkpoint_step for attempt in attempts), default=0),
-        executed_steps=sum(attempt.executed for attempt in attempts),
-        replayed_steps=account.units["replayed"] - account.estimated,
-        estimated_steps=account.estimated,
-        flops=account.spent(books.terms),
-        reserved=account.set_aside(books.terms),
-        profile=run.profile,
-        error=last.error if last else "",
-        not_before=run.not_before if run.state in _WAITING and run.not_before else None,
-        curve=[float(f"{value:.4g}") for value in _curve(started).values],
+    row = {
+        "id": run.id,
+        "ordinal": run.ordinal,
+        "name": run.name,
+        "stage": run.stage,
+        "state": run.state.value,
+        "cause": run.cause.value if run.cause else None,
+        "step": started[-1].step if started else 0,
+        "steps": run.steps,
+        "attempts": len(attempts),
+        "job_id": job_id or (last.job_id if last else None),
+        "reason": run.reason,
+        "held_for": run.held_for.value,
+        **{f"{key}{own.removeprefix('loss')}": value for key, value in losses.items()},
+        "checkpoint_step": max((attempt.checkpoint_step for attempt in attempts), default=0),
+        "executed_steps": sum(attempt.executed for attempt in attempts),
+        "replayed_steps": account.units["replayed"] - account.estimated,
+        "estimated_steps": account.estimated,
+        "flops": account.spent(books.terms),
+        "reserved": account.set_aside(books.terms),
+        "profile": run.profile,
+        "error": last.error if last else "",
+        "not_before": run.not_before if run.state in _WAITING and run.not_before else None,
+        "curve": [float(f"{value:.4g}") for value in _curve(started).values],
         **more,
-    )
+    }
+    return read_row(RunStatus, row)  # the losses of other objectives are None
 
 
 def _curve(started: Sequence[AttemptRecord]) -> Sketch:

@@ -5,7 +5,10 @@ reconcile pass reads only the rows of the runs that are not closed.
 """
 
 import secrets
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from sqlalchemy import (
@@ -17,18 +20,22 @@ from sqlalchemy import (
     Select,
     Table,
     Update,
+    bindparam,
     delete,
     func,
     insert,
     select,
     text,
+    update,
 )
 
 from lvjobs.ledger import tables
-from lvjobs.ledger.records import Closed, RunRecord
+from lvjobs.ledger.reading import by_run
+from lvjobs.ledger.records import AttemptRecord, Charge, Closed, RunRecord
 from lvjobs.study.words import RunState
 
 _Record = TypeVar("_Record")
+_OfRun = TypeVar("_OfRun", AttemptRecord, Charge)
 
 MOST_NAMED = 5000
 """For more run ids than this, all rows are read."""
@@ -99,15 +106,30 @@ class Rows:
         for name in names:
             self._known.pop(name, None)
 
+    def _of_runs(self, name: str, kind: type[_OfRun], table: Table, run_ids: Collection[str] | None) -> list[_OfRun]:
+        """Return the rows of these runs, or of all. Those of given runs are kept under `name`, by run."""
+        if run_ids is None:
+            return self._records(kind, select(table))
+        kept = self._known.setdefault(name, {})
+        missing = set(run_ids) - kept.keys()
+        found = by_run(self._records(kind, select(table), table.c.run_id, missing))
+        kept.update({run_id: found[run_id] for run_id in missing})
+        return [row for run_id in run_ids for row in kept[run_id]]
+
     def _records(
         self,
-        kind: Callable[..., _Record],
+        kind: type[_Record],
         query: Select[Any],
         column: Column[Any] | None = None,
         values: Collection[str] | None = None,
     ) -> list[_Record]:
         """Return the records that a query of all their columns finds. `column`, `values`: see `_among`."""
-        return [kind(*row) for row in self._among(query, column, values)]
+        names, found = [item.name for item in fields(kind)], []  # type: ignore[arg-type]
+        for row in self._among(query, column, values):
+            record = object.__new__(kind)  # a frozen dataclass's __init__ takes four times as long
+            vars(record).update(zip(names, row, strict=True))
+            found.append(record)
+        return found
 
     def _among(
         self, query: Select[Any], column: Column[Any] | None, values: Collection[str] | None
@@ -145,6 +167,23 @@ class Rows:
                 values = [stored[id(value)] for value in values]
             yield values
 
+    def _update(
+        self,
+        table: Table,
+        keys: Sequence[str],
+        changes: Mapping[tuple[Any, ...], Mapping[str, Any]],
+        *,
+        logged: bool = True,
+    ) -> None:
+        """Change columns of rows, by the values that the rows have in the columns `keys`. `logged`: see `_execute`."""
+        alike: dict[frozenset[str], list[Mapping[str, Any]]] = defaultdict(list)  # one statement for the same columns
+        for key, values in changes.items():
+            of_row = {f"of_{name}": value for name, value in zip(keys, key, strict=True)}
+            alike[frozenset(values)].append({**values, **of_row})
+        query = update(table).where(*(table.c[name] == bindparam(f"of_{name}") for name in keys))
+        for rows in alike.values():
+            self._execute(query, rows, logged=logged)
+
     def _execute(
         self, change: Insert | Update | Delete, rows: Sequence[Mapping[str, Any]], *, logged: bool = True
     ) -> None:
@@ -165,8 +204,7 @@ class Rows:
         return self._kept("unclosed", lambda: {run.id: run for run in self._records(RunRecord, query)})
 
     def _reopened(self, run_ids: Iterable[str]) -> None:
-        """Forget cached rows of these runs, and the open runs if one of them was closed: a trigger has reopened it."""
-        self._forget("members", "reservations")
+        """Forget the open runs if one of these runs was closed: a trigger has reopened it."""
         if not self._known.get("unclosed", {}).keys() >= set(run_ids):
             self._forget("unclosed")
 
@@ -227,4 +265,9 @@ class Rows:
 
 def values_of(table: Table, record: Any) -> dict[str, Any]:
     """Return the columns of a record, without the numbers that the database assigns."""
-    return {column.name: getattr(record, column.name) for column in table.columns if column.autoincrement is not True}
+    return {name: getattr(record, name) for name in _given(table)}
+
+
+@cache
+def _given(table: Table) -> list[str]:
+    return [column.name for column in table.columns if column.autoincrement is not True]

@@ -1,13 +1,15 @@
 """The queries and changes of the ledger, inside one transaction."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select
 
 from lvjobs.ledger import tables
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import (
     AttemptRecord,
     Charge,
@@ -20,9 +22,6 @@ from lvjobs.ledger.records import (
 )
 from lvjobs.ledger.rows import Rows, values_of
 from lvjobs.study.words import Cause, LeaveCause, MemberState, StageState
-
-_CONCLUDED = ("cause", "evidence", "allocated_seconds", "gpus")
-"""What passes conclude about an attempt that has a journal. All else follows from the journal."""
 
 
 class Transaction(Rows):
@@ -59,7 +58,7 @@ class Transaction(Rows):
 
     def add_runs(self, runs: Sequence[RunRecord]) -> None:
         """Insert runs; their ordinals are assigned here, in this order."""
-        self._forget_runs()
+        self._forget("runs", "unclosed")
         self._insert(tables.runs, runs)
 
     def update_run(self, run_id: str, **changes: Any) -> None:
@@ -67,16 +66,14 @@ class Transaction(Rows):
         self.update_runs({run_id: changes})
 
     def update_runs(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Change columns of runs, by their ids. Each run must change the same columns."""
+        """Change columns of runs, by their ids."""
         if changes:
-            self._forget_runs()
-            query = update(tables.runs).where(tables.runs.c.id == bindparam("of_run"))
-            rows = [{**values, "of_run": run_id} for run_id, values in changes.items()]
-            self._connection.execute(query, rows)
+            self._forget("runs", "unclosed")
+            self._update(tables.runs, ["id"], {(run_id,): values for run_id, values in changes.items()})
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run that was refused before it had an attempt, with its places, events and cells."""
-        self._forget_runs()
+        self._forget("runs", "unclosed", "members")
         query = select(tables.members.c.token).where(tables.members.c.run_id == run_id)
         tokens = list(self._connection.execute(query).scalars())
         for table in (tables.members, tables.events, tables.cells):
@@ -89,9 +86,9 @@ class Transaction(Rows):
 
     # -- attempts -----------------------------------------------------------------------------------------------
 
-    def attempts(self, run_ids: Sequence[str] | None = None) -> list[AttemptRecord]:
+    def attempts(self, run_ids: Collection[str] | None = None) -> list[AttemptRecord]:
         """Return the attempts of these runs, or all, oldest first."""
-        found = self._records(AttemptRecord, select(tables.attempts), tables.attempts.c.run_id, run_ids)
+        found = self._of_runs("attempts", AttemptRecord, tables.attempts, run_ids)
         return sorted(found, key=attrgetter("id"))
 
     def attempts_of_packs(self) -> list[AttemptRecord]:
@@ -117,38 +114,34 @@ class Transaction(Rows):
         )
         return set(self._connection.execute(query).scalars())
 
-    def add_attempt(self, attempt: AttemptRecord) -> int:
-        """Insert an attempt and return its row id, which is assigned here where it has none (0)."""
-        self._reopened([attempt.run_id])
-        known = {"id": attempt.id} if attempt.id else {}
-        query = insert(tables.attempts).values(**known, **values_of(tables.attempts, attempt))
-        key = self._connection.execute(query).inserted_primary_key
-        assert key is not None
-        return int(key[0])
-
-    def save_attempts(self, attempts: Sequence[AttemptRecord]) -> None:
-        """Replace the rows of these attempts.
+    def save_attempts(self, attempts: Sequence[AttemptRecord]) -> list[AttemptRecord]:
+        """Write the rows of these attempts, and return them. New ones get an id here where they have none (0).
 
         The log omits those of open runs about which nothing was concluded. A rebuild reads their journals instead.
         """
-        if not attempts:
-            return
-        open_runs = self._unclosed().keys()
-        self._reopened(attempt.run_id for attempt in attempts)
-        columns = tables.attempts.c
-        query = select(columns.run_id, columns.id, *(columns[name] for name in _CONCLUDED))
-        known = self._among(query, columns.run_id, [attempt.run_id for attempt in attempts])
-        before: dict[int, tuple[Any, ...]] = {row.id: tuple(row[2:]) for row in known}
-        change = update(tables.attempts).where(columns.id == bindparam("of_attempt"))
-        parts: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
-        for attempt in attempts:
-            concluded = tuple(getattr(attempt, name) for name in _CONCLUDED)
-            is_read_on = attempt.generation is not None and before.get(attempt.id) == concluded
-            logged = not (is_read_on and attempt.run_id in open_runs)
-            parts[logged].append({**values_of(tables.attempts, attempt), "of_attempt": attempt.id})
-        self._read_on.update(values["run_id"] for values in parts[False])
-        for logged, rows in parts.items():
-            self._execute(change, rows, logged=logged)
+        columns, open_runs = tables.attempts.c, self._unclosed().keys()
+        highest = self._connection.execute(select(func.max(columns.id))).scalar() or 0
+        ids = count(highest + 1)
+        saved = [attempt if attempt.id else replace(attempt, id=next(ids)) for attempt in attempts]
+        run_ids = {attempt.run_id for attempt in saved}
+        known = {attempt.id: attempt for attempt in self.attempts(run_ids)}
+        self._reopened(run_ids)
+        added, concluded, read_on = [], {}, {}
+        for attempt in saved:
+            values, before = values_of(tables.attempts, attempt), known.get(attempt.id)
+            if before is None:
+                added.append({**values, "id": attempt.id})
+            elif attempt.generation is None or attempt.run_id not in open_runs or _ends(before) != _ends(attempt):
+                concluded[attempt.id,] = values
+            else:
+                read_on[attempt.id,] = values
+                self._read_on.add(attempt.run_id)
+        self._execute(insert(tables.attempts), added)
+        self._update(tables.attempts, ["id"], concluded)
+        self._update(tables.attempts, ["id"], read_on, logged=False)
+        rows = known | {attempt.id: attempt for attempt in saved}
+        self._known["attempts"].update(by_run(rows.values()))
+        return saved
 
     # -- submissions --------------------------------------------------------------------------------------------
 
@@ -175,6 +168,7 @@ class Transaction(Rows):
 
     def add_members(self, members: Sequence[Member]) -> None:
         """Insert runs' places in submissions."""
+        self._forget("members")
         self._reopened(member.run_id for member in members)
         self._insert(tables.members, members)
 
@@ -187,14 +181,14 @@ class Transaction(Rows):
     def update_submission(self, token: str, **changes: Any) -> None:
         """Change columns of a submission."""
         self._reopen_members(token)
-        query = update(tables.submissions).where(tables.submissions.c.token == token)
-        self._connection.execute(query.values(**changes))
+        self._update(tables.submissions, ["token"], {(token,): changes})
 
-    def update_member(self, token: str, run_id: str, **changes: Any) -> None:
-        """Change columns of a member."""
-        self._reopened([run_id])
-        query = update(tables.members).where(tables.members.c.token == token, tables.members.c.run_id == run_id)
-        self._connection.execute(query.values(**changes))
+    def update_members(self, changes: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Change columns of members, by the token of their submission and the id of their run."""
+        if changes:
+            self._forget("members")
+        self._reopened(run_id for _, run_id in changes)
+        self._update(tables.members, ["token", "run_id"], changes)
 
     # -- events and charges -------------------------------------------------------------------------------------
 
@@ -226,10 +220,11 @@ class Transaction(Rows):
             self._execute(query, [{"of_run": run_id} for run_id in chosen], logged=logged)
             rows = [values_of(tables.charges, charge) for run_id in chosen for charge in charges[run_id]]
             self._execute(insert(tables.charges), rows, logged=logged)
+        self._known.setdefault("charges", {}).update(charges)
 
-    def charges(self, run_ids: Sequence[str] | None = None) -> list[Charge]:
+    def charges(self, run_ids: Collection[str] | None = None) -> list[Charge]:
         """Return the charges of these runs, or all. Sum them in Python: SQL would sum in floats."""
-        return self._records(Charge, select(tables.charges), tables.charges.c.run_id, run_ids)
+        return self._of_runs("charges", Charge, tables.charges, run_ids)
 
     # -- reservations -------------------------------------------------------------------------------------------
 
@@ -240,6 +235,7 @@ class Transaction(Rows):
 
     def reserve(self, reservations: Mapping[str, WorkCounts]) -> None:
         """Set what runs may execute, counted from their beginning, in place of earlier reservations."""
+        self._forget("reservations")
         self._reopened(reservations)
         rows = [(run_id, work.training, work.validation, work.generation) for run_id, work in reservations.items()]
         if rows:
@@ -249,6 +245,7 @@ class Transaction(Rows):
 
     def give_back(self, run_id: str) -> None:
         """End a run's reservation: the part that was not spent is free again."""
+        self._forget("reservations")
         self._reopened([run_id])
         self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
 
@@ -281,7 +278,7 @@ class Transaction(Rows):
 
     def update_stage(self, name: str, **changes: Any) -> None:
         """Change columns of a stage."""
-        self._connection.execute(update(tables.stages).where(tables.stages.c.name == name).values(**changes))
+        self._update(tables.stages, ["name"], {(name,): changes})
 
     def cells(self) -> dict[str, list[str]]:
         """Return the ids of the runs that each stage compares, in the order of declaration."""
@@ -298,13 +295,15 @@ class Transaction(Rows):
         if rows:
             self._connection.execute(insert(tables.cells), rows)
 
-    def _forget_runs(self) -> None:
-        """Forget the cached rows, because rows of runs change."""
-        self._forget("runs", "unclosed", "members", "reservations")
-
     def _reopen_members(self, token: str) -> None:
+        self._forget("members")
         query = select(tables.members.c.run_id).where(tables.members.c.token == token)
         self._reopened(self._connection.execute(query).scalars())
+
+
+def _ends(attempt: AttemptRecord) -> tuple[Any, ...]:
+    """Return what passes conclude about an attempt that has a journal. All else follows from the journal."""
+    return attempt.cause, attempt.evidence, attempt.allocated_seconds, attempt.gpus
 
 
 def _named(stage: StageRecord) -> Iterator[str]:

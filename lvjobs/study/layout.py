@@ -27,6 +27,7 @@ release may still run, and looks there for newer generations.
     ledger.json                what runs.db held of the run
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +78,10 @@ class RunLayout:
     def is_older(self) -> bool:
         """Return whether an older release made the run directory: it made this directory for claims, too."""
         return (self.root / "generations").is_dir()
+
+    def note_names(self, names: Collection[str]) -> None:
+        """Keep from the run directory's listed `names` what decides `is_older`: then that is not looked up by name."""
+        vars(self)["is_older"] = "generations" in names
 
     @property
     def study(self) -> "StudyLayout":

@@ -102,7 +102,7 @@ def executed(transaction, run, start, causes, *, each=300.0):
             finished=cause is Cause.COMPLETED,
             leave_cause=LeaveCause.PREEMPTED if cause is Cause.PREEMPTED else LeaveCause.NONE,
         )
-        attempts.append(replace(attempt, id=transaction.add_attempt(attempt)))
+        attempts += transaction.save_attempts([attempt])
         reached += 0 if last else steps // 2
     transaction.replace_charges({run.id: charges_of(run, attempts)})
 

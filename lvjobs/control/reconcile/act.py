@@ -83,18 +83,15 @@ def act(
 def _write(
     actions: Sequence[Action], study: StudyContext, ledger: Ledger, now: float
 ) -> tuple[dict[str, RunRecord], list[str]]:
-    lines: list[str] = []
     with ledger.transaction() as transaction:
-        runs = {run.id: run for run in transaction.unclosed()}  # a pass decides about no other runs
-        saved = [action.attempt for action in actions if isinstance(action, SaveAttempt)]
-        transaction.save_attempts([attempt for attempt in saved if attempt.id])
-        latest = {attempt.run_id: attempt.id for attempt in saved}
-        for action in actions:
-            lines += _write_one(action, transaction, runs, study, now, latest)
-        spenders = {attempt.run_id for attempt in saved}
-        attempts = by_run(transaction.attempts(sorted(spenders)))
-        charges = {run_id: charges_of(runs[run_id], attempts[run_id]) for run_id in spenders}
-        transaction.replace_charges(charges)
+        changes = _Changes(study, transaction, now)
+        attempts = transaction.save_attempts([each.attempt for each in actions if isinstance(each, SaveAttempt)])
+        changes.latest.update({attempt.run_id: attempt.id for attempt in attempts})
+        lines = [line for action in actions for line in changes.add(action)]
+        changes.write()
+        runs = changes.runs
+        charged = by_run(transaction.attempts(changes.latest.keys()))
+        transaction.replace_charges({run_id: charges_of(runs[run_id], own) for run_id, own in charged.items()})
         _close_accounts(transaction, runs)
         # Before the commit: a submission that the ledger calls revoked must never train, even if this process crashes.
         revoke(study, [(each.token, runs[each.run_id].name) for each in actions if isinstance(each, Revoke)])
@@ -109,80 +106,86 @@ def _write(
     return runs, list(dict.fromkeys(lines))
 
 
-def _write_one(
-    action: Action,
-    transaction: Transaction,
-    runs: dict[str, RunRecord],
-    study: StudyContext,
-    now: float,
-    latest: dict[str, int],
-) -> Iterable[str]:
-    """Write one action. `latest` holds, for each run, the id of its last attempt that is new or changed."""
-    match action:
-        case SaveAttempt(attempt) if not attempt.id:
-            latest[attempt.run_id] = transaction.add_attempt(attempt)
-        case SetRun():
-            return _set_run(action, transaction, runs, study, now, latest.get(action.run_id))
-        case RecordEvent(run_id, text):
-            if all(event.text != text for event in transaction.events(run_id, limit=_MOST_EVENTS)):
-                transaction.add_event(Event(now, "state", text, run_id))
-                return [f"{runs[run_id].name}: {text}"]
-        case Reserve(run_id, work):
-            transaction.reserve({run_id: work})
-        case GiveBack(run_id):
-            transaction.give_back(run_id)
-        case Adopt(token, job_id):
-            transaction.update_submission(token, job_id=job_id)
-            return [f"found job {job_id} by its token {token}: its sbatch reply had been lost; adopted"]
-        case MarkMissing(token, run_id, since):
-            transaction.update_member(token, run_id, missing_since=since)
-        case Revoke(token, run_id):
-            # The search for its job begins again: a job that appears later has to be cancelled.
-            transaction.update_member(token, run_id, state=MemberState.REVOKED, missing_since=None)
-        case Settle(token, run_id):
-            transaction.update_member(token, run_id, state=MemberState.SETTLED)
-        case LiftHold():
-            transaction.update_member(action.token, action.run_id, hold_lifted=action.restart_count)
-        case AvoidNode(node, _, reason):
-            avoid_node(transaction, node, reason, now)
-    return []
+class _Changes:
+    """What the actions of a pass change in the ledger. The rows of many runs are written by one statement.
 
+    `runs` are the runs that are not closed, with their changes: a pass decides about no other runs. `latest` has, for
+    each run, the id of its last attempt that is new or changed.
+    """
 
-def _set_run(
-    action: SetRun,
-    transaction: Transaction,
-    runs: dict[str, RunRecord],
-    study: StudyContext,
-    now: float,
-    newest: int | None,
-) -> list[str]:
-    """Write how a run stands now; return it in words. `newest`: the id of its last attempt that is new or changed."""
-    run, problem = runs[action.run_id], ""
-    changes: dict[str, Any] = {
-        "state": action.state,
-        "reason": action.reason,
-        "cause": action.cause,
-        "not_before": action.not_before,
-        "resources": {**run.resources, **action.resources},
-        "held_for": action.held_for,
-    }
-    if action.resources:  # kept like typed settings: they apply until study.toml changes the value
-        file = file_of(study, run.stage)
-        changes["typed"] = {**run.typed, **typed_over(file, action.resources)}
-    elif run.state is RunState.HELD and action.state in (RunState.PLANNED, RunState.INTERRUPTED):
-        renewal, problem = _renewed(run, study)
-        changes |= renewal
-    changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
-    if changes:
-        transaction.update_run(run.id, **changes)
-        runs[run.id] = replace(run, **changes)
-    ended = newest if action.failure else None
-    if action.words:
-        text = action.note if ended else action.words
-        transaction.add_event(Event(now, action.state.value, text, run.id, attempt_id=ended))
-    if problem:
-        transaction.add_event(Event(now, action.state.value, problem, run.id))
-    return [f"{run.name}: {words}" for words in (action.words, problem) if words]
+    def __init__(self, study: StudyContext, transaction: Transaction, now: float) -> None:
+        self._study = study
+        self._transaction = transaction
+        self._now = now
+        self.runs = {run.id: run for run in transaction.unclosed()}
+        self.latest: dict[str, int] = {}
+        self._of_runs: dict[str, dict[str, Any]] = defaultdict(dict)
+        self._of_members: dict[tuple[str, str], dict[str, Any]] = defaultdict(dict)
+        self._events: list[Event] = []
+
+    def write(self) -> None:
+        """Write the changes of runs and of members, and the events."""
+        self._transaction.update_runs(self._of_runs)
+        self._transaction.update_members(self._of_members)
+        self._transaction.add_events(self._events)
+
+    def add(self, action: Action) -> Iterable[str]:
+        """Add an action; return what it does, in words."""
+        transaction = self._transaction
+        match action:
+            case SetRun():
+                return self._set_run(action)
+            case RecordEvent(run_id, text):
+                if all(event.text != text for event in transaction.events(run_id, limit=_MOST_EVENTS)):
+                    self._events.append(Event(self._now, "state", text, run_id))
+                    return [f"{self.runs[run_id].name}: {text}"]
+            case Reserve(run_id, work):
+                transaction.reserve({run_id: work})
+            case GiveBack(run_id):
+                transaction.give_back(run_id)
+            case Adopt(token, job_id):
+                transaction.update_submission(token, job_id=job_id)
+                return [f"found job {job_id} by its token {token}: its sbatch reply had been lost; adopted"]
+            case MarkMissing(token, run_id, since):
+                self._of_members[token, run_id].update(missing_since=since)
+            case Revoke(token, run_id):
+                # The search for its job begins again: a job that appears later has to be cancelled.
+                self._of_members[token, run_id].update(state=MemberState.REVOKED, missing_since=None)
+            case Settle(token, run_id):
+                self._of_members[token, run_id].update(state=MemberState.SETTLED)
+            case LiftHold():
+                self._of_members[action.token, action.run_id].update(hold_lifted=action.restart_count)
+            case AvoidNode(node, _, reason):
+                avoid_node(transaction, node, reason, self._now)
+        return []
+
+    def _set_run(self, action: SetRun) -> list[str]:
+        run, problem = self.runs[action.run_id], ""
+        changes: dict[str, Any] = {
+            "state": action.state,
+            "reason": action.reason,
+            "cause": action.cause,
+            "not_before": action.not_before,
+            "resources": {**run.resources, **action.resources},
+            "held_for": action.held_for,
+        }
+        if action.resources:  # kept like typed settings: they apply until study.toml changes the value
+            file = file_of(self._study, run.stage)
+            changes["typed"] = {**run.typed, **typed_over(file, action.resources)}
+        elif run.state is RunState.HELD and action.state in (RunState.PLANNED, RunState.INTERRUPTED):
+            renewal, problem = _renewed(run, self._study)
+            changes |= renewal
+        changes = {key: value for key, value in changes.items() if value != getattr(run, key)}
+        if changes:
+            self._of_runs[run.id].update(changes)
+            self.runs[run.id] = replace(run, **changes)
+        ended = self.latest.get(run.id) if action.failure else None
+        if action.words:
+            text = action.note if ended else action.words
+            self._events.append(Event(self._now, action.state.value, text, run.id, attempt_id=ended))
+        if problem:
+            self._events.append(Event(self._now, action.state.value, problem, run.id))
+        return [f"{run.name}: {words}" for words in (action.words, problem) if words]
 
 
 def _renewed(run: RunRecord, study: StudyContext) -> tuple[dict[str, Any], str]:

@@ -54,8 +54,11 @@ def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> floa
         return None
     if view.live is None:
         return waits_until(view.run, policy, now)
-    job, current = view.live.job, Attempts(view, now).current
-    if job is None or not job.is_running or (current is not None and current.generation in view.changed):
+    job = view.live.job
+    if job is None or not job.is_running:
+        return None
+    current = Attempts(view, now).current
+    if current is not None and current.generation in view.changed:
         return None  # its journal has grown: the next pass comes long before hang detection could end the attempt
     silence = silence_of(view.live, current, job, watched, now)
     return now + max(0.0, policy.hung_seconds - silence)

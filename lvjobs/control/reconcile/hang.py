@@ -78,12 +78,12 @@ class Watch:
 
     def with_rests(self, places: Iterable[MemberView], now: float) -> "Watch":
         """Return the watch with what a pass at `now` sees of suspended jobs. Jobs of other places are dropped."""
-        rests = {_place(view): _rest(view, self.rests.get(_place(view)), now) for view in places}
-        return replace(self, rests={place: rest for place, rest in rests.items() if rest is not None})
+        rests = (_rest(view, self.rests.get(_place(view)), now) for view in places)
+        return replace(self, rests={rest.place: rest for rest in rests if rest is not None})
 
     def since_for(self, view: MemberView | None) -> float:
         """Return the time from which on a missing heartbeat of the job counts: it was watched, and not suspended."""
-        rest = None if view is None else self.rests.get(_place(view))
+        rest = None if view is None or not self.rests else self.rests.get(_place(view))
         return self.since if rest is None else max(self.since, rest.since)
 
     def growing_from(self, now: float, bound: float) -> float:

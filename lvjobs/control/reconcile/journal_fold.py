@@ -1,5 +1,6 @@
 """The update of an attempt from its journal's new lines. Pure."""
 
+import math
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ from lvjobs.records.failure import read_error
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import CheckpointName, Claim, parse_checkpoint_name
 from lvjobs.records.sketch import Sketch
+from lvjobs.records.summary import read_row
 from lvjobs.study.words import Breakdown, LeaveCause
 
 
@@ -24,7 +26,7 @@ def begin(claim: Claim, run_id: str, grown: float) -> AttemptRecord:
         token=claim.token,
         job_id=claim.job_id,
         restart_count=claim.restart_count,
-        started=claim.time,
+        started=float(claim.time),
         generation=claim.generation,
         host=claim.host,
         grown=grown,
@@ -43,7 +45,7 @@ def fold(attempt: AttemptRecord, entries: Iterable[Entry], consumed: int, grown:
     if losses:
         seen.curve = Sketch.from_json(attempt.curve).with_points(losses).to_json()
     seen.journal_offset, seen.grown = attempt.journal_offset + consumed, grown
-    return AttemptRecord(**vars(seen))
+    return read_row(AttemptRecord, vars(seen))
 
 
 def _fold_one(seen: SimpleNamespace, entry: Entry) -> None:
@@ -98,8 +100,15 @@ def _leave_cause(fields: Mapping[str, Any]) -> LeaveCause:
 
 
 def _loss(entry: Entry, before: float | None = None) -> float | None:
-    """Return the entry's loss, under either name (a run writes only that of its configuration); else `before`."""
-    return next((entry.fields[name] for name in LOSSES if name in entry.fields), before)
+    """Return the entry's loss, under either name (a run writes only that of its configuration); else `before`.
+
+    A loss that is not a number is None, as in the ledger, because SQLite stores NaN as NULL.
+    """
+    for name in LOSSES:
+        if name in entry.fields:
+            value = float("nan" if entry.fields[name] is None else entry.fields[name])
+            return None if math.isnan(value) else value
+    return before
 
 
 def _seconds(entry: Entry) -> float:

@@ -4,7 +4,7 @@ The order matters: a job that the snapshot shows as ended writes nothing more, s
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -97,6 +97,7 @@ def observe(
                 raise PermissionError(1, f"it belongs to another user, and nothing in it is believed; see: {check}")
             # A run directory is looked into only once it is listed (see `names_in`): its first worker makes it.
             names = names_in(files.root) if run.name in there else frozenset()
+            files.note_names(names)
             views.append(_run_view(run, known, places[run.id], files, names, (growing_from, now)))
         except (OSError, ValueError, TypeError) as error:  # damage to one run must not stop the others
             problems.append(
@@ -170,8 +171,10 @@ def _run_view(
     # The marker is read before the journals: then they hold all steps of a finished run, and all are charged
     # (on a network file system: once they are seen).
     done = read_done(files) if files.done.name in names else None
+    if done is not None:
+        names = names_in(files.root)  # an attempt may have claimed a generation, and finished, since the first listing
     before = known.attempts.get(run.id, ())
-    attempts, changed = read_attempts(run.id, before, files, growing) if names else (list(before), frozenset())
+    attempts, changed = read_attempts(run.id, before, files, growing, names) if names else (before, frozenset())
     live = next((view for view in members if view.member.state is MemberState.LIVE), None)
     others = [view for view in members if view.member.state is MemberState.REVOKED]
     current = [attempt.token for attempt in attempts[-1:] if attempt.cause is None]
@@ -201,11 +204,15 @@ def _unseen_until(
 
 
 def read_attempts(
-    run_id: str, known: Sequence[AttemptRecord], files: RunLayout, growing: tuple[float, float]
-) -> tuple[list[AttemptRecord], frozenset[int | None]]:
+    run_id: str,
+    known: Sequence[AttemptRecord],
+    files: RunLayout,
+    growing: tuple[float, float],
+    names: Collection[str] | None = None,
+) -> tuple[Sequence[AttemptRecord], frozenset[int | None]]:
     """Return the run's attempts, oldest first, after reading its journals, and the generations whose journals grew.
 
-    The journals grew between the two times of `growing`.
+    The journals grew between the two times of `growing`. `names`: see `read_claims`.
 
     Raises:
         OSError: A file cannot be read.
@@ -214,7 +221,7 @@ def read_attempts(
     by_generation = {attempt.generation: attempt for attempt in known if attempt.generation is not None}
     attempts = [attempt for attempt in known if attempt.generation is None]
     changed = set()
-    for claim in read_claims(files, known=frozenset(by_generation)):
+    for claim in read_claims(files, known=by_generation.keys(), names=names):
         by_generation[claim.generation] = begin(claim, run_id, grown_at(claim.time, *growing))
     for generation, attempt in by_generation.items():
         entries, consumed = parse_entries(read_from(files.journal(generation), attempt.journal_offset))
@@ -227,9 +234,14 @@ def read_attempts(
     return attempts, frozenset(changed)
 
 
-def read_claims(files: RunLayout, *, known: frozenset[int]) -> list[Claim]:
-    """Return the claims of the generations that are not `known`, in order."""
-    numbers = {parse_generation(name) for name in names_in(files.generations)} - {None, *known}
+def read_claims(files: RunLayout, *, known: Collection[int], names: Collection[str] | None = None) -> list[Claim]:
+    """Return the claims of the generations that are not `known`, in order.
+
+    `names` are those in the run directory; None if it was not listed.
+    """
+    if names is None or files.is_older:
+        names = names_in(files.generations)
+    numbers = {parse_generation(name) for name in names} - {None, *known}
     return [Claim.read(files.generation(number)) for number in sorted(number for number in numbers if number)]
 
 
@@ -246,7 +258,7 @@ def read_from(path: Path, offset: int = 0) -> bytes:
     try:
         if path.stat().st_size <= offset:
             return b""
-        with path.open("rb") as stream:
+        with path.open("rb", buffering=0) as stream:
             stream.seek(offset)
             return stream.read()
     except FileNotFoundError:

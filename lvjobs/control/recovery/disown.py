@@ -53,8 +53,8 @@ def disown(transaction: Transaction, study: StudyContext, original: str, now: fl
     """
     stake = stake_of(transaction)
     members = transaction.members()
-    for member in members:
-        transaction.update_member(member.token, member.run_id, state=MemberState.SETTLED)
+    settled = {"state": MemberState.SETTLED}
+    transaction.update_members({(member.token, member.run_id): settled for member in members})
     followed = {member.run_id for member in members}
     for run in transaction.unclosed():
         if run.id in followed or not run.state.is_final:
@@ -78,11 +78,7 @@ def _disown_run(transaction: Transaction, run: RunRecord, files: RunLayout, orig
         attempts = known
     ended = [_ended(attempt, original, now) for attempt in attempts]
     if ended != known:
-        transaction.save_attempts([attempt for attempt in ended if attempt.id])
-        for attempt in ended:
-            if not attempt.id:
-                transaction.add_attempt(attempt)
-        transaction.replace_charges({run.id: charges_of(run, transaction.attempts([run.id]))})
+        transaction.replace_charges({run.id: charges_of(run, transaction.save_attempts(ended))})
     if not _starts_by_itself(run):
         return
     command = remedies.RESUME_RUN(run=run.name)

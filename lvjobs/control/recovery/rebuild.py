@@ -216,8 +216,7 @@ def _fill(transaction: Transaction, found: Sequence[BackupRecord], now: float) -
         cells = sorted((each.cells[stage], each.run.id) for each in found if stage in each.cells)
         transaction.add_cells(stage, [run_id for _, run_id in cells])
     attempts = [attempt for each in found for attempt in each.attempts]
-    for attempt in sorted(attempts, key=lambda one: (not one.id, one.id)):
-        transaction.add_attempt(attempt)
+    transaction.save_attempts(sorted(attempts, key=lambda one: (not one.id, one.id)))
     transaction.add_events([Event(now, "rebuilt", "restored from its directory", each.run.id) for each in found])
 
 

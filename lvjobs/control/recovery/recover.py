@@ -175,10 +175,7 @@ def read_on(
         unclaimed = [each.generation for each in known.values() if each.generation and not each.has_started]
         gone = [number for number in unclaimed if not files.generation(number).exists()]
         lost += [f"{run.name}: attempt {each}: its claim is gone, and what it executed is not charged" for each in gone]
-        changed += [attempt for attempt in found if attempt.id and _has_more(attempt, known[attempt.id])]
-        for attempt in found:
-            if not attempt.id:
-                transaction.add_attempt(attempt)
+        changed += [attempt for attempt in found if not attempt.id or _has_more(attempt, known[attempt.id])]
         lost += _add_submissions(transaction, run, files, members[run.id], found, sent.get(run.name, ()))
     transaction.save_attempts(changed)
     attempts, charges = by_run(transaction.attempts()), by_run(transaction.charges())
@@ -234,7 +231,7 @@ def _add_submissions(
     if live and run.state is not RunState.COMPLETED:
         for member in known:
             if member.state is MemberState.LIVE:
-                transaction.update_member(member.token, run.id, state=_former_state(files, member.token))
+                transaction.update_members({(member.token, run.id): {"state": _former_state(files, member.token)}})
         transaction.update_run(run.id, state=RunState.SUBMITTING, reason="", profile=live[-1])
     transaction.add_members(members)
     if live or not is_unknown:

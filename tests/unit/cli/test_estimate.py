@@ -414,8 +414,8 @@ def test_what_is_spent_and_reserved_is_not_free_and_not_needed_again(study, lvjo
     before = asked(lvjobs, "train")
     run = put(study, wanted, state=RunState.RUNNING)
     with open_session(load_study(study), wait=1) as session, session.ledger.transaction() as transaction:
-        attempt = transaction.add_attempt(an_attempt(run_id=run.id, executed=10, train_seconds=5.0))
-        transaction.replace_charges({run.id: [Charge(run.id, attempt, "useful", 10)]})
+        (attempt,) = transaction.save_attempts([an_attempt(run_id=run.id, executed=10, train_seconds=5.0)])
+        transaction.replace_charges({run.id: [Charge(run.id, attempt.id, "useful", 10)]})
         transaction.reserve({run.id: WorkCounts(45, 18)})
     told = asked(lvjobs, "train")
     rates = run.rates["official"]
@@ -432,7 +432,7 @@ def test_what_is_spent_and_reserved_is_not_free_and_not_needed_again(study, lvjo
 def test_times_are_measured_with_runs_of_the_same_settings(study, lvjobs, wanted):
     run = put(study, wanted)
     with open_session(load_study(study), wait=1) as session, session.ledger.transaction() as transaction:
-        transaction.add_attempt(an_attempt(run_id=run.id, executed=10, train_seconds=5.0))
+        transaction.save_attempts([an_attempt(run_id=run.id, executed=10, train_seconds=5.0)])
     (stage,) = asked(lvjobs, "train", "--seed", "5")["stages"]
     assert (stage["time_source"], stage["step_seconds"]) == ("measured", 0.5)
     _, out, _ = lvjobs("estimate", "s")

@@ -40,7 +40,7 @@ def test_what_goes_in_comes_out(ledger):
     run = a_run(state=RunState.HELD, cause=Cause.KILLED, rates=rates, held_for=HeldFor.BUDGET)
     with ledger.transaction() as transaction:
         transaction.add_runs([run])
-        attempt_id = transaction.add_attempt(an_attempt(loss=0.5, cause=Cause.NODE_FAIL))
+        attempt_id = transaction.save_attempts([an_attempt(loss=0.5, cause=Cause.NODE_FAIL)])[0].id
         transaction.replace_charges({"oneone": [Charge("oneone", attempt_id, "replayed", 3, 1)]})
         transaction.add_event(Event(1.0, "held", "because", "oneone", {"a": [1]}))
     with ledger.transaction() as transaction:
@@ -53,7 +53,7 @@ def test_what_goes_in_comes_out(ledger):
 def test_words_of_another_release_are_read_with_caution(ledger):
     with ledger.transaction() as transaction:
         transaction.add_runs([a_run()])
-        transaction.add_attempt(an_attempt())
+        transaction.save_attempts([an_attempt()])
         transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone"])
         for change in (
             "UPDATE runs SET held_for = 'moonlight'",
@@ -71,7 +71,7 @@ def test_attempts_of_more_runs_than_can_be_named_in_a_query(ledger, monkeypatch)
     with ledger.transaction() as transaction:
         transaction.add_runs([a_run(name) for name in ("one", "two", "three")])
         for run in transaction.runs():
-            transaction.add_attempt(an_attempt(run_id=run.id))
+            transaction.save_attempts([an_attempt(run_id=run.id)])
         few = transaction.attempts(["oneone", "twotwo"])
         for limit in ("_VARIABLES", "MOST_NAMED"):
             monkeypatch.setattr(f"lvjobs.ledger.rows.{limit}", 1)
@@ -129,7 +129,7 @@ def test_members_that_were_read_before_are_as_they_are_now(ledger, change):
         transaction.add_submission(SubmissionRecord("a" * 12, "lab", "slurm", 1.0), ["oneone"])
         assert [member.run_id for member in transaction.members()] == ["oneone"]
         if change == "settled":
-            transaction.update_member("a" * 12, "oneone", state=MemberState.SETTLED)
+            transaction.update_members({("a" * 12, "oneone"): {"state": MemberState.SETTLED}})
         elif change == "another":
             transaction.add_members([Member("a" * 12, 1, "twotwo")])
         elif change == "deleted":
@@ -194,7 +194,7 @@ def test_a_run_has_one_live_submission(ledger):
     with pytest.raises(IntegrityError), ledger.transaction() as transaction:
         transaction.add_submission(SubmissionRecord("b" * 12, "local", "local", 2.0), ["oneone"])
     with ledger.transaction() as transaction:
-        transaction.update_member("a" * 12, "oneone", state=MemberState.REVOKED)
+        transaction.update_members({("a" * 12, "oneone"): {"state": MemberState.REVOKED}})
         transaction.add_submission(SubmissionRecord("b" * 12, "local", "local", 2.0), ["oneone"])
         assert [member.state for member in transaction.members()] == ["revoked", "live"]
 
@@ -202,9 +202,9 @@ def test_a_run_has_one_live_submission(ledger):
 def test_a_generation_is_recorded_once(ledger):
     with ledger.transaction() as transaction:
         transaction.add_runs([a_run()])
-        transaction.add_attempt(an_attempt())
+        transaction.save_attempts([an_attempt()])
     with pytest.raises(IntegrityError), ledger.transaction() as transaction:
-        transaction.add_attempt(an_attempt())
+        transaction.save_attempts([an_attempt()])
 
 
 def test_only_settled_submissions_are_forgotten(ledger):
@@ -212,9 +212,9 @@ def test_only_settled_submissions_are_forgotten(ledger):
         transaction.add_runs([a_run()])
         transaction.add_runs([a_run("two")])
         transaction.add_submission(SubmissionRecord("a" * 12, "local", "local", 1.0), ["oneone", "twotwo"])
-        transaction.update_member("a" * 12, "oneone", state=MemberState.SETTLED)
+        transaction.update_members({("a" * 12, "oneone"): {"state": MemberState.SETTLED}})
         assert [submission.token for submission in transaction.submissions()] == ["a" * 12]
-        transaction.update_member("a" * 12, "twotwo", state=MemberState.SETTLED)
+        transaction.update_members({("a" * 12, "twotwo"): {"state": MemberState.SETTLED}})
         assert transaction.submissions() == []
         assert len(transaction.submissions(unsettled=False)) == 1
 
@@ -281,7 +281,7 @@ def test_the_first_ledger_is_migrated_with_all_that_it_knows(tmp_path):
         assert (attempt.executed, attempt.journal_offset, attempt.gpus, attempt.generated) == (7, 99, None, 0)
         assert [member.token for member in transaction.members()] == ["t"]
         with pytest.raises(IntegrityError):
-            transaction.add_attempt(an_attempt(run_id="nobody"))
+            transaction.save_attempts([an_attempt(run_id="nobody")])
     ledger.close()
     assert (tmp_path / "runs.db.0001.bak").exists()
 
