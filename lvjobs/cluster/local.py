@@ -152,8 +152,9 @@ class LocalCluster(Cluster):
     ) -> Snapshot:
         """Return the states of the jobs with these tokens. A job runs once, so `history` equals the queue."""
         wanted = frozenset(tokens).union(companions)
-        members = [member for job in jobs_in(self._directory) for member in job.members()]
-        jobs = [member.look() for member in members if member.spec.token in wanted]
+        jobs = [
+            member.look() for job in jobs_in(self._directory) for member in job.members() if member.spec.token in wanted
+        ]
         return Snapshot(time.time(), jobs, jobs)
 
     # -- commands -----------------------------------------------------------------------------------------------
@@ -194,8 +195,13 @@ class LocalCluster(Cluster):
     def _find(self, job_id: str) -> list[MemberFiles]:
         """Return the members that an id names: all of `L3`, one of `L3_0`."""
         base, _, task = job_id.partition("_")
-        members = [member for job in jobs_in(self._directory) if job.id == base for member in job.members()]
-        return [member for member in members if not task or str(member.index) == task]
+        return [
+            member
+            for job in jobs_in(self._directory)
+            if job.id == base
+            for member in job.members()
+            if not task or str(member.index) == task
+        ]
 
 
 def _python_path() -> list[str]:

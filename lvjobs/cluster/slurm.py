@@ -173,8 +173,7 @@ class SlurmCluster(Cluster):
 
     def _ask_accounting(self, *which: str) -> "CompletedProcess[str]":
         # With steps: a step may be OUT_OF_MEMORY where its job is FAILED. With duplicates: earlier executions.
-        arguments = ["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT]
-        return run(arguments, self._timeout)
+        return run(["sacct", "-n", "-P", "-D", "-u", str(os.getuid()), *which, "-o", HISTORY_FORMAT], self._timeout)
 
     # -- commands -----------------------------------------------------------------------------------------------
 

@@ -185,8 +185,8 @@ def check_driver(
         )
         return
     offers = facts.offers_scrontab
-    install = remedies.DRIVER_INSTALL_SCRONTAB if offers else remedies.DRIVER_INSTALL
-    other = f"type: {install(*asked.study.where)}"
+    scrontab = f"type: {remedies.DRIVER_INSTALL_SCRONTAB(*asked.study.where)}"
+    other = scrontab if offers else f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
     if not asked.study.config.driver.job:
         yield note(
             "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other

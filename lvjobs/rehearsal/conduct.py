@@ -106,8 +106,9 @@ class RehearsalReport:
 def shortened(config: RunConfig, steps: int) -> RunConfig:
     """Return the run with `steps` steps, and with checkpoints and validations spread over them."""
     every = max(1, steps // CHECKPOINTS)
-    changes = {"steps": steps, "checkpoint_every": every, "validate_every": every}
-    return RunConfig.model_validate({**config.model_dump(mode="json"), **changes})
+    return RunConfig.model_validate(
+        {**config.model_dump(mode="json"), "steps": steps, "checkpoint_every": every, "validate_every": every}
+    )
 
 
 def train_undisturbed(root: Path, config: RunConfig, say: Callable[[str], None]) -> RunLayout:

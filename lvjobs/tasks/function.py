@@ -31,8 +31,10 @@ class FunctionTask(Task):
         if cost is None:
             return {}
         flops = cost["flops"]
-        by_kind = {"training": flops["training"], "validation": flops.get("validation", 0), "generation": 0}
-        return {name: dict(by_kind) for name in BINDING}
+        return {
+            name: {"training": flops["training"], "validation": flops.get("validation", 0), "generation": 0}
+            for name in BINDING
+        }
 
     def learn(self, configs: Sequence[RunConfig]) -> None:
         asked = {}
@@ -41,8 +43,7 @@ class FunctionTask(Task):
             if whole not in _known and parameters not in _known:
                 asked[whole, parameters] = config
         if asked:
-            answers = _ask(list(asked.values()))
-            for (whole, parameters), answer in zip(asked, answers, strict=True):
+            for (whole, parameters), answer in zip(asked, _ask(list(asked.values())), strict=True):
                 _known[whole if answer and answer["of_run"] else parameters] = answer
 
 
