@@ -153,15 +153,12 @@ def statement(books: Books, executed: Sequence[Account] | None = None) -> dict[s
     """
     terms = books.terms
     accounts = books.all if executed is None else sorted(executed, key=lambda account: account.run.ordinal)
-    by_kind = dict.fromkeys(KINDS, 0)
     by_stage: dict[str, int] = defaultdict(int)
     by_stage_and_kind: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(KINDS, 0))
     for account in accounts:
         by_stage[account.run.stage] += account.spent(terms)
         for kind in KINDS:
-            flops = account.flops(terms, kind)
-            by_kind[kind] += flops
-            by_stage_and_kind[account.run.stage][kind] += flops
+            by_stage_and_kind[account.run.stage][kind] += account.flops(terms, kind)
     spent, reserved = sum(by_stage.values()), books.reserved
     return {
         "convention": terms.convention,
@@ -170,7 +167,7 @@ def statement(books: Books, executed: Sequence[Account] | None = None) -> dict[s
         "spent": spent,
         "reserved": reserved,
         "free": terms.limit - spent - reserved,
-        **by_kind,
+        **{kind: sum(flops[kind] for flops in by_stage_and_kind.values()) for kind in KINDS},
         "estimated": sum(account.estimated * terms.rate(account.run, "replayed") for account in accounts),
         "by_stage": dict(by_stage),
         "by_stage_and_kind": dict(by_stage_and_kind),

@@ -51,14 +51,13 @@ class Cell:
 
     def need(self, terms: Terms) -> FlopNeed:
         """Return the FLOPs that the run needs beyond what is spent or reserved already."""
-        if self.same_as:
-            return FlopNeed()
-        is_provided_for = self.run.state.is_final or (self.account is not None and self.account.reserved is not None)
-        ahead, replay = WorkCounts(), WorkCounts()
-        if not is_provided_for:
-            ahead = work_ahead(self.run.config, self.checkpoint)
-            replay = replay_of_an_interval(self.run.config, self.checkpoint)
-        return FlopNeed(terms.price(self.run, ahead) + self.evaluation(terms), terms.price(self.run, replay))
+        need = FlopNeed(self.evaluation(terms))
+        is_reserved = self.account is not None and self.account.reserved is not None
+        if self.same_as or self.run.state.is_final or is_reserved:
+            return need
+        ahead = work_ahead(self.run.config, self.checkpoint)
+        replay = replay_of_an_interval(self.run.config, self.checkpoint)
+        return need + FlopNeed(terms.price(self.run, ahead), terms.price(self.run, replay))
 
     def evaluation(self, terms: Terms) -> int:
         """Return the counted FLOPs of the forecasts that the run has not made yet. No reservation covers them."""
