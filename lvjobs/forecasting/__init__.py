@@ -10,9 +10,9 @@ model's output to digits, and `stopping` ends a run early. `hub` finds and check
 and `convert` reads GGUF files. The bundled model `tiny` is made by scripts/pretrain_tiny.py.
 
 Forecasts: `evaluate` is the task that forecasts held-out series. `decode` writes forecasts, with `cache` for its keys
-and values. `likelihood` computes how likely a truth is. `metrics` defines every score, `baselines` has forecasts without a
-language model. `results` scores both, writes an evaluation's result and reads it back, and `series_forecast` has one
-series of it.
+and values. `likelihood` computes how likely a truth is. `metrics` defines every score, and `baselines` has forecasts
+without a language model. `results` scores both, writes an evaluation's result and reads it back, and `series_forecast`
+has one series of it.
 
 For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
 evaluations as runs, and `adapters` copies an adapter out of a checkpoint. `instruction_tokens` counts an instruction's
