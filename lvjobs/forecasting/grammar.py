@@ -176,7 +176,7 @@ class Sampling:
     def chances(self, logits: Floats, allowed: NDArray[np.bool_]) -> Floats:
         """Return the probability of each character: (rows, characters), rows sum to 1."""
         scaled = np.where(allowed, logits / self.temperature, -np.inf)
-        chance = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        chance: Floats = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         chance /= chance.sum(axis=1, keepdims=True)
         if self.top_p < 1:
             order = np.argsort(-chance, axis=1, kind="stable")
@@ -185,5 +185,4 @@ class Sampling:
             ranked[ranked.cumsum(axis=1) - ranked >= self.top_p] = 0
             np.put_along_axis(chance, order, ranked, axis=1)
             chance /= chance.sum(axis=1, keepdims=True)
-        result: Floats = chance
-        return result
+        return chance
