@@ -20,7 +20,7 @@ from transformers import __version__ as transformers_version
 
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import draw_systems, sample_times, solve
-from lvjobs.forecasting.decode import Decoding, forecast
+from lvjobs.forecasting.decode import Decoding, sample
 from lvjobs.forecasting.models import load_base
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.study.params import TrainingConfig
@@ -87,7 +87,7 @@ def main() -> None:
 
     def ours() -> float:
         began = time.process_time()
-        forecast(model, table, codec, history, HORIZON, decoding=Decoding())
+        sample(model, table, codec, history, HORIZON, decoding=Decoding())
         return (time.process_time() - began) / series
 
     def batched() -> float:

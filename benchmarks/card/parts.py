@@ -18,7 +18,7 @@ from peers.tuning import GPU, Tuned, clock, save_random
 from lvjobs.flops.architecture import Architecture, architecture_of
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import load_dataset
-from lvjobs.forecasting.decode import Decoding, forecast
+from lvjobs.forecasting.decode import Decoding, sample
 from lvjobs.forecasting.hub import TINY_DIRECTORY
 from lvjobs.forecasting.models import load_base
 from lvjobs.forecasting.tokens import Characters
@@ -196,7 +196,7 @@ def forecasts(asked: dict[str, Any]) -> Found:
     def ours(batches: int) -> float:
         history = np.resize(every, (batches * batch, *every.shape[1:]))
         started = clock()
-        forecast(model, table, codec, history, config.horizon_steps, decoding=Decoding(batch=batch))
+        sample(model, table, codec, history, config.horizon_steps, decoding=Decoding(batch=batch))
         return len(history) / (clock() - started)
 
     batches = 1

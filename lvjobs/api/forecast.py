@@ -64,8 +64,8 @@ class PreparedForecast:
             UsageError: The directory holds something else.
         """
         from lvjobs.forecasting.results import load_series
+        from lvjobs.report.figures.draw import save
         from lvjobs.report.figures.forecasts import forecast as forecast_chart
-        from lvjobs.report.figures.printed import save
 
         made = load_series(found.files.final, found.run, self.series)
         evidence = {

@@ -67,7 +67,7 @@ def write_figures(study: StudyContext, out: Path | None) -> WrittenFiles:
         UsageError: The directory holds something else, or the ledger cannot be read.
     """
     material = _material_of(study, seen_runs(study), done_evaluations(study))
-    from lvjobs.report.figures.printed import write_figures as write
+    from lvjobs.report.figures.study import write_figures as write
 
     index = write(material, out if out is not None else study.root / "figures")
     missing = {each["stem"]: each["why"] for each in index["missing"]}

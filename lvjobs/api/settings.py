@@ -10,7 +10,7 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.cluster.templates import located_profile
 from lvjobs.errors import UsageError
-from lvjobs.files import expand_home
+from lvjobs.files import close_to_others, expand_home, private, write_atomic
 from lvjobs.flops.architecture import hub_id_of
 from lvjobs.study.config import StudyContext, declared_settings, read_toml, validated
 from lvjobs.study.run import CARRIED, RunConfig
@@ -241,14 +241,10 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
         UsageError: study.toml exists and `force` is not given, or it cannot be written, or there is no such profile.
     """
     from lvjobs.cluster.backends import backend_of, is_elsewhere
-    from lvjobs.files import close_to_others, private, write_atomic
+    from lvjobs.cluster.profiles import load_profile
     from lvjobs.study.template import study_toml
 
-    defaults = {}
-    if backend_of(profile).is_site:
-        from lvjobs.cluster.profiles import load_profile
-
-        defaults = load_profile(profile).defaults()
+    defaults = load_profile(profile).defaults() if backend_of(profile).is_site else {}
     preset = preset or ("published" if is_elsewhere(profile) else "study-tiny")
     path = root / "study.toml"
     if path.exists() and not force:

@@ -10,8 +10,8 @@ from lvjobs.api.settings import create
 from lvjobs.cli.common import print_lines, study_option
 from lvjobs.cluster.backends import backend_of, is_elsewhere
 from lvjobs.cluster.protocol import ClusterError
-from lvjobs.control.backends import cluster_for
-from lvjobs.ledger.storage import concerns, storage_of
+from lvjobs.control import backends
+from lvjobs.ledger import storage
 from lvjobs.report.terminal.plain_lines import site_lines
 from lvjobs.study.config import load_study
 from lvjobs.study.presets import STUDIES
@@ -32,12 +32,12 @@ def init(root: Path, profile: str, account: str | None, preset: str | None, forc
     path = create(root, profile, account, preset, force=force)
     study = load_study(root)
     click.echo(f"{path}: edit what you like; then, in that directory, see what it would cost: {remedies.SWEEP_PLAN}")
-    for concern in concerns(storage_of(root), on_slurm=is_elsewhere(profile), where=study.where):
+    for concern in storage.concerns(storage.storage_of(root), on_slurm=is_elsewhere(profile), where=study.where):
         click.echo(f"note: storage: {concern.what}; {concern.remedy}", err=True)
     if not backend_of(profile).is_site:
         return
     try:
-        site = cluster_for(study, profile).probe()
+        site = backends.cluster_for(study, profile).probe()
     except ClusterError as error:
         click.echo(f"note: Slurm was not reached from here, so what it promises is not known ({error})", err=True)
     else:

@@ -23,12 +23,14 @@ from lvjobs.cli.common import (
     study_option,
     tell,
 )
+from lvjobs.cli.evaluate import show_tables
 from lvjobs.cli.settings import fit_options, overrides, profile_option, resource_options, train_options
 from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.cli.updates import watch_until
 from lvjobs.errors import UsageError
-from lvjobs.study import config
-from lvjobs.study.config import load_study
+from lvjobs.report.terminal.estimate_lines import print_estimate
+from lvjobs.report.terminal.stage_lines import plan_lines, print_stages, print_standing
+from lvjobs.study.config import StudyContext, load_study
 from lvjobs.study.stages import Stage
 
 
@@ -124,8 +126,6 @@ def _check_options(winner: str | None, because: str, quorum: int | None, *, with
 
 def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
     """Request the stages, and print the first pass's changes."""
-    from lvjobs.report.terminal.stage_lines import print_stages
-
     plan = prepared.plan()
     print_problem(plan.problem)
     status = prepared.submit(plan).status
@@ -156,10 +156,7 @@ def plan(
     _print_plan(study, chosen, prepared.plan(), as_json=as_json)
 
 
-def _print_plan(study: config.StudyContext, chosen: Sequence[Stage], plan: Estimate, *, as_json: bool) -> None:
-    from lvjobs.report.terminal.estimate_lines import print_estimate
-    from lvjobs.report.terminal.stage_lines import plan_lines
-
+def _print_plan(study: StudyContext, chosen: Sequence[Stage], plan: Estimate, *, as_json: bool) -> None:
     print_problem(plan.problem)
     if as_json:
         declared = [each.model_dump(mode="json", by_alias=True) for each in chosen]
@@ -179,9 +176,6 @@ def _print_plan(study: config.StudyContext, chosen: Sequence[Stage], plan: Estim
 @json_option
 def show(name: str, root: Path, as_json: bool) -> None:
     """Show a stage's runs, the best first, and why the winner won."""
-    from lvjobs.cli.evaluate import show_tables
-    from lvjobs.report.terminal.stage_lines import print_standing
-
     study = Study.open(root)
     status, found = standing(study, name)
     if found is None:

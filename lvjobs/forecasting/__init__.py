@@ -2,17 +2,17 @@
 
 Data: `data` reads and checks a study's HDF5 file, and makes one by solving its equations. `splits` divides its systems
 into training, validation and scoring. `codec` writes series as text and reads them back, `grammar` has the texts that
-are possible, and `tokens` maps characters to token ids and puts instructions around them. `windows` cuts token windows
-and shuffles them.
+are possible and draws among them, and `tokens` maps characters to token ids and puts instructions around them.
+`windows` cuts token windows and shuffles them.
 
 Training: `train` is the task. `models` loads base models and adapters, and compiles their layers. `head` restricts a
 model's output to digits, and `stopping` ends a run early. `hub` finds and checks models on this machine and pulls them,
 and `convert` reads GGUF files. The bundled model `tiny` is made by scripts/pretrain_tiny.py.
 
-Forecasts: `evaluate` is the task that forecasts held-out series. `decode` writes forecasts, with `sampling` for drawn
-ones and `cache` for its keys and values. `likelihood` computes how likely a truth is. `metrics` defines every score,
-`baselines` has forecasts without a language model. `results` scores both, writes an evaluation's result and reads it
-back, and `series_forecast` has one series of it.
+Forecasts: `evaluate` is the task that forecasts held-out series. `decode` writes forecasts, with `cache` for its keys
+and values. `likelihood` computes how likely a truth is. `metrics` defines every score, and `baselines` has forecasts
+without a language model. `results` scores both, writes an evaluation's result and reads it back, and `series_forecast`
+has one series of it.
 
 For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
 evaluations as runs, and `adapters` copies an adapter out of a checkpoint. `instruction_tokens` counts an instruction's

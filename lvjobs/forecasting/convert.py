@@ -3,8 +3,6 @@
 import shutil
 import struct
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -56,24 +54,25 @@ def _write(file: Path, directory: Path, precision: str) -> None:
 
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     source = {"gguf_file": file.name, "local_files_only": True}
-    with _quiet(transformers.utils.logging):
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(str(file.parent), **source)
-            read = transformers.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
-        except _UNREADABLE as error:
-            reason = str(error).partition("\n")[0]
-            raise UsageError(
-                f"{file} holds no model that transformers can read ({reason}); use the model's safetensors instead"
-            ) from error
-        # transformers does not save a model read from GGUF, because it is quantised. So a new model gets its weights.
-        config = read.config
-        del config.quantization_config
-        clean = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
-        clean.load_state_dict(read.state_dict())
-        clean.eval().save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-        del clean
-        _compare(transformers, read, tokenizer, directory)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(file.parent), **source)
+        read = transformers.AutoModelForCausalLM.from_pretrained(str(file.parent), dtype=dtype, **source)
+    except _UNREADABLE as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(
+            f"{file} holds no model that transformers can read ({reason}); use the model's safetensors instead"
+        ) from error
+    # transformers does not save a model read from GGUF, because it is quantised. So a new model gets its weights.
+    config = read.config
+    del config.quantization_config
+    clean = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+    clean.load_state_dict(read.state_dict())
+    clean.eval().save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    del clean
+    _compare(transformers, read, tokenizer, directory)
     for path in directory.glob("*.safetensors"):  # written for their owner only, but a lab shares its models
         path.chmod((directory / "config.json").stat().st_mode)
 
@@ -97,15 +96,3 @@ def _compare(transformers: Any, model: Any, tokenizer: Any, directory: Path) -> 
             "the model does not come back from its files as it was read; nothing was written: use the model's "
             "safetensors instead"
         )
-
-
-@contextmanager
-def _quiet(logging: Any) -> Iterator[None]:
-    """Turn off progress bars and the library's own warnings."""
-    before = logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

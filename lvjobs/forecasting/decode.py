@@ -18,9 +18,8 @@ from torch import Tensor
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.cache import new_cache
 from lvjobs.forecasting.codec import ALPHABET, STEP_SEPARATOR, Codec, Floats, Scale
-from lvjobs.forecasting.grammar import START, Grammar, grammars
+from lvjobs.forecasting.grammar import START, Grammar, Sampling, grammars
 from lvjobs.forecasting.head import has_numeric_head, numeric_head
-from lvjobs.forecasting.sampling import Sampling
 from lvjobs.forecasting.tokens import RAW, Characters, Ids, Prompt
 
 Places = NDArray[np.int64]
@@ -54,17 +53,19 @@ class Decoding:
     prompt: Prompt = field(default=RAW)
 
 
-def forecast(
+def sample(
     model: Any,
     table: Characters,
     codec: Codec,
     history: Floats,
     horizon: int,
+    sampling: Sampling | None = None,
     *,
     scale: Scale | None = None,
     decoding: Decoding | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> Floats:
-    """Forecast the next `horizon` steps of each series, greedily.
+    """Forecast the next `horizon` steps of each series: draw samples, or choose greedily.
 
     Args:
         model: A causal language model, on any device.
@@ -72,42 +73,9 @@ def forecast(
         codec: The format of series.
         history: (series, steps, variables), original units.
         horizon: The number of steps.
+        sampling: Temperature, top_p, the number of samples, and the seed; None: one greedy forecast.
         scale: Their scale; None fits it to each history, and is an error for a codec with one scale for all.
         decoding: The details.
-
-    Returns:
-        (series, horizon, variables), original units.
-
-    Raises:
-        LvjobsError: the model's logits are not finite; a history cannot be written; the scale is missing.
-    """
-    greedy: Floats = sample(model, table, codec, history, horizon, None, scale=scale, decoding=decoding)[0]
-    return greedy
-
-
-def sample(
-    model: Any,
-    table: Characters,
-    codec: Codec,
-    history: Floats,
-    horizon: int,
-    sampling: Sampling | None,
-    *,
-    scale: Scale | None = None,
-    decoding: Decoding | None = None,
-    numbers: Sequence[int] | None = None,
-) -> Floats:
-    """Draw samples of the next `horizon` steps of each series.
-
-    Args:
-        model: As for `forecast`, like `table`, `codec`, `history`, `horizon`, `scale` and `decoding`.
-        table: As for `forecast`.
-        codec: As for `forecast`.
-        history: As for `forecast`.
-        horizon: As for `forecast`.
-        sampling: Temperature, top_p, the number of samples, and the seed; None: one greedy forecast.
-        scale: As for `forecast`.
-        decoding: As for `forecast`.
         numbers: Each series' own number, which seeds its random numbers (default: its place in `history`), so that a
             part of the series gets the same samples as all of them would.
 
@@ -115,7 +83,7 @@ def sample(
         (samples, series, horizon, variables), original units.
 
     Raises:
-        LvjobsError: as `forecast`.
+        LvjobsError: the model's logits are not finite; a history cannot be written; the scale is missing.
     """
     history = np.asarray(history, dtype=np.float64)
     scale, decoding = scale_of(codec, history, scale), decoding or Decoding()

@@ -14,10 +14,10 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import load_declared
 from lvjobs.forecasting.decode import Decoding, sample
+from lvjobs.forecasting.grammar import Sampling
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.models import attach_adapter, load_base
 from lvjobs.forecasting.results import FORECASTS, RESULT, SCORES, Forecasts, examine, read_forecasts, write_forecasts
-from lvjobs.forecasting.sampling import Sampling
 from lvjobs.forecasting.tokens import Characters, prompts_of
 from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.params import EvaluationConfig

@@ -1,4 +1,6 @@
-"""The grammar of a forecast, derived from the codec's settings: a small state machine over characters.
+"""The grammar of a forecast, derived from the codec's settings, and the draw of a character among those it allows.
+
+It is a small state machine over characters:
 
     value   = ["-"] digits "." digit{decimals}
     series  = (value ("," value){variables - 1} ";"){steps}
@@ -11,13 +13,14 @@ It is a table rather than a library's engine: a dozen states over fourteen chara
 for a whole batch (llguidance 0.1 ms, xgrammar 0.6 ms per token and row).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.codec import ALPHABET, STEP_SEPARATOR, VALUE_SEPARATOR, Codec, Floats
 
 POINT, SIGN, DIGITS = ".", "-", "0123456789"
@@ -128,3 +131,58 @@ _grammar = cache(Grammar)  # equal ones are the same object, with tables that ar
 
 def _places(characters: str) -> list[int]:
     return [ALPHABET.index(character) for character in characters]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The settings of sampled forecasts: temperature and top_p over the characters that the grammar allows.
+
+    Attributes:
+        samples: The number of forecasts per series.
+        temperature: The divisor of the logits.
+        top_p: The share of probability that is kept, of the likeliest characters (Holtzman et al., 2020,
+            arXiv:1904.09751); 1 keeps all.
+        seed: Equal seeds give equal samples, whatever the batch.
+    """
+
+    samples: int = 20
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (self.samples > 0 and 0 < self.temperature < np.inf and 0 < self.top_p <= 1 and self.seed >= 0):
+            raise LvjobsError(
+                f"{self}: samples and temperature are above 0, top_p in (0, 1], the seed not negative "
+                f"(for no randomness at all, forecast greedily)"
+            )
+
+    def uniforms(self, numbers: Sequence[int], length: int) -> Floats:
+        """Return one number in [0, 1) for every character of every sample: (series * samples, length).
+
+        Each sample has a generator of its own, seeded by its series' number, so nothing depends on the batch.
+        """
+        rows = [(number, sample) for number in numbers for sample in range(self.samples)]
+        return np.stack([np.random.default_rng([self.seed, *row]).random(length) for row in rows])
+
+    def choose(self, logits: Floats, allowed: NDArray[np.bool_], uniforms: Floats) -> NDArray[np.int64]:
+        """Draw a character for each row: `logits` and `allowed` are (rows, characters), `uniforms` (rows,)."""
+        chance = self.chances(logits, allowed)
+        ends = chance.cumsum(axis=1)
+        # Scaled to the rounded sum. The first end beyond the number never belongs to a character with probability 0.
+        places: NDArray[np.int64] = (uniforms[:, None] * ends[:, -1:] < ends).argmax(axis=1)
+        return places
+
+    def chances(self, logits: Floats, allowed: NDArray[np.bool_]) -> Floats:
+        """Return the probability of each character: (rows, characters), rows sum to 1."""
+        scaled = np.where(allowed, logits / self.temperature, -np.inf)
+        chance: Floats = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        chance /= chance.sum(axis=1, keepdims=True)
+        if self.top_p < 1:
+            order = np.argsort(-chance, axis=1, kind="stable")
+            ranked = np.take_along_axis(chance, order, axis=1)
+            # Keep the likeliest until they have top_p together, and drop all after that.
+            ranked[ranked.cumsum(axis=1) - ranked >= self.top_p] = 0
+            np.put_along_axis(chance, order, ranked, axis=1)
+            chance /= chance.sum(axis=1, keepdims=True)
+        return chance

@@ -10,7 +10,7 @@ belong to another series. The published study's 21 steps of truth began with the
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -118,15 +118,6 @@ class Split:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Split":
-        """Return the split that `to_dict` stored, checked again. Raises UsageError if it is invalid."""
-        try:
-            systems = {key: tuple(stored[key]) for key in ("train", "test")}
-            return cls(**{**stored, **systems, "validation": tuple(stored.get("validation", ()))})
-        except (KeyError, TypeError) as error:
-            raise UsageError(f"not a stored split: {error}") from None
 
     def _series(self, trajectories: NDArray[Any], systems: Sequence[int]) -> Floats:
         """Return all steps of these systems. Raises UsageError as `histories` does."""

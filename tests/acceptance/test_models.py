@@ -12,7 +12,7 @@ from driving import Study
 from worker_helpers import Zygote, entries, executed, make_run
 
 from lvjobs.forecasting.data import load_dataset, make_dataset
-from lvjobs.forecasting.decode import Decoding, forecast
+from lvjobs.forecasting.decode import Decoding, sample
 from lvjobs.forecasting.hub import TINY_DIRECTORY, find_model
 from lvjobs.forecasting.instruction_tokens import instruction_tokens
 from lvjobs.forecasting.models import attach_adapter, load_base
@@ -206,5 +206,5 @@ def test_an_adapter_of_plain_peft_is_evaluated(study, tmp_path, series):
     table = Characters(tokenizer, "tiny", codec)
     plain = PeftModel.from_pretrained(plain_base(), tmp_path / "adapter").eval()
     for candidate, is_same in ((plain, True), (plain_base().eval(), False)):
-        expected = forecast(candidate, table, codec, histories, 5, decoding=Decoding(batch=20))
+        expected = sample(candidate, table, codec, histories, 5, decoding=Decoding(batch=20))[0]
         assert np.array_equal(made.samples[0], expected) == is_same

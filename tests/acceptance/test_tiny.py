@@ -9,7 +9,7 @@ import torch
 from lvjobs.forecasting import baselines
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import load_dataset
-from lvjobs.forecasting.decode import Decoding, forecast
+from lvjobs.forecasting.decode import Decoding, sample
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.models import load_base
 from lvjobs.forecasting.tokens import Characters
@@ -29,7 +29,7 @@ def test_it_is_ahead_of_a_vector_autoregression_before_it_is_fine_tuned():
         model, tokenizer = load_base(TrainingConfig(data=str(REAL)))
         series = load_dataset(REAL).trajectories[-SYSTEMS:].astype(np.float64)
         table = Characters(tokenizer, "tiny", Codec())
-        made = forecast(model, table, Codec(), series[:, :80], 20, decoding=Decoding(batch=50))
+        made = sample(model, table, Codec(), series[:, :80], 20, decoding=Decoding(batch=50))[0]
     finally:
         torch.set_num_threads(threads)
     scores = score(series[:, 80:], made)

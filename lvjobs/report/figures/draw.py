@@ -1,4 +1,4 @@
-"""Panels and charts drawn by matplotlib: the one renderer, for print and for the page.
+"""Panels drawn by matplotlib, the one renderer, for print and for the page; and charts as files for print.
 
 Only the commands that draw import this module: matplotlib takes half a second that `lvjobs status` can save.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timezone
 from functools import singledispatch
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -17,10 +18,24 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.patches import Rectangle
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lvjobs.report.figures.elements import Axis, Band, Bars, Cells, Estimates, Key, Line, Mark, Panel, ReferenceLine
+from lvjobs.report.figures.elements import (
+    Axis,
+    Band,
+    Bars,
+    Cells,
+    Chart,
+    Estimates,
+    Key,
+    Line,
+    Mark,
+    Panel,
+    ReferenceLine,
+)
 from lvjobs.report.figures.palette import GRID, INK, PALETTE, QUIET, stroke
 
 dates: Any = untyped_dates
@@ -190,3 +205,58 @@ def box(key: Key) -> dict[str, Any]:
     """Return matplotlib's fill settings for an entry of the legend."""
     edge = stroke(key.colour) if key.pattern else INK
     return {"facecolor": key.colour, "edgecolor": edge, "alpha": key.opacity, "hatch": 3 * key.pattern or None}
+
+
+# -- files, the same bytes from the same data ------------------------------------------------------------------------
+
+FORMATS = {"png": "Software", "svg": "Date"}
+"""The formats, each with what is left out of its metadata, so that the same data give the same bytes."""
+_WIDTH = 7.2
+"""The width of a page's text, in inches."""
+_COLUMNS = {"full": 1, "half": 2, "third": 3}
+
+
+def save(chart: Chart, directory: Path, stem: str) -> list[str]:
+    """Write the chart in each of FORMATS, and return the files' names."""
+    figure = figure_of(chart)
+    with style():
+        for suffix, unknown in FORMATS.items():
+            figure.savefig(directory / f"{stem}.{suffix}", metadata={unknown: None})
+    return [f"{stem}.{suffix}" for suffix in FORMATS]
+
+
+def figure_of(chart: Chart) -> Figure:
+    """Return the chart's panels in as many columns as it has, one legend below them."""
+    columns = min(_COLUMNS[chart.width], len(chart.panels))
+    rows, width = -(-len(chart.panels) // columns), _WIDTH * columns / _COLUMNS[chart.width]
+    longest = max((len(key.name) for key in chart.keys), default=0)
+    across = max(1, min(4, int(width / (0.57 + 0.06 * longest))))
+    beside = textwrap.wrap(chart.beside, int(width * 17))
+    extra = 0.2 * bool(chart.heading) + 0.17 * (len(beside) + -(-len(chart.keys) // across))
+    with style():
+        figure = Figure(
+            figsize=(width, rows * max(panel.height for panel in chart.panels) / 100 + extra), layout="constrained"
+        )
+        grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axes, panel in zip(grid, chart.panels, strict=False):
+            draw_panel(axes, panel, chart.keys, width / columns)
+        for axes in grid[len(chart.panels) :]:
+            axes.set_axis_off()
+        title, colour = chart.heading, INK
+        if chart.warning:
+            title, colour = f"{title}: {chart.warning}", PALETTE[1]
+        figure.suptitle(title, fontsize=9.5, x=0.01, ha="left", color=colour)
+        figure.supxlabel("\n".join(beside), fontsize=7.5)
+        if chart.keys:
+            handles = [_swatch(key) for key in chart.keys]
+            figure.legend(
+                handles=handles, loc="outside lower center", ncols=across, handlelength=2.6, columnspacing=1.4
+            )
+    return figure
+
+
+def _swatch(key: Key) -> Any:
+    if key.kind == "box":
+        return Patch(label=key.name, lw=0, **box(key))
+    dash = "none" if key.kind == "dot" else DASHES[key.dash]
+    return Line2D([], [], color=key.colour, ls=dash, marker=key.marker, ms=4, lw=1.4, label=key.name)

@@ -1,18 +1,26 @@
-"""All figures that a study has data for, as charts, and why others are missing (docs/figures.md explains each)."""
+"""All figures that a study has data for, as charts, and why others are missing (docs/figures.md explains each).
+
+The charts are written into a directory with an index.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
+from lvjobs.files import write_atomic, write_json
 from lvjobs.report.evaluated import Evaluated, groups, sampled_like, subject_again
+from lvjobs.report.figures.draw import save
 from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.stages import contexts, heat, is_scattered, losses
 from lvjobs.report.material import NOTHING_EVALUATED, Material, Point, compared, overall, point
+from lvjobs.report.outputs import claim
 from lvjobs.report.study_tables import CELL, CONTEXT, cell_of, families
 
 _EXAMPLES = 6
@@ -154,3 +162,43 @@ def _compared(material: Material, chosen: Sequence[Evaluated]) -> Sequence[tuple
         )
         drawn.append(("", describe(of_models, of_others)))
     return drawn
+
+
+MARKER = "index.json"
+_KIND = {"kind": "lvjobs figures", "schema": 1}
+
+
+def write_figures(material: Material, directory: Path) -> dict[str, Any]:
+    """Draw everything into `directory`, write `index.json` and `index.md`, and return the index.
+
+    Files of an earlier drawing that this one does not draw are removed, so that no figure is out of date.
+
+    Raises:
+        UsageError: the directory holds something else.
+    """
+    before = claim(directory, MARKER, _KIND)
+    drawn, missing = [], []
+    for each in charts(material):
+        if each.missing:
+            missing.append({"stem": each.id, "shows": each.shows, "why": each.missing})
+        else:
+            drawn.append({"stem": each.id, "shows": each.shows, "files": save(each, directory, each.id)})
+    index = {**_KIND, "drawn": drawn, "missing": missing}
+    kept = {name for each in drawn for name in each["files"]}
+    for name in {name for each in before.get("drawn", ()) for name in each["files"]} - kept:
+        (directory / Path(name).name).unlink(missing_ok=True)
+    write_json(directory / MARKER, index)
+    write_atomic(directory / "index.md", _markdown(index))
+    return {**index, "directory": str(directory)}
+
+
+def _markdown(index: dict[str, Any]) -> str:
+    lines = ["# Figures", ""]
+    for each in index["drawn"]:
+        shows = f"{each['shows'][0].upper()}{each['shows'][1:]}"
+        lines += [f"## {each['stem']}", "", f"{shows}.", "", f"![{each['stem']}]({each['files'][0]})", ""]
+    if index["missing"]:
+        lines += ["## Not drawn", ""]
+        lines += [f"- {each['stem']} ({each['shows']}): {each['why']}" for each in index["missing"]]
+        lines.append("")
+    return "\n".join(lines)

@@ -15,9 +15,10 @@ from lvjobs.records.run_files import Done
 from lvjobs.records.summary import RunStatus, Summary
 from lvjobs.report.evaluated import read_scores
 from lvjobs.report.figures.attempts import NOTHING_RAN, Spans
-from lvjobs.report.numbers import percent, setting, short
+from lvjobs.report.numbers import percent
 from lvjobs.report.study_tables import TABLE_2, TABLE_3, TABLE_4, TITLES, budget_table
 from lvjobs.report.table import FILE_STYLES, Table
+from lvjobs.report.terminal.stage_lines import candidates
 from lvjobs.study.layout import StudyLayout
 from lvjobs.tasks.registry import task_of
 
@@ -74,33 +75,21 @@ def _table_1(step: Mapping[str, Any]) -> Table:
 
 def stage_table(found: Mapping[str, Any]) -> Table:
     """Return the table of a stage's candidates, the best first."""
-    seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
-    headers = ["run", *found["varied"], "value", *(["error", "seeds"] if seeds else []), "steps", "FLOPs"]
-    why = any(row["why_not"] for row in found["candidates"])
-    rows, won = [], set()
-    for place, row in enumerate(found["candidates"]):
-        value = "" if row["value"] is None else f"{row['value']:.6g}"
-        error = "" if row["standard_error"] is None else short(row["standard_error"])
-        cells = [
-            row["runs"][0],
-            *(setting(row["settings"][key]) for key in found["varied"]),
-            value,
-            *([error, str(len(row["runs"]))] if seeds else []),
-            f"{row['steps']:,}",
-            f"{row['flops']:.3e}" if row["flops"] else "",
-        ]
-        rows.append([*cells, row["why_not"] or ""] if why else cells)
-        won |= {place} if row["won"] else set()
+    headers, rows = candidates(found, ",")
+    reasons = [row["why_not"] or "" for row in found["candidates"]]
+    if any(reasons):
+        headers = [*headers, "why it does not compare"]
+        rows = [[*cells, reason] for cells, reason in zip(rows, reasons, strict=True)]
     notes = [f"Value: {found['rule']}."] if found["rule"] else []
     if found.get("trials"):
         notes.append(f"{found['proposed']} of {found['trials']} trials proposed.")
     return Table(
         f"Runs of {found['stage']}, the best first",
-        [*headers, *(["why it does not compare"] if why else [])],
+        headers,
         rows,
         notes,
         id=f"ranking-{found['stage']}",
-        marked=won,
+        marked={place for place, row in enumerate(found["candidates"]) if row["won"]},
     )
 
 

@@ -76,12 +76,13 @@ def short_start(estimate: float) -> str:
     return time.strftime(form, time.localtime(estimate))
 
 
-def describe_avoided(node: AvoidedRow) -> str:
-    """Return a node that the study avoids in words: why, until when, and the partitions that must use it anyway."""
-    words = f"{node.node} until {short_start(node.until)} ({node.reason})"
-    if node.used_in:
-        words += f", used all the same in partition {', '.join(node.used_in)}: no other node there can run the job"
-    return words
+def avoided_lines(nodes: Sequence[AvoidedRow]) -> list[Text]:
+    """Return the nodes that the study avoids, in one line: why, until when, and partitions that use one anyway."""
+    words = []
+    for node in nodes:
+        used = f", used all the same in partition {', '.join(node.used_in)}: no other node there can run the job"
+        words.append(f"{node.node} until {short_start(node.until)} ({node.reason}){used if node.used_in else ''}")
+    return [Text(f"avoided nodes: {'; '.join(words)}", style="yellow")] if words else []
 
 
 def reason_lines(runs: Sequence[RunStatus], most: int | None = None) -> list[Text]:

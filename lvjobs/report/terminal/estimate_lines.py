@@ -69,10 +69,14 @@ def _print_flops(
     console: Console, estimate: Mapping[str, Any], title: str, parts: Sequence[str], counts: Sequence[str]
 ) -> None:
     conventions: Sequence[str] = estimate["conventions"]
-    rows = []
-    for row in _rows(estimate):
-        sums = [sum(row[part][name] for part in parts) for name in conventions]
-        rows.append((row["name"], *(f"{row[key]:,}" for key in counts), *map(four_digits, sums)))
+    rows = [
+        (
+            row["name"],
+            *(f"{row[key]:,}" for key in counts),
+            *(four_digits(sum(row[part][name] for part in parts)) for name in conventions),
+        )
+        for row in _rows(estimate)
+    ]
     _print_table(console, f"{title}, FLOPs:", ("stage", *counts, *conventions), rows)
 
 

@@ -71,27 +71,32 @@ def _searched(search: Search) -> str:
     return f"{trials} {how}, {at_once}"
 
 
-def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:
-    """Print a stage's candidates, the best first; and why the winner won. `where`: see `StudyContext.where`."""
-    console = new_console()
+def candidates(found: Mapping[str, Any], steps: str = "") -> tuple[list[str], list[list[str]]]:
+    """Return headers and rows of a stage's candidates, the best first. `steps` is the format of a number of steps."""
     has_seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
+    headers = ["run", *found["varied"], "value", *(["error", "seeds"] if has_seeds else []), "steps", "FLOPs"]
     rows = []
     for row in found["candidates"]:
         error = "" if row["standard_error"] is None else short(row["standard_error"])
-        cells = (
-            "*" if row["won"] else "",
+        cells = [
             row["runs"][0],
             *(setting(row["settings"][key]) for key in found["varied"]),
             "" if row["value"] is None else f"{row['value']:.6g}",
-            *((error, str(len(row["runs"]))) if has_seeds else ()),
-            str(row["steps"]),
+            *([error, str(len(row["runs"]))] if has_seeds else []),
+            f"{row['steps']:{steps}}",
             f"{row['flops']:.3e}" if row["flops"] else "",
-            row["why_not"] or "",
-        )
+        ]
         rows.append(cells)
-    extra = ("error", "seeds") if has_seeds else ()
-    headers = ("", "run", *found["varied"], "value", *extra, "steps", "FLOPs", "")
-    console.print(Table(found["stage"], headers, rows, words=2).for_terminal())
+    return headers, rows
+
+
+def print_standing(found: Mapping[str, Any], where: Sequence[str] = ()) -> None:
+    """Print a stage's candidates, the best first; and why the winner won. `where`: see `StudyContext.where`."""
+    console = new_console()
+    headers, cells = candidates(found)
+    marked = zip(found["candidates"], cells, strict=True)
+    rows = [["*" if row["won"] else "", *own, row["why_not"] or ""] for row, own in marked]
+    console.print(Table(found["stage"], ["", *headers, ""], rows, words=2).for_terminal())
     if found.get("trials"):
         console.print(f"{found['proposed']} of {found['trials']} trials proposed")
     if found["winner"]:

@@ -10,11 +10,11 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.records.summary import AvoidedRow, RunStatus, RunTable, StageStatus, Summary, read_row
+from lvjobs.records.summary import RunStatus, RunTable, StageStatus, Summary, read_row
 from lvjobs.report.numbers import duration, flops
 from lvjobs.report.terminal.console import (
     COLOURS,
-    describe_avoided,
+    avoided_lines,
     new_console,
     reason_lines,
 )
@@ -86,7 +86,7 @@ def render_status(
         _head_line(summary.study, runs),
         _pass_lines(summary.did, age, None if lines is None else _CHANGES_SHOWN),
     )
-    feet = [*_budget_lines(summary.budget), *_node_lines(summary.avoided_nodes), *changes]
+    feet = [*_budget_lines(summary.budget), *avoided_lines(summary.avoided_nodes), *changes]
     blocks = fold(runs, summary.stages, None if lines is None else lines - len(feet) - 3)
     parts: list[RenderableType] = [head]
     columns = fitting_columns([block.shown for block in blocks], console)
@@ -186,11 +186,6 @@ def _budget_lines(budget: Mapping[str, Any]) -> list[Text]:
         share = 100 * budget["replayed"] / spent
         words += f"; {f'{share:.1f}' if share >= _TENTH else 'less than 0.1'} % was done again"
     return [Text(words, style="bold red" if budget["free"] < 0 else "")]
-
-
-def _node_lines(nodes: Sequence[AvoidedRow]) -> list[Text]:
-    """Return the nodes that the study avoids, in one line."""
-    return [Text(f"avoided nodes: {'; '.join(map(describe_avoided, nodes))}", style="yellow")] if nodes else []
 
 
 def _pass_lines(did: Sequence[str], age: float | None, most: int | None) -> list[Text]:

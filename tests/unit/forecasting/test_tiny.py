@@ -13,7 +13,7 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import models
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import draw_systems, sample_times, solve
-from lvjobs.forecasting.decode import forecast
+from lvjobs.forecasting.decode import sample
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.study.params import TrainingConfig
 
@@ -50,7 +50,7 @@ def test_zero_shot_forecasts_are_sane(tiny):
     model, tokenizer = tiny
     series = solve(draw_systems(6, 5), sample_times())
     codec = Codec()
-    predicted = forecast(model, Characters(tokenizer, "tiny", codec), codec, series[:, :80], 20)
+    predicted = sample(model, Characters(tokenizer, "tiny", codec), codec, series[:, :80], 20)[0]
     error = np.abs(predicted - series[:, 80:]).mean()
     persistence = np.abs(series[:, 79:80] - series[:, 80:]).mean()
     assert error < 0.7 * persistence
@@ -61,7 +61,7 @@ def test_decoding_with_a_cache_is_decoding_without(tiny):
     series = solve(draw_systems(2, 5), sample_times())
     codec = Codec()
     table = Characters(tokenizer, "tiny", codec)
-    predicted = forecast(model, table, codec, series[:, :30], 2)
+    predicted = sample(model, table, codec, series[:, :30], 2)[0]
     scale = codec.fit(series[:, :30])
     texts = codec.encode(np.concatenate([series[:, :30], predicted], axis=1), scale)
     ids = torch.from_numpy(np.stack([table.encode(text) for text in texts]))

@@ -16,7 +16,7 @@ from lvjobs.forecasting import train as task
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import make_dataset, sha256
 from lvjobs.forecasting.models import AdapterMismatch, load_adapter
-from lvjobs.forecasting.splits import Split, training_split
+from lvjobs.forecasting.splits import training_split
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.records.run_files import Done
 from lvjobs.study.layout import RunLayout
@@ -381,14 +381,14 @@ def test_a_run_keeps_its_split_and_does_not_go_on_with_another(data, tmp_path):
     config = small(data, train_systems=2, validation_systems=1)
     half = run_through(config, tmp_path / "half", stop_at=4)
     _, state, path, _ = half.saved
-    split = Split.from_dict(json.loads(json.dumps(state["split"])))
-    assert (split.train, split.validation, split.test) == ((0, 1), (3,), (4,))
-    state["split"] = {**split.to_dict(), "validation": [2]}
+    split = state["split"]
+    assert (split["train"], split["validation"], split["test"]) == ([0, 1], [3], [4])
+    state["split"] = {**split, "validation": [2]}
     with pytest.raises(LvjobsError, match="names other systems"):
         run_through(config, tmp_path / "half", before=half.saved)
     del state["split"]
     (path / "split").mkdir()  # a checkpoint of an earlier release
-    (path / "split" / task.SPLIT).write_text(json.dumps({**split.to_dict(), "validation": [2]}))
+    (path / "split" / task.SPLIT).write_text(json.dumps({**split, "validation": [2]}))
     with pytest.raises(LvjobsError, match="names other systems"):
         run_through(config, tmp_path / "half", before=half.saved)
     (path / "split" / task.SPLIT).unlink()  # of an even earlier one

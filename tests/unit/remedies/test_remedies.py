@@ -21,7 +21,7 @@ HELP = frozenset({"help", "short_help", "epilog", "description"})
 NO_MESSAGE = {
     "study/template.py": "comments of a study.toml",
     "cli/__init__.py": "the list of commands",
-    "report/figures/printed.py": "the mark of a directory that `lvjobs figures` wrote",
+    "report/figures/study.py": "the mark of a directory that `lvjobs figures` wrote",
     "report/page/write.py": "the mark of a directory that `lvjobs report` wrote",
 }
 OTHERS = r"pip install|apt-get install|scontrol (?:release|update|hold|requeue)|chmod|touch|sudo|module load|ssh-keygen"

@@ -12,12 +12,12 @@ from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import baselines_of, load_result
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.report.evaluated import evaluated
+from lvjobs.report.figures.draw import figure_of, save
 from lvjobs.report.figures.elements import Axis, Cells, Chart, Key, Line, Panel
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.palette import INK, SHOWN
-from lvjobs.report.figures.printed import figure_of, save, write_figures
 from lvjobs.report.figures.stages import contexts, heat, losses
-from lvjobs.report.figures.study import charts
+from lvjobs.report.figures.study import charts, write_figures
 from lvjobs.report.material import Losses, Material, Point, read_losses, smoothed
 from lvjobs.report.page.write import drawings
 
