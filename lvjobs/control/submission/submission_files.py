@@ -185,10 +185,10 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
         unsettled = transaction.members()
         tokens = {member.token for member in unsettled}
         lost = {token for token in tokens if study.layout.submission(token).name not in filed}
+        members = [each for each in (transaction.members(unsettled=False) if lost else ()) if each.token in lost]
         revoked = [member for member in unsettled if member.state is MemberState.REVOKED]
         if not lost and not revoked:
             return []
-        members = [each for each in (transaction.members(unsettled=False) if lost else ()) if each.token in lost]
         runs = {run.id: run for run in transaction.find_runs({member.run_id for member in (*members, *revoked)})}
         steps = {run_id: work.training for run_id, work in transaction.reservations().items()}
     told = []
