@@ -51,13 +51,15 @@ def advance(session: Session) -> list[str]:
     """
     told: list[str] = []
     try:
-        names = [stage.name for stage in _read(session).stages]
+        seen = _read(session)
     except ValueError as error:  # stages requested earlier do not fit those that were declared again since
         return _hold_all(session, str(error))
-    for name in names:
-        seen = _read(session)
+    is_changed = False
+    for name in [stage.name for stage in seen.stages]:
+        seen = _read(session) if is_changed else seen
         record = seen.records[name]
-        if record.state in OPEN:
+        is_changed = record.state in OPEN
+        if is_changed:
             told += _step(session, seen, record.stage, record)
     return told
 

@@ -21,12 +21,11 @@ from lvjobs.control.submission.declare import (
 )
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn
 from lvjobs.control.submission.send import Shortfall, SubmitResult, reservations_for
-from lvjobs.control.submission.submission_files import is_claimed
+from lvjobs.control.submission.submission_files import is_claimed, with_directory
 from lvjobs.errors import UsageError
-from lvjobs.files import is_foreign, names_in
+from lvjobs.files import is_foreign
 from lvjobs.ledger.records import RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.words import RunState, StageState, SubmitOutcome
@@ -113,7 +112,8 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     prepared = prepare_submission(study, queue, cluster, ready or later)
     with suppress(ClusterError):  # sbatch will fail in the same way, and `send` handles its errors
         cluster.check(prepared.first.requests[0])
-    _refuse_anothers(study, new)
+    for run in with_directory(study, new):
+        _refuse_anothers(study.layout.run(run.name), run)
     record = partial(_record, wanted=wanted, declared=replace(declared, new=new))
     if not ready:
         session.ledger.call(record)
@@ -185,18 +185,11 @@ def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
     return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
 
 
-def _refuse_anothers(study: StudyContext, runs: Sequence[RunRecord]) -> None:
-    """Refuse run directories that belong to another user or to another run.
+def _refuse_anothers(files: RunLayout, run: RunRecord) -> None:
+    """Refuse a run directory that belongs to another user or to another run.
 
     A directory that a worker has claimed, but this ledger does not know, may only be used by the same run.
     """
-    there = names_in(study.layout.checkpoints)
-    for run in runs:
-        if run.name in there:
-            _refuse_anothers_directory(study.layout.run(run.name), run)
-
-
-def _refuse_anothers_directory(files: RunLayout, run: RunRecord) -> None:
     if is_foreign(files.root):
         raise UsageError(
             f"{files.root} belongs to another user, who could change what the run trains; nothing was submitted: "

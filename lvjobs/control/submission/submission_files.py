@@ -7,6 +7,7 @@ and the marks in `revoked/` there. So these are kept up to date in such a direct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from lvjobs.errors import UsageError
 from lvjobs.files import (
@@ -27,6 +28,8 @@ from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
 from lvjobs.study.words import MemberState
+
+_OfToken = TypeVar("_OfToken")
 
 
 def write_submission(
@@ -54,7 +57,7 @@ def write_submission(
             make_directory(directory)
         orders = orders_text(revoked=revoked) if revoked else b""
         write_atomic(study.layout.submission(token), submission_text(members) + orders)
-        older = [run for run in _with_directory(study, runs) if study.layout.run(run.name).is_older]
+        older = [run for run in with_directory(study, runs) if study.layout.run(run.name).is_older]
         write_again(study, older)
         bounded = {run.name: steps for run in older if (steps := allowances.get(run.id)) is not None}
         _allow_in_directories(study, bounded)
@@ -74,7 +77,7 @@ def run_file_of(run: RunRecord) -> dict[str, object]:
     return content | ({"declared": dict(run.declared)} if run.declared else {})
 
 
-def _with_directory(study: StudyContext, runs: Iterable[RunRecord]) -> list[RunRecord]:
+def with_directory(study: StudyContext, runs: Iterable[RunRecord]) -> list[RunRecord]:
     """Return the runs that have a run directory."""
     there = names_in(study.layout.checkpoints)
     return [run for run in runs if run.name in there]
@@ -82,10 +85,7 @@ def _with_directory(study: StudyContext, runs: Iterable[RunRecord]) -> list[RunR
 
 def revoke(study: StudyContext, revoked: Iterable[tuple[str, str]]) -> None:
     """Order that submissions may no longer train runs; pairs of a token and a run's name. On disk when this returns."""
-    by_token: dict[str, list[str]] = defaultdict(list)
-    for token, name in revoked:
-        by_token[token].append(name)
-    for token, names in by_token.items():
+    for token, names in _by_token(revoked).items():
         path = study.layout.submission(token)
         if path.exists():
             append_line(path, orders_text(revoked=names))
@@ -105,11 +105,8 @@ def allow(study: StudyContext, live: Iterable[tuple[str, str]], steps: Mapping[s
     `live` are pairs of a token and a run's name, of submissions that may train. A run without one gets its allowance
     with its next submission.
     """
-    by_token: dict[str, dict[str, int]] = defaultdict(dict)
-    for token, name in live:
-        if name in steps:
-            by_token[token][name] = steps[name]
-    for token, allowed in by_token.items():
+    for token, names in _by_token(pair for pair in live if pair[1] in steps).items():
+        allowed = {name: steps[name] for name in names}
         path = study.layout.submission(token)
         if path.exists():
             append_line(path, orders_text(allowed=allowed))
@@ -152,7 +149,7 @@ def write_again(study: StudyContext, runs: Sequence[RunRecord]) -> list[RunRecor
     Directories that are missing, or of another user or another run, stay unchanged. Return the runs whose run.json was
     written.
     """
-    lost = [run for run in _with_directory(study, runs) if _is_lost(study.layout.run(run.name), run)]
+    lost = [run for run in with_directory(study, runs) if _is_lost(study.layout.run(run.name), run)]
     write_run_files(study, lost)
     return lost
 
@@ -187,21 +184,21 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
         unsettled = transaction.members()
         tokens = {member.token for member in unsettled}
         lost = {token for token in tokens if study.layout.submission(token).name not in filed}
+        members = [each for each in (transaction.members(unsettled=False) if lost else ()) if each.token in lost]
         revoked = [member for member in unsettled if member.state is MemberState.REVOKED]
         if not lost and not revoked:
             return []
-        members = [each for each in (transaction.members(unsettled=False) if lost else ()) if each.token in lost]
         runs = {run.id: run for run in transaction.find_runs({member.run_id for member in (*members, *revoked)})}
         steps = {run_id: work.training for run_id, work in transaction.reservations().items()}
     told = []
-    for token, own in _by_token(members).items():
+    for token, own in _by_token((member.token, member) for member in members).items():
         if all(study.layout.run(runs[member.run_id].name).is_older for member in own):
             told += _put_back_marks(study, own, runs, steps)  # an older release submitted it, without a file
             continue
         gone = [runs[member.run_id].name for member in own if member.state is MemberState.REVOKED]
         write_submission(study, token, [runs[member.run_id] for member in own], steps, gone)
         told.append(f"{study.layout.submission(token)} was gone, and is written again")
-    for token, own in _by_token(revoked).items():
+    for token, own in _by_token((member.token, member) for member in revoked).items():
         names = [runs[member.run_id].name for member in own]
         with suppress(FileNotFoundError), study.layout.submission(token).open("rb") as stream:
             known = read_orders(stream)[0].revoked
@@ -209,10 +206,10 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
     return told
 
 
-def _by_token(members: Iterable[Member]) -> Mapping[str, Sequence[Member]]:
-    found: dict[str, list[Member]] = defaultdict(list)
-    for member in members:
-        found[member.token].append(member)
+def _by_token(pairs: Iterable[tuple[str, _OfToken]]) -> Mapping[str, list[_OfToken]]:
+    found: dict[str, list[_OfToken]] = defaultdict(list)
+    for token, each in pairs:
+        found[token].append(each)
     return found
 
 
