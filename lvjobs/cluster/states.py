@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
 from lvjobs import remedies
 
@@ -82,6 +83,7 @@ _REQUEUE_HOLDS = {
 }
 
 
+@lru_cache(256)  # many jobs wait for the same reason
 def parse_hold(reason: str) -> JobHold:
     """Return the value of squeue's reason, in any of its spellings (`launch_failed_requeued_held`)."""
     text = reason.lower().replace("_", " ")

@@ -76,6 +76,15 @@ class Rows:
         self._read_on: set[str] = set()
         """Ids of runs of which the log omits what this transaction read in journals."""
 
+    def setting(self, key: str) -> str | None:
+        """Return a study-wide value, or None."""
+        query = select(tables.settings.c.value).where(tables.settings.c.key == key)
+        return self._connection.execute(query).scalar()
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Store a study-wide value."""
+        self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(key=key, value=value))
+
     def rows(self, table: KeptTable, kind: Callable[..., _Record], **where: Any) -> list[_Record]:
         """Return the rows of a kept table with these values (all without any), in the order in which they were written.
 
@@ -212,8 +221,7 @@ class Rows:
         """Mark runs as closed, with their summary rows and tallies."""
         self._forget("unclosed")
         if closed:
-            token = {"key": _SET, "value": secrets.token_hex(6)}
-            self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(token))
+            self.set_setting(_SET, secrets.token_hex(6))
             self._insert(tables.closed, closed)
 
     def reopen_all(self) -> None:
@@ -228,8 +236,7 @@ class Rows:
         token.
         """
         count = self._connection.execute(select(func.count()).select_from(tables.closed)).scalar_one()
-        query = select(tables.settings.c.value).where(tables.settings.c.key == _SET)
-        return int(count), self._connection.execute(query).scalar() or ""
+        return int(count), self.setting(_SET) or ""
 
     def closed_rows(self) -> list[str]:
         """Return the summary's rows of closed runs, as JSON, in the order in which the runs were declared."""

@@ -1,9 +1,10 @@
 """The file system that holds a study, and the consequences for the study, in words."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 import psutil
 
@@ -26,15 +27,6 @@ _FEW_FILES = 10_000
 
 
 @dataclass(frozen=True)
-class Mount:
-    """A mounted file system, as the kernel lists it."""
-
-    point: str
-    kind: str
-    options: str = ""
-
-
-@dataclass(frozen=True)
 class Storage:
     """The file system of a directory: its type (empty: unknown) and the space that is free there for this user.
 
@@ -54,13 +46,12 @@ def storage_of(directory: Path) -> Storage:
     """Return the file system that holds `directory`. Raises OSError where there is no such directory."""
     path = directory.resolve(strict=True)
     counts = os.statvfs(path)
-    mounts = [Mount(each.mountpoint, each.fstype, each.opts) for each in psutil.disk_partitions(all=True)]
-    mount = mount_of(path, mounts) or Mount("", "")
+    mount = mount_of(path, psutil.disk_partitions(all=True))
     return Storage(
         path=str(path),
-        mount=mount.point,
-        kind=mount.kind,
-        read_only=bool(counts.f_flag & os.ST_RDONLY) or "ro" in mount.options.split(","),
+        mount=mount.mountpoint if mount else "",
+        kind=mount.fstype if mount else "",
+        read_only=bool(counts.f_flag & os.ST_RDONLY) or (mount is not None and "ro" in mount.opts.split(",")),
         free_bytes=counts.f_bavail * counts.f_frsize,
         total_bytes=counts.f_blocks * counts.f_frsize,
         free_files=counts.f_favail if counts.f_files else None,
@@ -72,18 +63,13 @@ def unseen_seconds(directory: Path) -> float:
     return NETWORK_SECONDS if storage_of(directory).kind in NETWORK else 0.0
 
 
-def mount_of(path: PurePath, mounts: Iterable[Mount]) -> Mount | None:
-    """Return the mount that holds `path` (absolute, without links). Pure.
+def mount_of(path: PurePath, mounts: Sequence[Any]) -> Any:
+    """Return the mount of `psutil.disk_partitions` that holds `path` (absolute, without links); None for none. Pure.
 
     It is the deepest one, and of two on one point the later.
     """
-    found: Mount | None = None
-    for mount in mounts:
-        point = PurePath(mount.point)
-        deep = len(PurePath(found.point).parts) if found else 0
-        if path.is_relative_to(point) and len(point.parts) >= deep:
-            found = mount
-    return found
+    holding = [mount for mount in mounts if path.is_relative_to(mount.mountpoint)]
+    return max(reversed(holding), key=lambda mount: len(PurePath(mount.mountpoint).parts), default=None)
 
 
 def describe(storage: Storage) -> str:

@@ -27,15 +27,6 @@ from lvjobs.study.words import Cause, LeaveCause, MemberState, StageState
 class Transaction(Rows):
     """The queries and changes inside one transaction. Records go in and come out as frozen dataclasses."""
 
-    def setting(self, key: str) -> str | None:
-        """Return a study-wide value, or None."""
-        query = select(tables.settings.c.value).where(tables.settings.c.key == key)
-        return self._connection.execute(query).scalar()
-
-    def set_setting(self, key: str, value: str) -> None:
-        """Store a study-wide value."""
-        self._connection.execute(insert(tables.settings).prefix_with("OR REPLACE").values(key=key, value=value))
-
     # -- runs ---------------------------------------------------------------------------------------------------
 
     def runs(self, *, only_open: bool = False) -> list[RunRecord]:
@@ -81,7 +72,7 @@ class Transaction(Rows):
         token = tables.submissions.c.token
         orphans = token.in_(tokens) & token.not_in(select(tables.members.c.token))
         self._connection.execute(delete(tables.submissions).where(orphans))
-        self.give_back(run_id)
+        self.give_back([run_id])
         self._connection.execute(delete(tables.runs).where(tables.runs.c.id == run_id))
 
     # -- attempts -----------------------------------------------------------------------------------------------
@@ -140,7 +131,7 @@ class Transaction(Rows):
         self._update(tables.attempts, ["id"], concluded)
         self._update(tables.attempts, ["id"], read_on, logged=False)
         rows = known | {attempt.id: attempt for attempt in saved}
-        self._known["attempts"].update(by_run(rows.values()))
+        self._known.setdefault("attempts", {}).update(by_run(rows.values()))
         return saved
 
     # -- submissions --------------------------------------------------------------------------------------------
@@ -243,11 +234,12 @@ class Transaction(Rows):
             change = f"INSERT OR REPLACE INTO reservations ({columns}) VALUES (?, ?, ?, ?)"  # noqa: S608
             self._connection.exec_driver_sql(change, rows)
 
-    def give_back(self, run_id: str) -> None:
-        """End a run's reservation: the part that was not spent is free again."""
+    def give_back(self, run_ids: Collection[str]) -> None:
+        """End the reservations of runs: the parts that were not spent are free again."""
         self._forget("reservations")
-        self._reopened([run_id])
-        self._connection.execute(delete(tables.reservations).where(tables.reservations.c.run_id == run_id))
+        self._reopened(run_ids)
+        query = delete(tables.reservations).where(tables.reservations.c.run_id == bindparam("of_run"))
+        self._execute(query, [{"of_run": run_id} for run_id in run_ids])
 
     # -- stages -------------------------------------------------------------------------------------------------
 

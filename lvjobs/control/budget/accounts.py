@@ -67,13 +67,13 @@ class Account:
     estimated: int = 0
     reserved: WorkCounts | None = None
 
-    @property
+    @cached_property
     def executed(self) -> WorkCounts:
         """Return all work that the run has executed."""
         training = self.units.get("useful", 0) + self.units.get("replayed", 0)
         return WorkCounts(training, self.units.get("validation", 0), self.units.get("generation", 0))
 
-    @property
+    @cached_property
     def outstanding(self) -> WorkCounts:
         """Return the work that is reserved and not executed yet."""
         return WorkCounts() if self.reserved is None else self.reserved.beyond(self.executed)

@@ -142,7 +142,7 @@ class _Changes:
             case Reserve(run_id, work):
                 transaction.reserve({run_id: work})
             case GiveBack(run_id):
-                transaction.give_back(run_id)
+                transaction.give_back([run_id])
             case Adopt(token, job_id):
                 transaction.update_submission(token, job_id=job_id)
                 return [f"found job {job_id} by its token {token}: its sbatch reply had been lost; adopted"]
@@ -203,11 +203,10 @@ def _close_accounts(transaction: Transaction, runs: Mapping[str, RunRecord]) -> 
     A completed run does not wait for its job: its done marker is written, so the job spends nothing more.
     """
     spending = {member.run_id for member in transaction.members()}
-    for run_id in transaction.reservations():
-        run = runs[run_id]
-        is_over = (run.state.is_final or run.held_for) and run_id not in spending
-        if is_over or run.state is RunState.COMPLETED:
-            transaction.give_back(run_id)
+    reserved = [runs[run_id] for run_id in transaction.reservations()]
+    idle = [run for run in reserved if (run.state.is_final or run.held_for) and run.id not in spending]
+    completed = [run for run in reserved if run.state is RunState.COMPLETED]
+    transaction.give_back({run.id for run in (*idle, *completed)})
 
 
 def _touch(

@@ -60,7 +60,7 @@ class Attempts:
         for index, attempt in enumerate(self._all):
             is_followed = attempt is not self._all[-1] or (live is not None and live.member.token != attempt.token)
             if attempt.cause is None and is_followed:
-                self.end(self.left_behind(index), index)
+                self.end(self.how_ended(index), index)
 
     def is_over(self, attempt: AttemptRecord, job: Job) -> bool:
         """Return whether a job that waits or runs has left this attempt behind.
@@ -72,15 +72,11 @@ class Attempts:
             return job.restart_count > attempt.restart_count
         return attempt.id != 0 and job.is_pending
 
-    def left_behind(self, index: int = -1) -> Failure:
-        """Return how an attempt (the latest by default) ended, if its job continued without it."""
+    def how_ended(self, index: int = -1, job: Job | None = None) -> Failure:
+        """Return how an attempt (the latest by default) ended: as `job` shows, or if its job continued without it."""
         attempt = self._all[index]
-        seen = execution(self._history(attempt), attempt.restart_count)
+        seen = job or execution(self._history(attempt), attempt.restart_count)
         return classify(attempt, seen, flag_is_stale=self._is_stale(index))
-
-    def ended_with(self, job: Job) -> Failure:
-        """Return how the latest attempt ended, if its job ended as `job` shows."""
-        return classify(self._all[-1], job, flag_is_stale=self._is_stale(-1))
 
     def end(self, failure: Failure, index: int = -1, *, finished: bool = False) -> None:
         """End an attempt (the latest by default) with this cause; `finished`: it trained to the last step."""

@@ -54,11 +54,8 @@ def due(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> floa
         return None
     if view.live is None:
         return waits_until(view.run, policy, now)
-    job = view.live.job
-    if job is None or not job.is_running:
-        return None
-    current = Attempts(view, now).current
-    if current is not None and current.generation in view.changed:
+    job, current = view.live.job, Attempts(view, now).current
+    if job is None or not job.is_running or (current is not None and current.generation in view.changed):
         return None  # its journal has grown: the next pass comes long before hang detection could end the attempt
     silence = silence_of(view.live, current, job, watched, now)
     return now + max(0.0, policy.hung_seconds - silence)
@@ -142,7 +139,7 @@ class _Case(Conclusions):
             cancelled = self.run.state is RunState.CANCELLED and obeyed
             word = jobs[0].last_word if jobs else None
             if word is not None and self.attempts.is_over(current, word):
-                self.attempts.end(self.attempts.left_behind())  # its job was requeued before; it may be an orphan
+                self.attempts.end(self.attempts.how_ended())  # its job was requeued before; it may be an orphan
             else:
                 self.attempts.end(
                     Failure(Cause.CANCELLED, "cancelled by lvjobs") if cancelled else classify(current, word)
@@ -202,7 +199,7 @@ class _Case(Conclusions):
             return
         current, cause = self.attempts.current, self.run.cause
         if current is not None and self.attempts.is_over(current, job):
-            failure = self.attempts.left_behind()
+            failure = self.attempts.how_ended()
             cause = failure.cause
             yield from self.conclude(live, failure, requeued=True)
             if not self.continues:
@@ -222,7 +219,7 @@ class _Case(Conclusions):
     def _replace(self, live: MemberView, job: Job) -> Iterator[Action]:
         """Replace a job that Slurm holds because it was requeued too often; Slurm counts a new job from zero."""
         if self.attempts.current is not None:
-            yield from self.conclude(live, self.attempts.left_behind(), requeued=False)
+            yield from self.conclude(live, self.attempts.how_ended(), requeued=False)
             return
         yield from give_up(live, self.run.id)
         note = f"job {job.id} was requeued too often, and Slurm holds it ({job.reason}); another one takes its place"
@@ -252,7 +249,7 @@ class _Case(Conclusions):
     def _active(self, live: MemberView, job: Job) -> Iterator[Action]:
         current = self.attempts.current
         if current is not None and self.attempts.is_over(current, job):
-            failure = self.attempts.left_behind()
+            failure = self.attempts.how_ended()
             yield from self.conclude(live, failure, requeued=True)
             if self.continues:
                 yield SetRun(self.run.id, RunState.RUNNING, reason=self._begins(live, job), cause=failure.cause)
@@ -277,10 +274,10 @@ class _Case(Conclusions):
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
         seen = with_accounting(job, live.history)
         if self.attempts.current is not None and self.attempts.is_over(self.attempts.current, job):
-            self.attempts.end(self.attempts.left_behind())  # the job's last execution claimed no generation
+            self.attempts.end(self.attempts.how_ended())  # the job's last execution claimed no generation
         claimed = self.attempts.current is not None
         waited = not claimed and live.is_shared(job)
-        failure = self.attempts.ended_with(seen) if claimed else classify_unclaimed(job if waited else seen)
+        failure = self.attempts.how_ended(job=seen) if claimed else classify_unclaimed(job if waited else seen)
         if (
             waited and failure.cause is not Cause.CANCELLED
         ):  # lvjobs does not cancel such a job: see `MemberView.is_needed`

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from control_scenes import Scene, begun, make_haste
 from simulator.engine import Manners
+from sqlalchemy import Engine, event
 
 from lvjobs.control.stages import submit_runs
 
@@ -49,6 +50,36 @@ def test_the_members_of_an_array_have_fates_of_their_own(make):
     states = [scene.state(name) for name in ("one", "two", "three", "four")]
     assert states == ["completed", "completed", "cancelled", "held"]
     assert [len(scene.jobs(name)) for name in ("one", "two", "three", "four")] == [1, 2, 1, 1]
+
+
+def test_a_pass_puts_no_more_statements_to_the_ledger_for_more_runs(tmp_path, monkeypatch):
+    make_haste(monkeypatch)
+    counts = []
+    for number in (3, 30):
+        (tmp_path / str(number)).mkdir()
+        scene = Scene(tmp_path / str(number), manners=Manners(slots=number))
+        scene.enter(*(f"run{index}" for index in range(number)))
+        scene.make_pass()
+        for seconds in (5, 20):
+            scene.cluster.advance(seconds)
+            counts.append(statements_of(scene.one_pass))
+        assert {row["state"] for row in scene.rows("runs")} == {"completed"}
+    assert counts[2:] == counts[:2], "of the passes that see the runs begin, and end"
+
+
+def statements_of(call):
+    """The number of SQL statements that ledgers execute meanwhile."""
+    found = []
+
+    def note(*_):
+        found.append(1)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        call()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    return len(found)
 
 
 # -- killed --------------------------------------------------------------------------------------------------------

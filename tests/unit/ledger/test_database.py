@@ -226,7 +226,7 @@ def test_a_reservation_is_replaced_and_given_back(ledger):
         assert transaction.reservations() == {"oneone": WorkCounts(10, 20, 30)}
         transaction.reserve({"oneone": WorkCounts(11, 20, 30)})
         assert transaction.reservations() == {"oneone": WorkCounts(11, 20, 30)}
-        transaction.give_back("oneone")
+        transaction.give_back(["oneone"])
         assert transaction.reservations() == {}
 
 

@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from lvjobs.ledger.storage import Mount, Storage, concerns, describe, mount_of, storage_of
+from lvjobs.ledger.storage import Storage, concerns, describe, mount_of, storage_of
 
 GIB = 1 << 30
 DISK = Storage("/study", "/", "ext4", read_only=False, free_bytes=50 * GIB, total_bytes=100 * GIB, free_files=10**6)
+
+
+def a_mount(point, kind, options):
+    return SimpleNamespace(mountpoint=point, fstype=kind, opts=options)
 
 
 def told(storage, *, on_slurm):
@@ -28,13 +33,13 @@ def told(storage, *, on_slurm):
 )
 def test_the_deepest_mount_holds_a_path_and_of_two_on_one_point_the_later(path, kind):
     mounts = [
-        Mount("/", "rootfs"),
-        Mount("/", "ext4"),
-        Mount("/home", "autofs"),
-        Mount("/home", "nfs4", "rw,vers=4.2"),
-        Mount("/scratch/with space", "lustre"),
+        a_mount("/", "rootfs", ""),
+        a_mount("/", "ext4", ""),
+        a_mount("/home", "autofs", ""),
+        a_mount("/home", "nfs4", "rw,vers=4.2"),
+        a_mount("/scratch/with space", "lustre", ""),
     ]
-    assert mount_of(PurePosixPath(path), mounts).kind == kind
+    assert mount_of(PurePosixPath(path), mounts).fstype == kind
     assert mount_of(PurePosixPath(path), []) is None
 
 
