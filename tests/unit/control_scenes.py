@@ -21,7 +21,7 @@ from lvjobs.control.reconcile import run_commands
 from lvjobs.control.stages import submit_runs
 from lvjobs.control.submission import declare
 from lvjobs.control.submission.declare import RunRequest
-from lvjobs.control.submission.submission_files import standing
+from lvjobs.control.submission.submission_files import orders_for
 from lvjobs.ledger import database
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.run import RunConfig
@@ -221,11 +221,11 @@ class Scene:
         return any(job.end is None for job in self.cluster.jobs)
 
     def is_revoked(self, job, name="one"):
-        return self.standing(job.request.token, name)[0]
+        return self.orders_for(job.request.token, name)[0]
 
-    def standing(self, token, name="one"):
+    def orders_for(self, token, name="one"):
         """Whether a submission is revoked for a run, and the run's allowance in it, as a worker sees it."""
-        return standing(self.study.layout, name, token)
+        return orders_for(self.study.layout, name, token)
 
 
 class _Cashier:
@@ -244,7 +244,7 @@ class _Cashier:
         rate, limit = RATES["official"]["training"], self.scene.study.config.budget.limit
         assert (executed.total() + ahead) * rate <= limit, "a job starts that the budget does not allow"
         for directory in request.run_directories:
-            _, allowed = self.scene.standing(request.token, directory.name)
+            _, allowed = self.scene.orders_for(request.token, directory.name)
             assert allowed == reserved.get(runs[directory.name]), "a worker may spend other than what was reserved"
         return self.submit(request)
 
@@ -296,7 +296,7 @@ def check(scene):
         _check_state(run, live, tokens)
         for member in mine:
             if member["state"] == "revoked":
-                assert scene.standing(member["token"], run["name"])[0], "revoked in the ledger, but no worker is told"
+                assert scene.orders_for(member["token"], run["name"])[0], "revoked in the ledger, but no worker is told"
         unrevoked = [job for job in scene.alive(run["name"]) if not scene.is_revoked(job, run["name"])]
         assert len(unrevoked) <= 1, f"{run['name']} may be trained by {[job.id for job in unrevoked]} at once"
         if unrevoked and run["state"] not in ENDED:

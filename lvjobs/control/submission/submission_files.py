@@ -118,7 +118,7 @@ def _allow_in_directories(study: StudyContext, steps: Mapping[str, int]) -> None
     write_many({study.layout.run(name).allowance: Allowance(training=most).to_json() for name, most in steps.items()})
 
 
-def standing(layout: StudyLayout, name: str, token: str) -> tuple[bool, int | None]:
+def orders_for(layout: StudyLayout, name: str, token: str) -> tuple[bool, int | None]:
     """Return what the workers of a submission see of a run: whether it is revoked, and its allowance (None: no limit).
 
     Raises:

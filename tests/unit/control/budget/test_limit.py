@@ -217,7 +217,7 @@ def test_where_flops_are_free_a_reservation_is_renewed(make):
     scene.make_pass()
     (reservation,) = scene.rows("reservations")
     assert reservation["training"] > 16
-    assert scene.standing(scene.job().request.token) == (False, reservation["training"])
+    assert scene.orders_for(scene.job().request.token) == (False, reservation["training"])
     scene.go(200)
     assert scene.state() == "completed"
     with scene.session() as session, session.ledger.transaction() as transaction:

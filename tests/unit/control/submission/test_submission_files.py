@@ -51,7 +51,7 @@ def test_a_renewed_allowance_reaches_code_of_an_older_release(scene):
     token = scene.job().request.token
     submission_files.allow(scene.study, [(token, "one")], {"one": 99})
     assert Allowance.from_json(files.allowance.read_text()).training == 99
-    assert scene.standing(token) == (False, 99)
+    assert scene.orders_for(token) == (False, 99)
 
 
 def test_marks_of_a_submission_without_a_file_are_written_again(scene):
@@ -77,7 +77,7 @@ def test_a_file_that_is_written_again_never_lacks_a_revocation(scene, monkeypatc
     monkeypatch.setattr(submission_files, "revoke", lambda *_: None)
     with scene.session() as session:
         submission_files.put_back(session.ledger, scene.study)
-    assert scene.standing(token, "two")[0]
+    assert scene.orders_for(token, "two")[0]
 
 
 @pytest.mark.parametrize("harm", ["gone", "order lost"])
@@ -86,7 +86,7 @@ def test_what_workers_are_told_is_written_again(scene, harm):
     scene.cluster.silent = True  # the job is not seen to end
     token = scene.job("two").request.token
     scene.cancel("two")
-    known = [scene.standing(token, name) for name in ("one", "two")]
+    known = [scene.orders_for(token, name) for name in ("one", "two")]
     assert [revoked for revoked, _ in known] == [False, True]
     path = scene.study.layout.submission(token)
     if harm == "gone":
@@ -94,7 +94,7 @@ def test_what_workers_are_told_is_written_again(scene, harm):
     else:
         path.write_bytes(path.read_bytes().partition(b'{"revoke"')[0])
     scene.one_pass()
-    assert [scene.standing(token, name) for name in ("one", "two")] == known
+    assert [scene.orders_for(token, name) for name in ("one", "two")] == known
 
 
 def test_a_refused_submission_leaves_no_file(scene, monkeypatch):
