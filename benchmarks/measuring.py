@@ -3,10 +3,12 @@
 import argparse
 import os
 import platform
+import pstats
 import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -109,6 +111,18 @@ def version_of(python: Path, package: str) -> str:
     code = f"from importlib.metadata import version; print(version({package!r}))"
     done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
     return f"{package} {done.stdout.strip()}"
+
+
+def shares(profile: pstats.Stats, functions: Sequence[str]) -> str:
+    """Return what part of the profiled time each function took with all that it called, largest first: `act 15 %, ...`.
+
+    `functions` are `module:name`, such as `act:act`.
+    """
+    taken: Counter[str] = Counter()
+    for (path, _, name), (_, _, _, seconds, _) in profile.stats.items():  # type: ignore[attr-defined]
+        taken[f"{Path(path).stem}:{name}"] += seconds
+    found = sorted(((taken[each] / profile.total_tt, each) for each in functions), reverse=True)  # type: ignore[attr-defined]
+    return ", ".join(f"`{each.partition(':')[2]}` {share:.0%}" for share, each in found)
 
 
 def machine_line() -> str:

@@ -1,6 +1,6 @@
 """One pass of the loop over studies of 10 to 10,000 runs: its calls of Slurm, what it reads, and its time beyond them.
 
-    python benchmarks/passes.py [--sizes 10:10 1000:100 ...] [--real 1000] [--repetitions 5] [--profile] [--smoke]
+    python benchmarks/passes.py [--sizes 10:10 1000:100 ...] [--real 1000] [--repetitions 5] [--smoke]
 
 A size is runs in all, and how many of them are open. The others have ended, with two attempts each; the open ones are
 in one array, half of it running, and their journals have grown by a step since the last pass. The cluster is simulated:
@@ -29,7 +29,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 
-from measuring import command_line, lvjobs, print_table
+from measuring import command_line, lvjobs, print_table, shares
 from simulator.cluster import SimulatedCluster
 from simulator.engine import Clock
 from sqlalchemy import Engine, event
@@ -54,6 +54,7 @@ _TOKEN = "a" * 12
 _STEPS, _EVERY = 500, 50
 _GOAL = 10_000
 _SIZES = [(10, 10), (1000, 100), (_GOAL, 100), (10 * _GOAL, 100), (_GOAL, _GOAL)]
+_PARTS = ("observe:observe", "decide:decide", "gate:gate", "act:act", "loop:summarise", "loop:_known")
 _RATES = {"official": {"training": 10**9, "validation": 10**8, "generation": 10**7}}
 
 
@@ -161,25 +162,26 @@ def counted() -> Iterator[Counter[str]]:
         event.remove(Engine, "before_cursor_execute", note)
 
 
-def measure(runs: int, open_: int, repetitions: int, *, profile: bool) -> list[str]:
-    """A study of so many runs, passes over it, and what they took: a row of the table."""
+def measure(runs: int, open_: int, repetitions: int) -> tuple[list[str], pstats.Stats]:
+    """A study of so many runs, passes over it, and what they took: a row of the table, and the profile of one more."""
     with tempfile.TemporaryDirectory() as root:
         study = StudyContext(root=Path(root), config=StudyConfig(profile="lab", driver=Driver(job=False), stage=[]))
         clock = Clock()
         fill(study, runs, open_, clock.now)
         cluster = Counted(clock, open_)
         times, reads = [], []
-        for number in range(repetitions + 1):  # the first sees claims, and journals from their beginning
+        profiler = cProfile.Profile()
+        for number in range(repetitions + 2):  # the first sees claims, and journals from their beginning
             grow(study, runs, open_, number + 1)
             with open_session(study, wait=5, factory=lambda *_: cluster, clock=clock) as session:
                 reads.append(read_everything(session))
             cluster.asked.clear()
-            profiler = cProfile.Profile() if profile and number == repetitions else None
             with counted() as found:
-                times.append(one_pass(study, lambda *_: cluster, clock, profiler))
-        took, read = statistics.median(times[1:]), statistics.median(reads[1:])
+                is_last = number == repetitions + 1
+                times.append(one_pass(study, lambda *_: cluster, clock, profiler if is_last else None))
+        took, read = statistics.median(times[1:-1]), statistics.median(reads[1:-1])
     calls = sum(cluster.asked.values())
-    return _row("simulated", runs, open_, [str(calls), *_counts(found)], took, read)
+    return _row("simulated", runs, open_, [str(calls), *_counts(found)], took, read), pstats.Stats(profiler)
 
 
 def one_pass(
@@ -196,7 +198,6 @@ def one_pass(
         session.make_pass()
         if profiler:
             profiler.disable()
-            pstats.Stats(profiler).sort_stats("cumulative").print_stats(40)
         return _used() - before
 
 
@@ -247,14 +248,19 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--sizes", type=_size, nargs="+", default=_SIZES)
     parser.add_argument("--real", type=int, default=1000, help="runs in a real queue; 0 for none")
-    parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
     gc.set_threshold(_NEW_OBJECTS)
     sizes, real, repetitions = ([(10, 10)], 3, 1) if asked.smoke else (asked.sizes, asked.real, asked.repetitions)
-    rows = [measure(*size, repetitions, profile=asked.profile) for size in sizes]
+    measured = {size: measure(*size, repetitions) for size in sizes}
+    rows = [row for row, _ in measured.values()]
+    runs, open_ = max(sizes, key=lambda size: size[1])
+    where = shares(measured[runs, open_][1], _PARTS)
     if real:
         rows.append(measure_real(real, repetitions))
-    note = f"Peer: reading the rows of runs, attempts and charges. CPU seconds, medians of {repetitions} passes."
+    note = (
+        f"Peer: reading the rows of runs, attempts and charges. CPU seconds, medians of {repetitions} passes. A "
+        f"profile with {open_:,} runs open: {where}."
+    )
     header = ["cluster", "runs", "open", "observing calls", "journal bytes", "statements", "a pass, s", "reading, s"]
     print_table([*header, "ratio", "goal"], rows, [note])
 

@@ -10,7 +10,7 @@ from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.reconcile.journal_fold import begin, fold
 from lvjobs.control.reconcile.observe import read_claims, read_done, read_from
 from lvjobs.control.recovery.findings import Finding, finding
-from lvjobs.control.submission.submission_files import is_claimed, is_edited, standing
+from lvjobs.control.submission.submission_files import is_claimed, is_edited, orders_for
 from lvjobs.files import is_foreign
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, WorkCounts
@@ -168,7 +168,7 @@ class _Audited:
             if member.state is MemberState.SETTLED:
                 continue
             try:
-                is_revoked, allowed = standing(self.layout, self.run.name, member.token)
+                is_revoked, allowed = orders_for(self.layout, self.run.name, member.token)
             except FileNotFoundError as error:
                 is_revoked, allowed = False, None
                 if member.state is MemberState.LIVE and self.reserved is not None:

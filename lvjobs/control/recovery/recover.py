@@ -18,7 +18,7 @@ from lvjobs.cluster.sent import SentJob
 from lvjobs.control.budget.charges import charges_of
 from lvjobs.control.reconcile.observe import read_attempts, read_claims, read_done
 from lvjobs.control.recovery.audit import foreign
-from lvjobs.control.submission.submission_files import standing
+from lvjobs.control.submission.submission_files import orders_for
 from lvjobs.errors import LvjobsError
 from lvjobs.files import is_foreign
 from lvjobs.ledger.reading import by_run, current_rates
@@ -276,7 +276,7 @@ def _submissions(
 def _former_state(files: RunLayout, token: str) -> MemberState:
     """Return the state of a submission that is not the newest: revoked where its workers see that, else settled."""
     try:
-        is_revoked, _ = standing(files.study, files.root.name, token)
+        is_revoked, _ = orders_for(files.study, files.root.name, token)
     except FileNotFoundError:  # an older release submitted it, and its budget had no limit
         is_revoked = (files.revoked / token).exists()
     return MemberState.REVOKED if is_revoked else MemberState.SETTLED
