@@ -81,10 +81,10 @@ def test_an_evaluation_asks_for_the_one_gpu_that_it_uses():
     from lvjobs.study.run import RunConfig
     from lvjobs.study.tables import Resources
 
-    evaluation = RunConfig(task=EVALUATE_TASK, steps=1)
+    evaluation = RunConfig(task=EVALUATE_TASK, steps=1).model_dump(mode="json")
     assert _team(evaluation, 4, Resources()) == _team(evaluation, 4, Resources(processes=4)) == {"gpus": 1}
     assert _team(evaluation, 1, Resources()) == _team(evaluation, 0, Resources(processes=2)) == {}
-    own = RunConfig(task="my.module:train", steps=1)
+    own = RunConfig(task="my.module:train", steps=1).model_dump(mode="json")
     assert _team(own, 4, Resources()) == {}
     assert _team(own, 4, Resources(processes=2)) == {"processes": 2}
 
