@@ -42,6 +42,9 @@ from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Resources
 from lvjobs.worker.submission import Submission
 
+_DRIVER_MIB = 1000
+"""`memory_mb` in slurm_templates/driver.sh.j2."""
+
 _STEPS = 3
 _TASK = """\
 import lvjobs
@@ -192,11 +195,16 @@ def main() -> None:
     asked = parser.parse_args()
     columns = [measure(runs, asked.part) for runs in ([20] if asked.smoke else asked.runs)]
     header, *rows = [list(row) for row in zip(_ROWS, *columns, strict=True)]
-    print_table(
-        header,
-        rows,
-        [f"Submissions of {asked.part:,} runs. CPU seconds of passes, wall seconds of commands, once each."],
-    )
+    note = f"Submissions of {asked.part:,} runs. CPU seconds of passes, wall seconds of commands, once each."
+    if len(columns) > 1:
+        at = _ROWS.index("peak of passes, MiB")
+        (few, low), (many, high) = ((int(each[0].replace(",", "")), float(each[at])) for each in columns[-2:])
+        most = few + (_DRIVER_MIB - low) / (high - low) * (many - few)
+        note += (
+            f" The first to break is memory: the driver's job asks for {_DRIVER_MIB} MiB by default ([driver] "
+            f"memory_mb), which a pass reaches at about {most:,.0f} open runs that change at once."
+        )
+    print_table(header, rows, [note])
 
 
 if __name__ == "__main__":

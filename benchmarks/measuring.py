@@ -1,13 +1,13 @@
 """What the benchmarks have in common: alternating repetitions, medians, processes, peers' environments, one table."""
 
 import argparse
+import json
 import os
 import platform
 import pstats
 import statistics
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,18 +41,19 @@ def command_line(doc: str | None, *, repeats: bool = True) -> argparse.ArgumentP
 
 def run_process(command: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> Ran:
     """Run it to its end; what it prints is thrown away."""
-    began = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, so Popen would wait in vain
-    return Ran(time.monotonic() - began, usage.ru_maxrss / 1024, process.returncode)
+    measured = [sys.executable, "-I", "-S", "-c", _MEASURED, *command]
+    wall, peak, code = json.loads(output_of(measured, cwd, environment))
+    return Ran(wall, peak, code)
+
+
+_MEASURED = """
+import json, resource, subprocess, sys, time
+began, null = time.monotonic(), subprocess.DEVNULL
+code = subprocess.call(sys.argv[1:], stdin=null, stdout=null, stderr=null)
+wall = time.monotonic() - began
+print(json.dumps([wall, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, code]))
+"""
+"""A small process between: Linux counts what a process had before its exec, and a benchmark may hold gigabytes."""
 
 
 def output_of(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str] | None = None) -> str:
