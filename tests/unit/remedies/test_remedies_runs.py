@@ -307,7 +307,7 @@ def test_what_workers_are_told_is_gone(scene, typed, take):
     scene.cluster.silent = True  # the job is not seen off
     typed("cancel", "two")
     token = scene.job().request.token
-    known = [scene.standing(revoked, "two"), scene.standing(token)]
+    known = [scene.orders_for(revoked, "two"), scene.orders_for(token)]
     scene.study.layout.submission(token).unlink()
     scene.study.layout.submission(revoked).unlink(missing_ok=True)
     code, shown, _ = typed("ledger", "check")
@@ -315,7 +315,7 @@ def test_what_workers_are_told_is_gone(scene, typed, take):
     code, out, _ = take(remedies.RESUME, shown)
     assert code == 0
     assert out.count("is written again") == 1, "one file for both"
-    assert [scene.standing(revoked, "two"), scene.standing(token)] == known
+    assert [scene.orders_for(revoked, "two"), scene.orders_for(token)] == known
     assert typed("ledger", "check")[0] == 0
 
 
