@@ -154,10 +154,13 @@ def _profile(given: str | None, study: StudyContext) -> str:
     return located_profile(given, Path()) if given else located_profile(study.config.profile, study.root)
 
 
-def own_settings(study: StudyContext, task: str | None, file: Path | None) -> RunSettings:
+def own_settings(
+    study: StudyContext, task: str | None, file: Path | None, given: Overrides | None = None
+) -> RunSettings:
     """Return the task's declared settings: those of `file` if given, else [train] of study.toml.
 
-    `task` takes precedence over the task that the file names.
+    `task` takes precedence over the task that the file names. A `command` in the settings that are `given` takes
+    precedence over both: then these are all of the program's settings.
 
     Raises:
         UsageError: no task is named anywhere, or the file cannot be used.
@@ -165,11 +168,15 @@ def own_settings(study: StudyContext, task: str | None, file: Path | None) -> Ru
     train = study.config.train
     values: Mapping[str, Any] = {}
     source = "study.toml"
+    if given is not None and "command" in given.settings:
+        return validated(settings_model(given.settings), given.settings, "settings")
     if file is not None:
         values, source = _settings_of(file), str(file)
     elif isinstance(train, OwnSettings) and task in (None, train.task):
         return train
     chosen = task or values.get("task")
+    if chosen is None and "command" in values:
+        return validated(settings_model(values), values, source)
     if chosen is None and file is not None:
         raise UsageError(f'{file} names no task; add task = "module:function" to it')
     if chosen is None:

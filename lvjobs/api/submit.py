@@ -100,12 +100,12 @@ class PreparedRuns:
         """
         named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
         try:
-            check_needs(config for config, _ in named)
+            check_needs((config for config, _ in named), self.study.root)
         except UsageError:
             from lvjobs.control.planning.foresee import read_ledger
 
             there = {run.name for run in read_ledger(self.study, READ_WAIT_SECONDS).runs}
-            check_needs(config for config, name in named if name not in there)
+            check_needs((config for config, name in named if name not in there), self.study.root)
 
     def _enter(self, wanted: RunRequest) -> tuple[Entered, Status]:
         with open_session(self.study) as session:
@@ -162,7 +162,7 @@ def prepare_run(
     Raises:
         UsageError: `evaluate` is given for a task of the user's own; or see the two functions.
     """
-    if task is None and not isinstance(study.config.train, OwnSettings):
+    if task is None and "command" not in given.settings and not isinstance(study.config.train, OwnSettings):
         return prepare_training(study, given, name, evaluate=evaluate)
     if evaluate:
         raise UsageError("a task of your own makes no forecasts that could be evaluated: leave evaluate out")
@@ -192,12 +192,14 @@ def prepare_training(
 def prepare_task(
     study: StudyContext, given: Overrides, name: str | None = None, task: str | None = None, file: Path | None = None
 ) -> PreparedRuns:
-    """Prepare one run of a function of the user's own: `task`, or the one that `file` or study.toml declares.
+    """Prepare one run of a function or program of the user's own: `task`, or what `file` or study.toml declares.
+
+    A `command` in the settings that are `given` is a program by itself.
 
     Raises:
         UsageError: No task is named, no job could run it, or a setting cannot be used.
     """
-    settings, resources, profile = settle(study, given, own_settings(study, task, file))
+    settings, resources, profile = settle(study, given, own_settings(study, task, file, given))
     config = settings.run_config()
     check_task(study, config)
     named = _named(name)

@@ -1,5 +1,6 @@
 """`lvjobs submit`, and what all submitting commands print about the runs that they prepare and submit."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +159,23 @@ def train(
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
 
 
-@submit.command()
+class _WithCommand(click.Command):
+    """A command whose words after `--` are a program and its arguments."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words after the first `--`, and parse those before it."""
+        if "--" in args:
+            at = args.index("--")
+            args, ctx.meta[_COMMAND] = args[:at], args[at + 1 :]
+        return super().parse_args(ctx, args)
+
+
+_COMMAND = "lvjobs.command"
+
+_PROGRAM_OPTIONS = ("preset", "checkpoint", "resume", "progress", "flops")
+
+
+@submit.command(cls=_WithCommand, options_metavar="[OPTIONS]")
 @click.argument("task", required=False)
 @click.option(
     "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Its settings: a TOML file of keys."
@@ -167,6 +184,11 @@ def train(
 @profile_option
 @run_options
 @resource_options
+@click.option("--preset", help="Of a program: what is known of huggingface, lightning, accelerate, torchtitan, ...")
+@click.option("--checkpoint", help="Of a program: where it saves, such as {out}/checkpoint-{step} or {out}/ckpt.pt.")
+@click.option("--resume", help="Of a program: arguments that are added where a checkpoint exists.")
+@click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")
+@click.option("--flops", help="Of a program: FLOPs of a step, such as 6e9.")
 @click.option("--name", help="The run's name (default: made from the task and its settings).")
 @click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
 @fit_options
@@ -186,10 +208,35 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Submit a run of a function of your own, TASK: package.module:function (default: [train] task in study.toml).
+    r"""Submit a run of a program, or of a function of your own.
 
-    It is marked with @lvjobs.task, which says what it costs, or has its first step made here to count that; see
-    docs/tasks.md. The same settings again are the same run: it is not submitted twice.
+    \b
+    lvjobs submit run                                        what [train] in study.toml declares
+    lvjobs submit run --flops 6e9 -- python train.py         a program, with all of its arguments (docs/programs.md)
+    lvjobs submit run package.module:function                a function (docs/tasks.md)
+
+    The same settings again are the same run: it is not submitted twice.
     """
+    options |= _program(options)
     prepared = prepare_task(load_study(root), overrides(options, pairs, profile), name, task, file)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
+
+
+def _program(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the program after `--`, from the words after it and the options for programs.
+
+    Raises:
+        UsageError: There are such options, and no program.
+    """
+    command = click.get_current_context().meta.get(_COMMAND)
+    given = {key: options.pop(key) for key in _PROGRAM_OPTIONS}
+    given = {key: value for key, value in given.items() if value is not None}
+    if command is None:
+        if given:
+            raise UsageError(f"--{min(given)} is of a program: write the program at the end, after --")
+        return {}
+    if not command:
+        raise UsageError("no program follows --; write it and its arguments there: -- python train.py")
+    if "resume" in given:
+        given["resume"] = shlex.split(given["resume"])
+    return {"command": command, **given}

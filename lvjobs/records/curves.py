@@ -51,7 +51,7 @@ def resumed_step(entry: Entry) -> int:
 
 
 def _is_metric(name: str, value: object) -> bool:
-    return name != "step" and isinstance(value, (int, float)) and not isinstance(value, bool)
+    return name not in ("step", "steps") and isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def rows(run: str, found: Iterable[Measurement]) -> Iterator[dict[str, object]]:

@@ -7,7 +7,7 @@ error comes as text, and torch is not imported here.
 import re
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lvjobs.foreign import cleaned
@@ -98,7 +98,9 @@ def breakdown_of(kind: str, message: str) -> Breakdown:
 
 
 def record_error(error: BaseException, node: str = "") -> RecordedError:
-    """Return the exception that is being handled, judged by `RULES`."""
+    """Return the exception that is being handled, judged by `RULES`; the record that it has, if it has one."""
+    if isinstance(own := getattr(error, "recorded", None), RecordedError):
+        return replace(own, node=node)
     kind, message = type(error).__name__, cleaned(str(error))
     breakdown = breakdown_of(kind, message)
     if kind == "OutOfMemoryError" and "out of memory" in message:

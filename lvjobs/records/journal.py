@@ -7,7 +7,8 @@ the other lines (each has `kind` and `time`, seconds since the epoch on the work
                 under `device` the device that computes), python_path (PYTHONPATH beyond the submitted code),
                 processes (that train together), checkpoint_every (steps between its checkpoints),
                 resumed_from (the name of the checkpoint that it resumed from, null for none)
-    step        step, and metrics: loss, learning_rate, tokens, seconds
+    step        step, and metrics: loss, learning_rate, tokens, seconds; steps, where a program reports several at once:
+                how many it executed since its last report, `step` included
     validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches differ in size
     generation  step, series (number of forecasts), and metrics
     checkpoint  step, name, bytes, seconds
@@ -49,6 +50,11 @@ class Entry:
     def to_line(self) -> str:
         """Return the line, newline included."""
         return json.dumps({"kind": self.kind, "time": self.time, **self.fields}, separators=(",", ":")) + "\n"
+
+
+def steps_of(entry: Entry) -> int:
+    """Return how many steps an entry reports as executed; 0 for an entry of another kind."""
+    return int(entry.fields.get("steps", 1)) if entry.kind == "step" else 0
 
 
 def parse_line(line: str) -> Entry | None:

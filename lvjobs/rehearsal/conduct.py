@@ -18,7 +18,7 @@ from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.lab import Lab, LabError
-from lvjobs.records.journal import parse_entries
+from lvjobs.records.journal import parse_entries, steps_of
 from lvjobs.records.run_files import Claim, parse_generation
 from lvjobs.rehearsal.verdict import Difference, differences
 from lvjobs.study.config import StudyConfig, StudyContext
@@ -192,7 +192,7 @@ class FaultInjector:
             return
         journal = self._files.journal(claim.generation)
         entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
-        taken = sum(entry.kind == "step" for entry in entries)
+        taken = sum(map(steps_of, entries))
         if taken < self._after or any(entry.kind in ("leave", "done", "error") for entry in entries):
             return
         what = self._bag.pop()

@@ -18,13 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
+from lvjobs.study.command import COMMAND_TASK, CommandConfig
 from lvjobs.study.fields import Int, leaves
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-PARAMS: Mapping[str, type[BaseModel]] = {TRAIN_TASK: TrainingConfig, EVALUATE_TASK: EvaluationConfig}
-"""The models of the bundled tasks' params; the params of other tasks are opaque, and all of them count."""
+PARAMS: Mapping[str, type[BaseModel]] = {
+    TRAIN_TASK: TrainingConfig,
+    EVALUATE_TASK: EvaluationConfig,
+    COMMAND_TASK: CommandConfig,
+}
+"""The models of the bundled tasks' params, and a program's; those of other tasks are opaque, and all of them count."""
 
 MEANT: Mapping[type[BaseModel], Mapping[str, Any]] = {TrainingConfig: {"validation_systems": 0}}
 """For a key that was added, or whose default changed, and whose default is not what older runs did: the value that

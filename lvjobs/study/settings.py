@@ -1,11 +1,12 @@
-"""[train]: the settings that every run starts from, for the bundled forecasting or for a user's own function.
+"""[train]: the settings that every run starts from, for the bundled forecasting, a user's own function or a program.
 
-    [train]                                    [train]
-    model = "tiny"                             task = "mypackage.train:train"
-    learning_rate = 1e-5                       steps = 300
-                                               hidden = 64
+    [train]                    [train]                             [train]
+    model = "tiny"             task = "mypackage.train:train"      command = ["python", "train.py", "--lr={lr}"]
+    learning_rate = 1e-5       steps = 300                         steps = 300
+                               hidden = 64                         lr = 1e-3
 
-The keys of a user's own function are those to which [train] gives a value. The type of that value applies to all runs.
+The keys of a user's own function or program are those to which [train] gives a value. The type of that value applies to
+all runs.
 """
 
 import sys
@@ -14,11 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from lvjobs.errors import UsageError
+from lvjobs.study.command import COMMAND_TASK, CommandConfig
 from lvjobs.study.fields import Float, Int, List
 from lvjobs.study.params import TRAIN_TASK, TrainingConfig
+from lvjobs.study.program_presets import PresetName, with_preset
 from lvjobs.study.run import TASK, RunConfig
 from lvjobs.study.tables import SettingsTable
 
@@ -44,6 +47,7 @@ class RunSettings(SettingsTable):
         own = {key: values.pop(key) for key in RunSettings.model_fields}
         own["validate_every"] = own["validate_every"] or own["checkpoint_every"]
         task = values.pop("task", TRAIN_TASK)
+        values.pop("preset", None)  # its values stand beside it
         return RunConfig(task=task, params=values, **own)
 
 
@@ -61,6 +65,26 @@ class OwnSettings(RunSettings):
     task: str = Field(pattern=TASK.pattern, description="the function: module:function, or package.module:function")
 
 
+class ProgramSettings(OwnSettings, CommandConfig):
+    """Or `command` is a program of any language, and all further keys are its settings (docs/programs.md)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    task: str = COMMAND_TASK
+    preset: PresetName | None = Field(
+        default=None, description="keys below for a known library: its checkpoints, progress and signals"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_preset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        if values.get("task", COMMAND_TASK) != COMMAND_TASK:
+            raise ValueError("[train] has a task and a command; leave one of the two out")
+        return with_preset(values)
+
+
 _KINDS = {bool: bool, int: Int, float: Float, str: str, list: List, dict: dict[str, Any]}
 """The type of a key by the type of its default."""
 
@@ -71,14 +95,15 @@ def settings_model(values: Mapping[str, Any]) -> type[RunSettings]:
     Raises:
         UsageError: the user's own function has a key with a name that cannot be used.
     """
-    if "task" not in values:
+    if "task" not in values and "command" not in values:
         return TrainSettings
-    own = {key: value for key, value in values.items() if key not in OwnSettings.model_fields}
+    base = ProgramSettings if "command" in values else OwnSettings
+    own = {key: value for key, value in values.items() if key not in base.model_fields}
     for key in own:
         if not key.isidentifier() or key.startswith("_") or hasattr(BaseModel, key):
             raise UsageError(f"[train]: no key may be called {key!r}: choose another name for it")
     fields: dict[str, Any] = {key: (_KINDS.get(type(value), Any), value) for key, value in own.items()}
-    return create_model("OwnSettings", __base__=OwnSettings, **fields)
+    return create_model(base.__name__, __base__=base, **fields)
 
 
 _beside: list[str] = []

@@ -5,6 +5,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,11 @@ from pathlib import Path
 from lvjobs.errors import UsageError
 from lvjobs.files import aside_of
 from lvjobs.study.settings import find_beside
+from lvjobs.tasks.copy_limits import Limits
+from lvjobs.tasks.working_copy import find_files
+
+PROGRAM = "_program"
+"""The directory in a copy that has the files of a program."""
 
 _SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
 """Directories that no import reads. `.lvjobs` holds earlier copies: each copy would otherwise contain them."""
@@ -22,6 +28,15 @@ _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "study.toml")
 _KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _NAMED = 8
 """The most paths left out that are named."""
+
+
+@dataclass(frozen=True)
+class ProgramFiles:
+    """A program's directory, which is copied but for the paths `linked` into the copy; and how much may be copied."""
+
+    directory: Path
+    linked: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -41,16 +56,16 @@ class CodeCopy:
         return f"left out of the code that jobs run: {named}{more}"
 
 
-def snapshot_code(store: Path, task: str) -> CodeCopy:
-    """Copy everything that a job imports into `store`/<hash>/.
+def snapshot_code(store: Path, task: str, program: ProgramFiles | None = None) -> CodeCopy:
+    """Copy everything that a job imports into `store`/<hash>/, and a program's files into `PROGRAM` in it.
 
     These are the lvjobs package and the package (or module) that `task` (`package.module:function`) lives in. A copy
     that exists already is used again: its name is the hash of its content.
 
     Raises:
-        UsageError: the task's package cannot be found.
+        UsageError: the task's package cannot be found, or too much would be copied.
     """
-    found = _find_files(task)
+    found = _find_files(task, program)
     name = _name_of(found.contents())
     if not (store / name).exists():
         name = _copy(found, store)
@@ -74,7 +89,7 @@ def state_of(task: str) -> str:
     return "\n".join(f"{relative} {stat.st_size} {stat.st_mtime_ns}" for relative, stat in stats)
 
 
-def drift(store: Path, name: str, task: str) -> list[str]:
+def drift(store: Path, name: str, task: str, program: ProgramFiles | None = None) -> list[str]:
     """Return the relative paths of files that differ between the copy called `name` and the code as it is now.
 
     The list is also empty where the copy no longer exists, or the task's package cannot be found.
@@ -83,10 +98,11 @@ def drift(store: Path, name: str, task: str) -> list[str]:
     if not copy.is_dir():
         return []
     try:
-        now = dict(_find_files(task).contents())
+        now = dict(_find_files(task, program).contents())
     except UsageError:
         return []
-    then = {str(path.relative_to(copy)): path for path in copy.rglob("*") if path.is_file()}
+    made = copy.rglob("*")  # with what Python compiled of it
+    then = {str(path.relative_to(copy)): path for path in made if path.is_file() and path.parent.name not in _SKIPPED}
     return sorted(
         file
         for file in now.keys() | then.keys()
@@ -181,15 +197,19 @@ class _Found:
         return ""
 
 
-def _find_files(task: str) -> _Found:
-    """Find what a job imports.
+def _find_files(task: str, program: ProgramFiles | None) -> _Found:
+    """Find what a job imports, and the files of its program.
 
     Raises:
-        UsageError: the task's package cannot be found.
+        UsageError: the task's package cannot be found, or a program has too many files.
     """
     found = _Found()
     for top in sorted({"lvjobs", _top_of(task)}):
         found.add(top)
+    if program is not None:
+        own = find_files(program.directory, program.linked, program.limits)
+        found.files |= {f"{PROGRAM}/{relative}": path for relative, path in own.files.items()}
+        found.left_out += [*own.left_out, *([own.problem] if own.problem else [])]
     return found
 
 
@@ -235,6 +255,8 @@ def _copy(found: _Found, store: Path) -> str:
             destination = aside / relative
             destination.parent.mkdir(parents=True, exist_ok=True)
             destination.write_bytes(content)
+            if relative.startswith(f"{PROGRAM}/"):  # programs look at the times of files, and execute some
+                _copy_status(found.files[relative], destination)
             yield relative, content
 
     try:
@@ -243,6 +265,13 @@ def _copy(found: _Found, store: Path) -> str:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return name
+
+
+def _copy_status(path: Path, copy: Path) -> None:
+    """Give a copy the times and permissions of its original, but for those to write."""
+    with suppress(FileNotFoundError):
+        shutil.copystat(path, copy)
+        copy.chmod(copy.stat().st_mode & 0o555 | 0o400)
 
 
 def _publish(aside: Path, target: Path) -> None:

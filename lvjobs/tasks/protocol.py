@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from lvjobs.errors import UsageError
 from lvjobs.study.params import PromptName
 from lvjobs.study.run import NAME, RunConfig
+from lvjobs.tasks.code_copies import ProgramFiles
 
 Params: TypeAlias = Mapping[str, Any]
 
@@ -126,9 +127,16 @@ class Task(Protocol):
         """
         return {"processes": processes} if processes and processes > 1 else {}
 
-    def needs(self, params: Params) -> Sequence[Need]:
-        """Return what must exist before the run is submitted."""
+    def needs(self, params: Params, root: Path) -> Sequence[Need]:
+        """Return what must exist before the run is submitted. `root` is the study's directory."""
         return ()
+
+    def program_files(self, params: Params, root: Path) -> ProgramFiles | None:
+        """Return the directory that is copied at submission, for a task that is a program; None for any other.
+
+        `root` is the study's directory.
+        """
+        return None
 
     def evaluation(self, name: str, params: Params, final: Path, systems: Sequence[int]) -> RunConfig:
         """Return the evaluation of a run.

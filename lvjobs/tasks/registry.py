@@ -1,16 +1,22 @@
 """The task of each run. Importing this module loads neither torch nor a user's module."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from lvjobs.forecasting.tasks import EvaluationTask, TrainingTask
+from lvjobs.study.command import COMMAND_TASK
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK
 from lvjobs.study.run import RunConfig
+from lvjobs.tasks.code_copies import ProgramFiles
+from lvjobs.tasks.command import CommandTask
 from lvjobs.tasks.function import FunctionTask
 from lvjobs.tasks.protocol import Rates, Task
 
-BUNDLED: Mapping[str, Task] = MappingProxyType({TRAIN_TASK: TrainingTask(), EVALUATE_TASK: EvaluationTask()})
+BUNDLED: Mapping[str, Task] = MappingProxyType(
+    {TRAIN_TASK: TrainingTask(), EVALUATE_TASK: EvaluationTask(), COMMAND_TASK: CommandTask()}
+)
 """The tasks that lvjobs knows by name, as run.json has it."""
 
 _FUNCTION = FunctionTask()
@@ -44,12 +50,18 @@ def learn(configs: Iterable[RunConfig]) -> None:
         task.learn(own)
 
 
-def check_needs(configs: Iterable[RunConfig]) -> None:
-    """Refuse runs that need something that does not exist yet (see `Task.needs`).
+def program_files(config: RunConfig | Mapping[str, Any], root: Path) -> ProgramFiles | None:
+    """Return what is copied of a run's program at submission (see `Task.program_files`)."""
+    params = config.params if isinstance(config, RunConfig) else config.get("params", {})
+    return task_of(config).program_files(params, root)
+
+
+def check_needs(configs: Iterable[RunConfig], root: Path) -> None:
+    """Refuse runs of the study in `root` that need something that does not exist yet (see `Task.needs`).
 
     Raises:
         UsageError: the message names what is missing, and the remedy.
     """
     distinct = {config.besides_seed: config for config in configs}.values()
-    for need in {need: None for config in distinct for need in task_of(config).needs(config.params)}:
+    for need in {need: None for config in distinct for need in task_of(config).needs(config.params, root)}:
         need.check()

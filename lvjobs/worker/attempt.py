@@ -3,16 +3,17 @@
 import operator
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from lvjobs.records.run_files import CheckpointName
+from lvjobs.records.run_files import CheckpointName, Done
+from lvjobs.study.command import COMMAND_TASK
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.checkpoints import RNG, Checkpoint, prune, write_checkpoint
+from lvjobs.worker.checkpoints import RNG, Checkpoint, prune, write_checkpoint, write_directory
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
 from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
@@ -29,7 +30,7 @@ _UNREADABLE_SECONDS = 600.0
 """Seconds for which a run trains on though its directory cannot be read: file systems come back."""
 
 
-_RESERVED = frozenset({"kind", "time", "step"})
+_RESERVED = frozenset({"kind", "time", "step", "steps"})
 
 
 def _number(value: Any) -> float:
@@ -68,7 +69,9 @@ class Attempt:
         """Set the counters to the checkpoint that this attempt begins from."""
         self.logged = self.step  # the last executed step
         self.checkpointed = self.step  # the last step in a checkpoint
+        self.done: Done | None = None
         self._ended = self.found is not None and self.found.manifest.final
+        self._executed = 0
         self.reason: str | None = None
         self._signal_journaled = False
         self._signal_lock = threading.Lock()
@@ -85,19 +88,36 @@ class Attempt:
 
     @property
     def is_over(self) -> bool:
-        """Return whether the last step, or the one at which the function ended the run, is in a checkpoint."""
-        return self._ended or self.checkpointed >= self.config.steps
+        """Return whether the last step, or the one at which the function ended the run, is in a checkpoint.
+
+        A program is over only once it has ended by itself, which its checkpoints do not show.
+        """
+        return self._ended or (self.checkpointed >= self.config.steps and not self.runs_a_program)
+
+    @property
+    def runs_a_program(self) -> bool:
+        """Return whether the checkpoints are those of another program (`lvjobs.worker.harvest`)."""
+        return self.config.task == COMMAND_TASK
 
     @property
     def directory(self) -> Path:
         return self.layout.root
 
-    def resume(self) -> Resumed | None:
-        """Load the checkpoint that was found, and restore the RNGs last."""
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Return the metrics of the last step."""
+        return self._metrics
+
+    def begin(self) -> None:
+        """Begin to count the seconds of steps: a program is about to start."""
         self._resumed = True
         loading.end()
+        self._lap()
+
+    def resume(self) -> Resumed | None:
+        """Load the checkpoint that was found, and restore the RNGs last."""
+        self.begin()
         if self.found is None:
-            self._lap()
             return None
         directory = unpack(self.layout, self.generation, self.found)
         with open_checkpoint(self.found.path) as stored:
@@ -119,10 +139,33 @@ class Attempt:
             raise ValueError(f"run.log({step}): the run has {self.config.steps} steps; return after the last")
         if self._ended:
             raise ValueError(f"run.log({step}): the run was ended at step {self.checkpointed}; return after that")
-        self._metrics = _numbers(metrics)
-        self._step_seconds = self._lap()
-        self.journal.write("step", step=step, **{"seconds": round(self._step_seconds, 6), **self._metrics})
+        self._write_step(step, 1, _numbers(metrics))
+
+    def advance(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Report, for a program, all steps up to `step` as executed; the first report decides where it resumed.
+
+        A program may repeat steps that are in a checkpoint, and it may print only every tenth step.
+        """
+        executed = step - self.logged
+        if not self._executed and executed <= 0:
+            executed = 1
+        if executed > 0:
+            self._write_step(step, executed, metrics)
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Report, for a program, further metrics of the last step."""
+        self._metrics |= metrics
+        self.journal.write("step", step=min(self.logged, self.config.steps), steps=0, **metrics)
+
+    def _write_step(self, step: int, executed: int, metrics: Mapping[str, float]) -> None:
+        self._metrics = dict(metrics)
+        seconds = self._lap()
+        self._step_seconds = seconds / executed
+        several = {"steps": executed} if executed > 1 else {}
+        shown = min(step, self.config.steps)  # a program may execute more, which is charged
+        self.journal.write("step", step=shown, **several, **{"seconds": round(seconds, 6), **self._metrics})
         self.logged = step
+        self._executed += executed
 
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
         from lvjobs.tasks.registry import task_of
@@ -158,19 +201,35 @@ class Attempt:
                 "final=True the first time"
             )
         self.checkpointed, self._ended = step, final
-        seconds = time.monotonic() - started
         if size:  # otherwise it existed already
-            self._checkpoint_seconds = max(self._checkpoint_seconds, seconds)
-            self.journal.write("checkpoint", step=step, name=str(name), bytes=size, seconds=round(seconds, 6))
-            prune(
-                self.layout,
-                self.generation,
-                self.invalid,
-                keep_last=self.config.keep_last,
-                keep_best=self.config.keep_best,
-            )
+            self._note_checkpoint(name, size, time.monotonic() - started)
         self._lap()
         return path
+
+    def publish_harvested(self, step: int, fill: Callable[[Path], dict[str, str]]) -> bool:
+        """Publish the checkpoint of a program, which `fill` copies into a directory; return False if `step` has one.
+
+        Args:
+            step: The steps that are in it.
+            fill: Called with a new directory; returns the SHA-256 of each file, by its path in the directory.
+
+        Raises:
+            Superseded, LvjobsError: see `checkpoint`.
+            ValueError: from `fill`; nothing was published.
+        """
+        started = time.monotonic()
+        name = CheckpointName(self.generation, step)
+        _, size = write_directory(self.layout, name, fill, self._metrics, self._chain)
+        self.checkpointed = max(self.checkpointed, step)
+        if size:
+            self._note_checkpoint(name, size, time.monotonic() - started)
+        return bool(size)
+
+    def _note_checkpoint(self, name: CheckpointName, size: int, seconds: float) -> None:
+        self._checkpoint_seconds = max(self._checkpoint_seconds, seconds)
+        self.journal.write("checkpoint", step=name.step, name=str(name), bytes=size, seconds=round(seconds, 6))
+        config = self.config
+        prune(self.layout, self.generation, self.invalid, keep_last=config.keep_last, keep_best=config.keep_best)
 
     def may_begin(self) -> bool:
         """Return whether the run need not stop. This is called before anything is loaded."""
@@ -212,7 +271,7 @@ class Attempt:
                 self._readable = now
         if self.submission.is_revoked:
             return REVOKED
-        if self.logged < self.config.steps and self._meter.is_used_up(self.logged - self.step):
+        if (self.logged < self.config.steps or self.runs_a_program) and self._meter.is_used_up(self._executed):
             return EXHAUSTED
         return None
 

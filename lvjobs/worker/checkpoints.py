@@ -9,21 +9,22 @@ hold. The newest is durable before any other is deleted.
 """
 
 import errno
+import hashlib
 import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.records.curves import LOSSES
-from lvjobs.records.run_files import CHECKPOINT_SUFFIX, CheckpointName, Manifest, parse_checkpoint_name
+from lvjobs.records.run_files import CHECKPOINT_SUFFIX, MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.interface import State
@@ -142,16 +143,62 @@ def write_checkpoint(
         Superseded: a newer generation has claimed the run; nothing was published.
         LvjobsError: it could not be written (a full disk, a quota); the earlier checkpoints are untouched.
     """
-    path, aside = layout.steps / f"{name}{CHECKPOINT_SUFFIX}", temporary(layout, name)
+
+    def write(aside: Path, manifest: Manifest) -> tuple[Path, str, int]:
+        written, digest = _write_aside(aside, manifest, state)
+        return written, digest, written.stat().st_size
+
+    return _publish(
+        layout, name, CHECKPOINT_SUFFIX, write, Manifest(name.generation, name.step, {}, metrics, **marks), chain
+    )
+
+
+def write_directory(
+    layout: RunLayout,
+    name: CheckpointName,
+    fill: Callable[[Path], dict[str, str]],
+    metrics: Mapping[str, float],
+    chain: Chain,
+) -> tuple[Path, int]:
+    """Publish a checkpoint of another program, a directory with a manifest; return the same as `write_checkpoint`.
+
+    `fill` copies the files into a new directory, durably, and returns the SHA-256 of each by its relative path.
+
+    Raises:
+        Superseded, LvjobsError: see `write_checkpoint`.
+        ValueError: from `fill`; nothing was published.
+    """
+
+    def write(aside: Path, manifest: Manifest) -> tuple[Path, str, int]:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        text = replace(manifest, files=fill(aside)).to_json()
+        files.write_atomic(aside / MANIFEST, text)
+        for directory, _, _ in os.walk(aside):
+            files.fsync_directory(Path(directory))
+        size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
+        return aside, hashlib.sha256(text.encode()).hexdigest(), size
+
+    return _publish(layout, name, "", write, Manifest(name.generation, name.step, {}, metrics), chain)
+
+
+def _publish(
+    layout: RunLayout,
+    name: CheckpointName,
+    suffix: str,
+    write: Callable[[Path, Manifest], tuple[Path, str, int]],
+    manifest: Manifest,
+    chain: Chain | None,
+) -> tuple[Path, int]:
+    """Have `write` write the checkpoint aside (it returns where, its hash and its bytes), and rename it."""
+    path, aside = layout.steps / f"{name}{suffix}", temporary(layout, name)
     if path.exists():
         return path, 0
     check_fence(layout, name.generation)  # before the work, so that an orphan does not fill the disk
     try:
         files.make_directory(layout.steps)
-        marks |= chain.marks() if chain else {}
-        manifest = Manifest(name.generation, name.step, {}, metrics, time.time(), **marks)
-        written, digest = _write_aside(aside, manifest, state)
-        size = written.stat().st_size
+        marks = chain.marks() if chain else {}
+        written, digest, size = write(aside, replace(manifest, time=time.time(), **marks))
         check_fence(layout, name.generation)
         written.rename(path)
         files.fsync_directory(layout.steps)

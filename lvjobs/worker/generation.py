@@ -14,7 +14,7 @@ import time
 
 from lvjobs import files
 from lvjobs.errors import Superseded
-from lvjobs.records.journal import parse_entries
+from lvjobs.records.journal import parse_entries, steps_of
 from lvjobs.records.run_files import Claim, parse_generation
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.environment import JobEnvironment
@@ -84,7 +84,7 @@ class AllowanceMeter:
                 stream.seek(offset)
                 entries, consumed = parse_entries(stream.read())
             self._offsets[path.name] = offset + consumed
-            self._others += sum(entry.kind == "step" for entry in entries)
+            self._others += sum(map(steps_of, entries))
 
     def is_used_up(self, executed: int) -> bool:
         """Return whether the allowance is used up once this generation has executed `executed` steps."""

@@ -16,11 +16,12 @@ from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.foreign import cleaned
 from lvjobs.records.failure import RecordedError, record_error
+from lvjobs.records.run_files import Done
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.words import LeaveCause
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.checkpoints import Checkpoint, find_newest_valid, sweep_leftovers
+from lvjobs.worker.checkpoints import find_newest_valid, sweep_leftovers
 from lvjobs.worker.early_exit import STRANDED, Deadline, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import (
     DONE,
@@ -35,6 +36,7 @@ from lvjobs.worker.follower import LaunchedRanks, LostRank, exit_code_of
 from lvjobs.worker.generation import claim_generation, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
+from lvjobs.worker.program_end import ProgramLost
 from lvjobs.worker.saved_files import finish, unpack
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.task import function_of
@@ -134,15 +136,16 @@ def _deadline(environment: JobEnvironment, now: float) -> Deadline:
 
 def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
     try:
-        last = _train(attempt, environment)
-        if last is None:
+        done = _train(attempt, environment)
+        if done is None:
             _exit_early(attempt, environment)
-        done = finish(attempt.layout, attempt.generation, last)
         attempt.journal.write("done", step=done.step, **done.metrics)
     except Superseded as error:
         _journal_and_exit(attempt, environment, LeaveCause.SUPERSEDED, str(error))
     except KeyboardInterrupt:
         _journal_and_exit(attempt, environment, LeaveCause.CANCELLED, "interrupted from the keyboard", code=INTERRUPTED)
+    except ProgramLost as error:
+        _lose(attempt, environment, LostRank(0, error.code))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
             attempt.journal_signal(STRANDED)
@@ -151,9 +154,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         _report_error(attempt, record_error(error, environment.node))
         code = ERROR
     else:
-        early = (
-            "" if done.step >= attempt.config.steps else f" of {attempt.config.steps}: its training function ended it"
-        )
+        early = "" if done.step >= attempt.config.steps else f" of {attempt.config.steps}: it ended by itself"
         _say(f"{attempt.layout.root.name} is done: {done.step} steps{early}")
         code = DONE
     if environment.has_job:
@@ -165,15 +166,16 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
     return code
 
 
-def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
-    """Train to the last step and return its checkpoint; return None if the run has to stop early."""
+def _train(attempt: Attempt, environment: JobEnvironment) -> Done | None:
+    """Train to the last step, publish the result and return its marker; return None if the run has to stop early."""
     steps = attempt.config.steps
     if not attempt.is_over:
         if not attempt.may_begin():
             return None
         loading.begin()
-        determinism.pin_threads(attempt.config.threads)
-        determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
+        if not attempt.runs_a_program:
+            determinism.pin_threads(attempt.config.threads)
+            determinism.make_deterministic(attempt.config.threads, attempt.config.seed)
         task = function_of(attempt.config)
         if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
@@ -184,12 +186,14 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Checkpoint | None:
                 task(attempt)
         finally:
             sweep_leftovers(attempt.layout, attempt.generation + 1)  # what `resume` unpacked
+    if attempt.done:
+        return attempt.done
     if attempt.is_over:
         # Found and verified again: a run is done only if its last checkpoint can be read.
         found, _ = find_newest_valid(attempt.layout)
         last = attempt.checkpointed
         if found is not None and found.name.step >= last:
-            return found
+            return finish(attempt.layout, attempt.generation, found)
         raise LvjobsError(
             f"the checkpoint of step {last} was written, but does not read back: see {attempt.layout.steps}"
         )
@@ -228,11 +232,18 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks
             _journal_error(attempt, replace(loss.error, node=environment.node))
             if environment.has_job:
                 inside.forbid_requeue(environment.job_id)
-        else:
-            attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
+            ranks.close()
+            sweep_leftovers(attempt.layout, attempt.generation + 1)
+            _exit_at_once(ERROR, environment)
         ranks.close()
-        sweep_leftovers(attempt.layout, attempt.generation + 1)
-        _exit_at_once(ERROR if loss.error else exit_code_of(loss), environment)
+        _lose(attempt, environment, loss)
+
+
+def _lose(attempt: Attempt, environment: JobEnvironment, loss: LostRank) -> NoReturn:
+    """End like a worker that was killed: without a closing line, so that Slurm's record says why."""
+    attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
+    sweep_leftovers(attempt.layout, attempt.generation + 1)
+    _exit_at_once(exit_code_of(loss), environment)
 
 
 def _exit_early(attempt: Attempt, environment: JobEnvironment) -> NoReturn:

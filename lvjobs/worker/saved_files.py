@@ -8,17 +8,45 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.records.run_files import MANIFEST, CheckpointName, Done
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.checkpoints import Checkpoint, temporary
+from lvjobs.worker.checkpoints import Checkpoint, published, temporary
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.stored import files_in, open_checkpoint
 from lvjobs.worker.tensor_file import sha256_of
+
+Filled = TypeVar("Filled")
+
+
+def take(source: Path, target: Path, *, link: bool) -> str:
+    """Make `target` a hard link or a copy of a file, durably, with the same times; return its SHA-256.
+
+    A file system without hard links gets a copy.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not (link and linked(source, target)):
+        shutil.copy2(source, target)
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return sha256_of(target)
+
+
+def linked(source: Path, target: Path) -> bool:
+    """Make `target` a hard link to `source`; return False if the file system refuses."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
 
 
 def copy_saved(layout: RunLayout, checkpoint: Checkpoint, directory: Path, *, sync: bool = False) -> None:
@@ -88,18 +116,31 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
     """
     if _is_published(layout.final, checkpoint.manifest.saved):
         return
-    aside = temporary(layout, CheckpointName(generation, checkpoint.name.step))
+
+    def fill(aside: Path) -> None:
+        copy_saved(layout, checkpoint, aside, sync=True)
+
+    _publish(layout, CheckpointName(generation, checkpoint.name.step), fill)
+
+
+def _publish(layout: RunLayout, name: CheckpointName, fill: Callable[[Path], Filled]) -> Filled:
+    """Have `fill` write files durably into a new directory, and publish it as `final/`; return what `fill` did.
+
+    Raises:
+        Superseded, LvjobsError: see `publish_final`.
+    """
+    aside = temporary(layout, name)
     try:
         aside.mkdir()
-        copy_saved(layout, checkpoint, aside, sync=True)
+        filled = fill(aside)
         for directory, _, _ in os.walk(aside):
             files.fsync_directory(Path(directory))
-        check_fence(layout, generation)
+        check_fence(layout, name.generation)
         shutil.rmtree(layout.final, ignore_errors=True)  # damaged: a good one is never replaced
         aside.rename(layout.final)
         files.fsync_directory(layout.root)
     except OSError as error:
-        check_fence(layout, generation)
+        check_fence(layout, name.generation)
         raise LvjobsError(
             f"the final weights could not be written to {layout.final}: {error}. The last checkpoint is whole and no "
             f"step has to be repeated. Free space or quota there, then: "
@@ -107,6 +148,34 @@ def publish_final(layout: RunLayout, generation: int, checkpoint: Checkpoint) ->
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+    return filled
+
+
+def finish_program(
+    layout: RunLayout,
+    generation: int,
+    step: int,
+    work: Path,
+    left: Sequence[str],
+    metrics: Mapping[str, float],
+) -> Done:
+    """Publish the files that a program `left` in its directory `work` as `final/`, then the done marker.
+
+    Raises:
+        Superseded: a newer generation has claimed the run.
+        LvjobsError: the files could not be published. The run's checkpoints are untouched.
+    """
+    name = CheckpointName(generation, step)
+
+    def fill(aside: Path) -> dict[str, str]:
+        return {file: take(work / file, aside / file, link=True) for file in left}
+
+    digests = _publish(layout, name, fill)
+    newest = max(published(layout), default=name)
+    check_fence(layout, generation)
+    done = Done(generation, step, str(newest), time.time(), metrics, digests)
+    files.create_exclusive(layout.done, done.to_json())
+    return done
 
 
 def finish(layout: RunLayout, generation: int, checkpoint: Checkpoint) -> Done:

@@ -17,7 +17,7 @@ from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, HeldFor, RunState
 from lvjobs.tasks.code_copies import drift, find_tasks
-from lvjobs.tasks.registry import task_of
+from lvjobs.tasks.registry import program_files, task_of
 
 _TRACEBACK_LINES = 12
 _LOG_LINES = 8
@@ -171,7 +171,9 @@ def _of_the_code(session: Session, run: RunRecord) -> Iterator[tuple[str, str]]:
     if run.state.is_final:
         return
     find_tasks(session.study.root, [run.config["task"]])
-    files = drift(session.study.layout.code, run.code, run.config["task"])
+    files = drift(
+        session.study.layout.code, run.code, run.config["task"], program_files(run.config, session.study.root)
+    )
     if files:
         shown = ", ".join(files[:_FILES]) + (f" and {len(files) - _FILES} more" if len(files) > _FILES else "")
         yield "code", f"edited since it was submitted ({shown}); it runs as it was then, also when it is requeued"

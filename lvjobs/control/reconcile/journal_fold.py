@@ -8,7 +8,7 @@ from typing import Any
 from lvjobs.ledger.records import AttemptRecord
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.failure import read_error
-from lvjobs.records.journal import Entry
+from lvjobs.records.journal import Entry, steps_of
 from lvjobs.records.run_files import CheckpointName, Claim, parse_checkpoint_name
 from lvjobs.records.sketch import Sketch
 from lvjobs.records.summary import read_row
@@ -61,7 +61,7 @@ def _fold_one(seen: SimpleNamespace, entry: Entry) -> None:
         seen.checkpoint_every = fields.get("checkpoint_every")
     elif entry.kind == "step":
         seen.step = max(seen.step, step)
-        seen.executed += 1
+        seen.executed += steps_of(entry)
         seen.loss = _loss(entry, seen.loss)
         seen.train_seconds += _seconds(entry)
     elif entry.kind == "validation":

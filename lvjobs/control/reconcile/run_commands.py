@@ -15,6 +15,7 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.run import find_name
 from lvjobs.study.words import Cause, HeldFor, MemberState, RunState
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
+from lvjobs.tasks.registry import program_files
 
 
 def find_runs(transaction: Transaction, wanted: Sequence[str], where: Sequence[str] = ()) -> list[RunRecord]:
@@ -97,9 +98,10 @@ def resume_runs(
     resting = (RunState.HELD, RunState.PAUSED)
     now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
     there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}
-    tasks = {run.config["task"] for run in runs if run.id in there}
-    find_tasks(session.study.root, tasks)
-    copies = {task: snapshot_code(session.study.layout.code, task) for task in sorted(tasks)}
+    root = session.study.root
+    sources = {run.id: (run.config["task"], program_files(run.config, root)) for run in runs if run.id in there}
+    find_tasks(root, [task for task, _ in sources.values()])
+    copies = {source: snapshot_code(session.study.layout.code, *source) for source in set(sources.values())}
     written = {run.id for run in write_again(session.study, [run for run in runs if run.id not in now])}
     told = [copy.note for copy in copies.values() if copy.note]
     with session.ledger.transaction() as transaction:
@@ -111,7 +113,7 @@ def resume_runs(
             if run.id not in there:
                 told.append(f"{run.name}: stays {run.state.value}; it cannot be resumed from this host")
                 continue
-            attempts, code = transaction.attempts([run.id]), copies[run.config["task"]].name
+            attempts, code = transaction.attempts([run.id]), copies[sources[run.id]].name
             transaction.update_run(
                 run.id,
                 state=RunState.INTERRUPTED if attempts else RunState.PLANNED,

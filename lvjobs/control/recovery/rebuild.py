@@ -34,7 +34,9 @@ from lvjobs.ledger.replay import Replayed, replay
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.submission import read_members
 from lvjobs.study.config import StudyConfig, StudyContext
-from lvjobs.tasks.code_copies import find_tasks, snapshot_code
+from lvjobs.study.run import RunConfig
+from lvjobs.tasks.code_copies import ProgramFiles, find_tasks, snapshot_code
+from lvjobs.tasks.registry import program_files
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,12 @@ def _recover_all(
     layout, found = study.layout, []
 
     @cache
-    def code(task: str) -> str:
+    def snapshot(task: str, program: ProgramFiles | None) -> str:
         find_tasks(study.root, [task])
-        return snapshot_code(layout.code, task).name
+        return snapshot_code(layout.code, task, program).name
+
+    def code(config: RunConfig) -> str:
+        return snapshot(config.task, program_files(config, study.root))
 
     known = {run.id: run.name for run in transaction.runs()}
     attempt_ids = {attempt.id for attempt in transaction.attempts()}

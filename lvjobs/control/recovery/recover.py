@@ -26,11 +26,11 @@ from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRe
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.layout import RunLayout, StudyLayout
-from lvjobs.study.run import RunFile
+from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.study.words import Cause, MemberState, RunState
 from lvjobs.tasks.registry import rates_of
 
-Code: TypeAlias = Callable[[str], str]
+Code: TypeAlias = Callable[[RunConfig], str]
 
 _NOT_IN_JOURNALS = (
     *("id", "run_id", "token", "job_id", "restart_count", "started", "generation", "host", "ended", "cause"),
@@ -91,7 +91,7 @@ def recover(
         what = "what it asked of the cluster, by which code and at what rates: as study.toml and this release have it"
         lost.append(f"{found.name}: {what}")
         made = files.config.stat().st_mtime if is_there else now
-        kept = BackupRecord(_declared(found, config, code(found.config.task), made))
+        kept = BackupRecord(_declared(found, config, code(found.config), made))
     if done is not None and not kept.run.state.is_final:
         kept = replace(kept, run=replace(kept.run, state=RunState.COMPLETED))
     if done is None and kept.run.state is RunState.COMPLETED:

@@ -1,0 +1,111 @@
+"""A program of any language as a task (docs/programs.md).
+
+lvjobs does not link it: `lvjobs.worker.command` starts it, reads its progress and takes its checkpoints. What a step
+costs is declared, because nothing can count it.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lvjobs.errors import UsageError
+from lvjobs.flops.conventions import BINDING
+from lvjobs.study.command import CommandConfig
+from lvjobs.study.run import NAME, RunConfig, read_params
+from lvjobs.tasks.code_copies import ProgramFiles
+from lvjobs.tasks.copy_limits import Limits
+from lvjobs.tasks.protocol import Need, Params, Rates, Task
+
+_MB = 10**6
+_RUNNERS = frozenset({"env", "nice", "stdbuf", "python", "python3", "torchrun", "accelerate", "launch", "srun"})
+"""Words of a command that say how a program is started, and not which one it is."""
+
+
+@dataclass(frozen=True)
+class ProgramNeed(Need):
+    """The need for a program: `name` is a path in `directory`, or a command on PATH."""
+
+    name: str
+    directory: Path
+
+    def check(self) -> None:
+        """Raise UsageError where there is no such program, or it cannot be executed."""
+        if os.sep not in self.name:
+            if shutil.which(self.name) is None:
+                raise UsageError(
+                    f"command: {self.name} is not on PATH; nothing was submitted: load or activate what it is in, or "
+                    "write its path"
+                )
+            return
+        path = self.directory / self.name
+        if not path.is_file():
+            raise UsageError(f"command: {path} does not exist; nothing was submitted: correct the path under [train]")
+        if not os.access(path, os.X_OK):
+            raise UsageError(
+                f"command: {path} is not executable; nothing was submitted: type chmod +x {self.name}, or begin the "
+                "command with its interpreter"
+            )
+
+
+class CommandTask(Task):
+    """A program that lvjobs starts and watches."""
+
+    def default_name(self, config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
+        """Return a name that begins with that of the program, such as `train-lr0.001-s0-3fa9`."""
+        return super().default_name(config, prefix or _program_name(config.params["command"]), varied)
+
+    def rates(self, config: RunConfig) -> Rates:
+        """Return the FLOPs that [train] declares, the same by every convention.
+
+        Raises:
+            UsageError: it declares none.
+        """
+        flops = read_params(CommandConfig, config.params).flops
+        if flops is None:
+            raise UsageError(
+                "nothing says what a step of this program costs; nothing was submitted: add flops = 6e9, or flops = "
+                "{ parameters = 124e6, tokens = 491520 }, under [train] (--flops at the prompt)"
+            )
+        by_kind = {"training": flops.of_a_step, "validation": flops.validation, "generation": 0}
+        return {name: dict(by_kind) for name in BINDING}
+
+    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+        """Return nothing: a program starts its own processes.
+
+        Raises:
+            UsageError: several processes are requested.
+        """
+        if processes and processes > 1:
+            raise UsageError(
+                f"processes = {processes}: a program starts its own processes; leave it out of [resources], and say "
+                "how many in command, as torchrun --nproc-per-node={gpus}"
+            )
+        return {}
+
+    def needs(self, params: Params, root: Path) -> Sequence[Need]:
+        """Return the programs that the command and `resume_command` begin with."""
+        config = read_params(CommandConfig, params)
+        commands = [config.command, *([config.resume_command] if config.resume_command else [])]
+        return [ProgramNeed(command[0], root / config.directory) for command in commands]
+
+    def program_files(self, params: Params, root: Path) -> ProgramFiles | None:
+        """Return the program's directory, the paths that are linked, and the limits of the copy."""
+        config = read_params(CommandConfig, params)
+        limits = config.snapshot
+        return ProgramFiles(
+            root / config.directory,
+            tuple(config.link),
+            Limits(limits.files, int(limits.total_mb * _MB), int(limits.file_mb * _MB)),
+        )
+
+
+def _program_name(command: Sequence[str]) -> str:
+    """Return the name of the program that a command runs: its script, or the first word that is no launcher."""
+    words = [Path(word).name for word in command if not word.startswith("-")]
+    scripts = [word for word in words if Path(word).suffix in (".py", ".sh", ".jl", ".R", ".lua")]
+    others = [word for word in words if word not in _RUNNERS]
+    chosen = Path(next(iter([*scripts, *others]), words[0])).stem
+    return chosen if NAME.match(chosen) else "run"

@@ -1,0 +1,281 @@
+"""A program as a run: started in a private copy of its directory, watched, stopped in time, and judged by its end.
+
+The worker stays the one that claims, journals, publishes and requeues; the program knows nothing of lvjobs. Its exit
+code is not trusted alone: 0 means done only once the last step was reported (`lvjobs.worker.program_end`).
+
+    <run directory>/000002.work/          generation 2's working directory: links to the submitted files, and `out/`
+    <run directory>/000002-00000500/      a checkpoint (`lvjobs.worker.harvest`)
+"""
+
+import os
+import shutil
+import time
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lvjobs
+from lvjobs.cluster import inside
+from lvjobs.errors import LvjobsError
+from lvjobs.records.failure import RecordedError
+from lvjobs.study.command import CommandConfig
+from lvjobs.study.placeholders import arguments, fill
+from lvjobs.study.run import read_params
+from lvjobs.tasks.code_copies import PROGRAM
+from lvjobs.worker import signals
+from lvjobs.worker.attempt import Attempt
+from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
+from lvjobs.worker.environment import JobEnvironment, read_environment
+from lvjobs.worker.harvest import Harvest, outputs
+from lvjobs.worker.program import Program, environment_of
+from lvjobs.worker.program_end import Outcome, ProgramFailed, judge
+from lvjobs.worker.progress import GrowingFile, LineParser, Report
+from lvjobs.worker.saved_files import finish_program
+from lvjobs.worker.versions import python_path
+
+PRIVATE = ".lvjobs"
+"""The directory in the working directory that lvjobs uses itself."""
+
+_POLL_SECONDS = 0.1
+_SCAN_SECONDS = 1.0
+"""Seconds between two searches for new checkpoints, in addition to those when one is due."""
+
+_LEAST_SECONDS, _LARGEST_SHARE = 5.0, 0.1
+"""The time before a job's end at which a program is killed at the latest, for its last checkpoint and the requeue:
+seconds, and at most a share of the time that is left."""
+
+_GRACE_SECONDS = 30.0
+"""Seconds that a program has after a signal if nothing says when the job ends. Slurm's own KillWait is 30 s."""
+
+_AT_ONCE = frozenset({REVOKED, EXHAUSTED, "superseded"})
+"""Reasons to stop for which no further checkpoint is wanted."""
+
+_FEW_STEPS = 10
+"""Steps by which the label of a checkpoint may be wrong."""
+
+
+def run(attempt: Attempt) -> None:
+    """Execute the program until it ends or has to stop; set `attempt.done` if it is done.
+
+    Raises:
+        ProgramFailed: it failed, or ended before its last step.
+        ProgramLost: it was killed.
+        LvjobsError: it cannot be started, or its files cannot be read or written.
+        Superseded: a newer generation has claimed the run.
+    """
+    config = read_params(CommandConfig, attempt.config.params)
+    work = _make_work(attempt, config)
+    values = values_of(attempt, config, work, read_environment(os.environ))
+    harvest = Harvest(attempt, config, work, values)
+    laid_out = harvest.lay_out()
+    attempt.begin()
+    end = judge(Execution(attempt, config, work, values, harvest).run(laid_out), config)
+    if end.is_done:
+        attempt.advance(end.step, {})
+        left = outputs(work, harvest.pattern, (PRIVATE, "__pycache__"))
+        attempt.done = finish_program(attempt.layout, attempt.generation, end.step, work, left, attempt.metrics)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvironment) -> dict[str, Any]:
+    """Return what stands for each placeholder, but for those of a checkpoint."""
+    name, devices = attempt.layout.root.name, os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = os.environ.get("SLURM_GPUS_ON_NODE") or len([device for device in devices.split(",") if device])
+    return {
+        **config.own,
+        **{key: getattr(attempt.config, key) for key in ("steps", "seed", "checkpoint_every")},
+        "out": os.path.normpath(config.out),
+        "run": name,
+        "work": str(work),
+        "gpus": gpus,
+        "nodes": 1,
+        "node_rank": 0,
+        "head": "localhost",
+        "processes": 1,
+        "port": 20000 + zlib.crc32(f"{job.token} {job.job_id} {name}".encode()) % 10000,
+    }
+
+
+def _make_work(attempt: Attempt, config: CommandConfig) -> Path:
+    """Make the generation's working directory, with links to the submitted files; delete those of older generations."""
+    layout = attempt.layout
+    for old in layout.root.glob("*.work"):
+        shutil.rmtree(old, ignore_errors=True)
+    work = layout.root / f"{attempt.generation:06d}.work"
+    source = Path(lvjobs.__file__).parents[1] / PROGRAM
+    work.mkdir()
+    for directory, _, files in os.walk(source):
+        target = work / Path(directory).relative_to(source)
+        target.mkdir(exist_ok=True)
+        for name in files:
+            (target / name).symlink_to(Path(directory) / name)
+    origin = layout.study.root / config.directory
+    for name in config.link:
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).symlink_to((origin / name).absolute())
+    for needed in (work / config.out, work / PRIVATE):
+        needed.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+@dataclass
+class Execution:
+    """One execution of the program, from its start to its end."""
+
+    attempt: Attempt
+    config: CommandConfig
+    work: Path
+    values: dict[str, Any]
+    harvest: Harvest
+    _reports: int = 0
+    _gap: int = 1
+    _stop_by: float | None = None
+    _sources: list[GrowingFile] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Prepare what the program's progress is read by."""
+        self._parser = LineParser(self.config, self.values)
+        self._progress = self.work / PRIVATE / "progress.jsonl"
+        self._sources.append(GrowingFile(self._progress))
+        if self.config.progress_file:
+            self._sources.append(GrowingFile(self.work / fill(self.config.progress_file, self.values)))
+
+    def run(self, laid_out: Path | None) -> Outcome:
+        """Execute the program, which resumes from the checkpoint that was `laid_out`, and return how it ended."""
+        command = self._command(laid_out)
+        try:
+            program = Program(command, self.work, self._environment(laid_out))
+        except OSError as error:
+            raise LvjobsError(
+                f"{command[0]} cannot be started ({error.strerror}): it is not on PATH in the job, or not executable; "
+                "load what it needs with modules under [resources], or name it by its path"
+            ) from None
+        try:
+            self._watch(program)
+        finally:
+            code = program.end()
+        self._read(program)
+        self.harvest.scan(finished=True)
+        return Outcome(
+            code=code,
+            step=max(self.attempt.logged, self.attempt.checkpointed),
+            steps=self.attempt.config.steps,
+            gap=self._gap,
+            counts=self._parser.counts_steps or bool(self.config.progress_file),
+            reports=self._reports,
+            was_stopped=self.attempt.must_stop(),
+            tail=list(program.tail),
+        )
+
+    def _command(self, laid_out: Path | None) -> list[str]:
+        if laid_out is None:
+            return arguments(self.config.command, self.values)
+        values = {**self.values, "checkpoint": laid_out.as_posix(), "step": self.attempt.step}
+        return arguments(self.config.resume_command or [*self.config.command, *self.config.resume], values)
+
+    def _environment(self, laid_out: Path | None) -> dict[str, str]:
+        attempt, name = self.attempt, self.attempt.layout.root.name
+        own = {
+            "LVJOBS_RUN": name,
+            "LVJOBS_STEP": str(attempt.step),
+            "LVJOBS_CHECKPOINT": str(self.work / laid_out) if laid_out else "",
+            "LVJOBS_PROGRESS": str(self._progress),
+            "LVJOBS_GENERATION": str(attempt.generation),
+            "WANDB_RUN_ID": f"{name}-{attempt.config.fingerprint[:8]}",
+            "WANDB_RESUME": "allow",
+        }
+        own |= {key: fill(text, self.values) for key, text in self.config.environment.items()}
+        return environment_of(os.environ, python_path(), own)
+
+    def _watch(self, program: Program) -> None:
+        """Return once the program has ended, or must not run on."""
+        scanned, due = time.monotonic(), self.attempt.logged
+        while program.exit_code is None:
+            self._read(program)
+            stopping, now = self.attempt.must_stop(), time.monotonic()
+            is_due = self.attempt.logged // self.attempt.config.checkpoint_every > due
+            found = False
+            if stopping or is_due or now - scanned > _SCAN_SECONDS:
+                scanned, due = now, self.attempt.logged // self.attempt.config.checkpoint_every
+                found = self.harvest.scan()
+            if stopping and not self._may_continue(program, found=found):
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def _may_continue(self, program: Program, *, found: bool) -> bool:
+        """Return whether the program may run on although it is asked to stop; `found`: it just wrote a checkpoint."""
+        if self.attempt.reason in _AT_ONCE:
+            return False
+        if self._stop_by is None:
+            self._stop_by = self._last_moment()
+            if self.config.stop and time.time() < self._stop_by:
+                program.signal(self.config.stop)
+        elif found and not self.config.stop:
+            return False
+        return time.time() < self._stop_by
+
+    def _last_moment(self) -> float:
+        """Return when the program is killed at the latest, in seconds since the epoch."""
+        job, now = read_environment(os.environ), time.time()
+        end = self.attempt.deadline.end if self.attempt.reason in (DEADLINE, "SIGUSR2") else None
+        if job.cancel_file is not None and job.cancel_file.exists():
+            return now
+        if job.on_slurm:
+            with signals.shielded():
+                view = inside.query_self(job.job_id)
+            if view is not None:
+                if view.is_cancelled or view.is_requeued:
+                    return now
+                end = view.end_time or end  # a preemption sets it to the end of the grace period
+        end = min(end or now + _GRACE_SECONDS, now + 24 * 3600)
+        return end - min(_LEAST_SECONDS, _LARGEST_SHARE * max(0.0, end - now))
+
+    def _read(self, program: Program) -> None:
+        """Journal what the program reported since the last time."""
+        for when, line in program.lines():
+            for report in self._parser.reports(line):
+                self._take(report, when)
+        for source in self._sources:
+            for record in source.records():
+                for report in self._parser.record(record):
+                    self._take(report, time.time())
+
+    def _take(self, report: Report, when: float) -> None:
+        attempt = self.attempt
+        if report.step is None:
+            if self._reports:
+                attempt.report(report.metrics)
+        elif report.is_validation:
+            attempt.validated(min(report.step, attempt.config.steps), **report.metrics)
+        elif report.step > 0:
+            self._check(report.step)
+            if self._reports and report.step > attempt.logged:
+                self._gap = max(self._gap, report.step - attempt.logged)
+            attempt.advance(report.step, report.metrics)
+            self._reports += 1
+            self.harvest.note_step(when, report.step)
+
+    def _check(self, step: int) -> None:
+        """Refuse a program that ignores its checkpoint, or its number of steps.
+
+        Raises:
+            ProgramFailed: it would train without an end.
+        """
+        given, every, steps = self.attempt.step, self.attempt.config.checkpoint_every, self.attempt.config.steps
+        if not self._reports and step <= given // 2 and given - step >= min(every, _FEW_STEPS):
+            raise ProgramFailed(
+                RecordedError(
+                    "ResumeIgnored",
+                    f"it was given the checkpoint of step {given}, and began at step {step}. Correct resume under "
+                    "[train], and submit it again",
+                )
+            )
+        if step - steps > max(self._gap, every):
+            raise ProgramFailed(
+                RecordedError(
+                    "TooManySteps",
+                    f"it is at step {step} of {steps}, and runs on. Give it the number of steps, {{steps}} in command, "
+                    "and submit it again",
+                )
+            )

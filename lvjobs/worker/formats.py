@@ -1,0 +1,5 @@
+from pathlib import Path
+
+
+def flaw_of(path: Path) -> str:
+    return ""

@@ -1,0 +1,227 @@
+"""The checkpoints of a program, published by lvjobs: whole or not there, also where the program writes in place.
+
+A checkpoint counts once its last file is there (if the run declares one), no process of the run has a file of it open
+for writing, every file is whole as far as its format tells (`lvjobs.worker.formats`), and nothing changed while it was
+taken. Then it becomes a directory of the run with a manifest, fenced as every checkpoint.
+
+A checkpoint whose name holds the step is taken by hard links, because a program does not write it again. One that is
+written in place is copied: the next save would alter a hard link.
+
+    000002-00000500/manifest.json
+    000002-00000500/work/out/ckpt.pt       its path in the program's working directory
+"""
+
+import os
+import re
+import shutil
+import stat
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lvjobs.records.run_files import Manifest
+from lvjobs.study.command import CommandConfig
+from lvjobs.study.placeholders import fill
+from lvjobs.worker.attempt import Attempt
+from lvjobs.worker.formats import flaw_of
+from lvjobs.worker.program import files_being_written
+from lvjobs.worker.saved_files import linked, take
+
+WORK = "work"
+"""The directory in a checkpoint whose files have their paths in the program's working directory."""
+
+_REST_SECONDS = 2.0
+"""Seconds for which a directory must not change, if no file in it is known to be the last."""
+
+_SLACK_SECONDS = 0.01
+"""Seconds by which a line may be read after it was printed."""
+
+_STEP = "{step}"
+
+Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
+"""The files of a checkpoint: path in the working directory, bytes, time of the last change (ns), inode."""
+
+
+def signature_of(work: Path, path: Path) -> Signature:
+    """Return the files of a checkpoint, sorted; symbolic links are left out. Raises OSError if it goes away."""
+    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = []
+    for each in paths:
+        status = each.lstat()
+        if stat.S_ISREG(status.st_mode):
+            found.append((each.relative_to(work).as_posix(), status.st_size, status.st_mtime_ns, status.st_ino))
+    return tuple(found)
+
+
+def lay_out(checkpoint: Path, manifest: Manifest, work: Path, *, link: bool) -> None:
+    """Put the files of a published checkpoint back where the program wrote them."""
+    for file in manifest.files:
+        target = work / Path(file).relative_to(WORK)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not (link and linked(checkpoint / file, target)):
+            shutil.copy2(checkpoint / file, target)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Where a program writes its checkpoints, in its working directory."""
+
+    glob: str
+    expression: re.Pattern[str]
+    first: int
+    is_in_place: bool
+
+    @classmethod
+    def of(cls, config: CommandConfig, values: Mapping[str, Any]) -> "Pattern | None":
+        """Return the pattern of a run; None if it has no checkpoints."""
+        if not config.checkpoint:
+            return None
+        parts = re.split(r"(\{step\}|\*)", config.checkpoint)
+        filled = [part if part in (_STEP, "*") else fill(part, values) for part in parts]
+        glob = "".join("*" if part in (_STEP, "*") else escape(part) for part in filled)
+        known = {_STEP: r"(?P<step>\d+)", "*": "[^/]*"}
+        text = "".join(known.get(part) or re.escape(part) for part in filled)
+        text = re.sub(r"(\(\?P<step>\\d\+\))(.*)\(\?P<step>\\d\+\)", r"\1\2\\d+", text)
+        return cls(os.path.normpath(glob), re.compile(_normal(text)), config.first_checkpoint, _STEP not in parts)
+
+    def paths(self, work: Path) -> list[tuple[int | None, Path]]:
+        """Return what matches, with the step in its name, oldest first; None where the name holds no step."""
+        matches = (
+            (path, self.expression.fullmatch(path.relative_to(work).as_posix())) for path in work.glob(self.glob)
+        )
+        found = [(self._step(match), path) for path, match in matches if match]
+        return sorted(found, key=lambda each: each[0] or 0)
+
+    def _step(self, match: re.Match[str]) -> int | None:
+        return None if self.is_in_place else int(match["step"]) - self.first + 1
+
+
+def _normal(expression: str) -> str:
+    return expression.removeprefix(r"\./")
+
+
+class Harvest:
+    """The checkpoints that one attempt takes from its program."""
+
+    def __init__(self, attempt: Attempt, config: CommandConfig, work: Path, values: Mapping[str, Any]) -> None:
+        self.pattern = Pattern.of(config, values)
+        self._attempt, self._complete, self._work = attempt, config.complete, work
+        self._taken: dict[Path, Signature] = {}
+        self._resting: dict[Path, tuple[float, Signature]] = {}
+        self._reached: deque[tuple[float, int]] = deque([(0.0, attempt.step)], maxlen=10_000)
+        self.problem = ""
+        """Why the newest checkpoint was not taken, if it was not."""
+
+    def note_step(self, when: float, step: int) -> None:
+        """Note that a step was reported at `when` (seconds since the epoch)."""
+        self._reached.append((when, step))
+
+    def lay_out(self) -> Path | None:
+        """Lay out the checkpoint that the attempt resumes from; return its path in the working directory."""
+        found = self._attempt.found
+        if found is None or self.pattern is None:
+            return None
+        lay_out(found.path, found.manifest, self._work, link=not self.pattern.is_in_place)
+        for _, path in self.pattern.paths(self._work):
+            self._taken[path] = signature_of(self._work, path)
+            return path.relative_to(self._work)
+        return None
+
+    def scan(self, *, finished: bool = False) -> bool:
+        """Publish the whole checkpoints that are new; return whether there was one.
+
+        `finished`: all processes of the program have ended, so nothing changes any more.
+
+        Raises:
+            Superseded, LvjobsError: see `Attempt.checkpoint`.
+        """
+        found = False
+        for step, path in self.pattern.paths(self._work) if self.pattern else ():
+            with suppress(FileNotFoundError):  # the program deleted or replaced it
+                now = signature_of(self._work, path)
+                if now and now != self._taken.get(path) and (finished or self._rests(path, now)):
+                    found |= self._take(path, step, now)
+        return found
+
+    def _rests(self, path: Path, now: Signature) -> bool:
+        if self._complete or not path.is_dir():
+            return True
+        since, before = self._resting.setdefault(path, (time.monotonic(), now))
+        if before != now:
+            self._resting[path] = time.monotonic(), now
+            return False
+        return time.monotonic() - since >= _REST_SECONDS
+
+    def _take(self, path: Path, step: int | None, now: Signature) -> bool:
+        names = {self._work / name for name, *_ in now}
+        if self._complete and not (path / self._complete).exists():
+            self.problem = f"{path.name} has no {self._complete}"
+            return False
+        if open_files := names & files_being_written(self._work):
+            self.problem = f"{min(open_files).name} is still being written"
+            return False
+        in_place = self.pattern is not None and self.pattern.is_in_place
+        if step is None:
+            step = self._step_at(max(changed for *_, changed, _ in now))
+        if step <= 0:
+            return False
+
+        def fill_directory(directory: Path) -> dict[str, str]:
+            return self._copy(directory, path, now, link=not in_place)
+
+        try:
+            published = self._attempt.publish_harvested(step, fill_directory)
+        except ValueError as error:
+            self.problem = str(error)
+            return False
+        self._taken[path], self.problem = now, ""
+        return published
+
+    def _copy(self, directory: Path, path: Path, before: Signature, *, link: bool) -> dict[str, str]:
+        """Take all files of a checkpoint. Raises ValueError if it is not whole, or changed meanwhile."""
+        digests = {}
+        for name, *_ in before:
+            target = directory / WORK / name
+            digests[f"{WORK}/{name}"] = take(self._work / name, target, link=link)
+            if flaw := flaw_of(target):
+                raise ValueError(f"{name} is not whole ({flaw})")
+        if signature_of(self._work, path) != before:
+            raise ValueError(f"{path.name} changed while it was taken")
+        return digests
+
+    def _step_at(self, changed_ns: int) -> int:
+        """Return the step of a checkpoint that has none in its name: the last one reported before it changed.
+
+        If a multiple of `checkpoint_every` would be reported next, it is that one: many programs save before they print.
+        """
+        every = self._attempt.config.checkpoint_every
+        steps = [step for when, step in self._reached if when <= changed_ns / 1e9 + _SLACK_SECONDS][-2:]
+        last, gap = steps[-1], max(1, steps[-1] - steps[0])
+        due = (last // every + 1) * every
+        return due if due - last <= gap and last % every else last
+
+
+def outputs(work: Path, pattern: Pattern | None, private: Collection[str]) -> list[str]:
+    """Return what a program leaves when it is done: the paths of its files in its working directory.
+
+    Left out are links (to the code, and to data), caches, `private` names, and all of its checkpoints but the newest.
+    """
+    older = [path for _, path in pattern.paths(work)[:-1]] if pattern else []
+    found = []
+    for directory, names, files in os.walk(work):
+        here = Path(directory)
+        names[:] = sorted(
+            name
+            for name in names
+            if name not in private and here / name not in older and not (here / name).is_symlink()
+        )
+        for name in sorted(files):
+            path = here / name
+            if name not in private and path not in older and stat.S_ISREG(path.lstat().st_mode):
+                found.append(path.relative_to(work).as_posix())
+    return found

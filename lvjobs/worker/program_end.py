@@ -1,0 +1,130 @@
+"""The end of a program: done, stopped early, killed, or failed. Pure.
+
+exit code                    step reached      lvjobs asked it to stop    then
+0                            the last          either                     done
+0                            earlier           yes                        stopped early
+0                            earlier           no                         failed; done with `may_end_early`
+anything                     earlier           yes                        stopped early
+SIGKILL, SIGTERM, a code of `retry_exit_codes` no                         lost: retried
+anything else                any               no                         failed: held
+"""
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lvjobs.records.failure import RecordedError, breakdown_of
+from lvjobs.study.command import CommandConfig
+
+_SHELL = 128
+"""A shell, or a launcher, reports a process that a signal ended as this number plus the signal's."""
+
+_KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP})
+"""Signals that a program does not send to itself: something outside ended it."""
+
+_PYTHON_ERROR = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)): (.*)")
+
+_SHOWN = 3
+"""The last lines that an error's message has if no line names the error."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known of a program that has ended.
+
+    `code` is negative for a signal. `step` is the last step that was reported or is in a checkpoint, of `steps`; `gap`
+    is the greatest distance between two reports. `counts` says whether the run reads steps at all, `reports` how many
+    were read. `tail` has the last lines of its output. `not_taken` says why its newest checkpoint was not taken.
+    """
+
+    code: int
+    step: int
+    steps: int
+    gap: int
+    counts: bool
+    reports: int
+    was_stopped: bool
+    tail: Sequence[str] = ()
+    not_taken: str = ""
+
+
+@dataclass(frozen=True)
+class ProgramEnd:
+    """The end of a program that did not fail: done at `step`, or stopped early."""
+
+    is_done: bool
+    step: int
+
+
+class ProgramFailed(Exception):
+    """The failure of a program, by its own fault as far as its exit code and output tell."""
+
+    def __init__(self, recorded: RecordedError) -> None:
+        self.recorded = recorded
+        super().__init__(str(recorded))
+
+
+class ProgramLost(Exception):
+    """The end of a program that something else killed. `code` is its exit code, negative for a signal."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"the program was ended by {end_words(code)}")
+
+
+def end_words(code: int) -> str:
+    """Return how a process ended, in words: "SIGKILL", "exit code 3"."""
+    number = -code if code < 0 else code - _SHELL
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"exit code {code}"
+
+
+def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
+    """Return how the program ended.
+
+    Raises:
+        ProgramFailed: it failed, or it ended too early.
+        ProgramLost: it was killed.
+    """
+    code = outcome.code
+    if code == 0 and outcome.step + outcome.gap > outcome.steps:
+        return ProgramEnd(is_done=True, step=outcome.steps)
+    if outcome.was_stopped:
+        return ProgramEnd(is_done=False, step=outcome.step)
+    if code == 0:
+        return _ended_early(outcome, config)
+    is_signal = code < 0 or code > _SHELL
+    if code in config.retry_exit_codes or (is_signal and (-code if code < 0 else code - _SHELL) in _KILLED):
+        raise ProgramLost(code)
+    raise ProgramFailed(_error(outcome))
+
+
+def _ended_early(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
+    if not outcome.counts and not outcome.reports:
+        return ProgramEnd(is_done=True, step=outcome.steps)
+    if config.may_end_early and outcome.step > 0:
+        return ProgramEnd(is_done=True, step=outcome.step)
+    message = (
+        f"exit code 0 after step {outcome.step} of {outcome.steps}. If that is its end, submit it with may_end_early = "
+        "true under [train]; otherwise give it the number of steps: {steps} in command"
+    )
+    if not outcome.reports:
+        message = (
+            f"exit code 0, and no line that it printed has a step of `progress`, so step {outcome.steps} was not seen. "
+            "Correct progress under [train], and submit it again"
+        )
+    raise ProgramFailed(RecordedError("EndedEarly", message, "\n".join(outcome.tail)))
+
+
+def _error(outcome: Outcome) -> RecordedError:
+    """Return the error of a failed program: the exception that its output ends with, or its exit code."""
+    text = "\n".join(outcome.tail)
+    for line in reversed(outcome.tail):
+        if match := _PYTHON_ERROR.match(line):
+            kind, message = match[1].rpartition(".")[2], f"{match[2]} ({end_words(outcome.code)})"
+            return RecordedError(kind, message, text, breakdown_of(kind, message))
+    shown = " | ".join(outcome.tail[-_SHOWN:]) if outcome.tail else "it printed nothing"
+    return RecordedError("ProgramFailed", f"{end_words(outcome.code)}: {shown}", text)

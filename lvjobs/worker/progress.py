@@ -1,0 +1,134 @@
+"""The progress of a program: from the lines that it prints, and from files of JSON lines or CSV. Pure, but for reading.
+
+A step here is a count: 1 once the first step was executed, whatever number the program gives it.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lvjobs.study.command import STEP, CommandConfig
+from lvjobs.study.placeholders import fill, names_in
+
+_TAKEN = frozenset({"kind", "time", "step", "steps", "seconds"})
+"""Names that the journal has for itself: a metric of such a name is left out."""
+
+_NAME = re.compile(r"[A-Za-z_][\w./-]{0,63}\Z")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report of a program. `step` is None for metrics of the step that was reported last."""
+
+    step: int | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    is_validation: bool = False
+
+
+class LineParser:
+    """The regular expressions of a run, with the run's values filled in."""
+
+    def __init__(self, config: CommandConfig, values: Mapping[str, Any]) -> None:
+        escaped = {name: re.escape(str(value)) for name, value in values.items()}
+
+        def compiled(texts: Sequence[str]) -> list[re.Pattern[str]]:
+            return [re.compile(fill(text, escaped)) for text in texts if set(names_in([text])) <= escaped.keys()]
+
+        self._first = config.first_step
+        self._validation = compiled(config.validation)
+        self._progress = compiled(config.progress)
+        self._metrics = compiled(config.metrics)
+
+    @property
+    def counts_steps(self) -> bool:
+        """Return whether any line is expected to have a step."""
+        return bool(self._progress)
+
+    def reports(self, line: str) -> Iterator[Report]:
+        """Yield what a line of the program's output reports."""
+        for expressions, is_validation in ((self._validation, True), (self._progress, False)):
+            for expression in expressions:
+                if (match := expression.search(line)) and (step := _whole(match[STEP])) is not None:
+                    yield Report(step - self._first + 1, _metrics(match.groupdict()), is_validation)
+        found: dict[str, float] = {}
+        for expression in self._metrics:
+            if match := expression.search(line):
+                found |= _metrics(match.groupdict())
+        if found:
+            yield Report(None, found)
+
+    def record(self, values: Mapping[str, Any]) -> Iterator[Report]:
+        """Yield what one record of a file reports: a JSON object, or a row of CSV."""
+        step = _whole(values.get(STEP))
+        if step is not None:
+            yield Report(step - self._first + 1, _metrics(values), bool(values.get("validation")))
+
+
+class GrowingFile:
+    """A file of JSON lines or CSV that a program appends to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._header: list[str] | None = None
+
+    def records(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the records whose lines were completed since the last call."""
+        try:
+            with self._path.open("rb") as stream:
+                stream.seek(self._offset)
+                data = stream.read()
+        except OSError:  # it does not exist yet, or no more
+            return
+        end = data.rfind(b"\n") + 1
+        self._offset += end
+        for line in data[:end].decode("utf-8", errors="replace").splitlines():
+            if line.strip():
+                yield from self._record(line)
+
+    def _record(self, line: str) -> Iterator[Mapping[str, Any]]:
+        if self._path.suffix != ".csv":
+            try:
+                value = json.loads(line)
+            except ValueError:
+                return
+            if isinstance(value, dict):
+                yield value
+            return
+        row = next(csv.reader(io.StringIO(line)), [])
+        if self._header is None:
+            self._header = row
+        else:
+            yield dict(zip(self._header, row, strict=False))
+
+
+def _whole(value: Any) -> int | None:
+    """Return a step's number; None for what is none. A program may print `1,000` or `250.0`."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        number = float(str(value).replace(",", ""))
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the values that are numbers, under names that a journal can hold."""
+    found = {}
+    for name, value in values.items():
+        if name in _TAKEN or value is None or isinstance(value, bool) or not _NAME.match(str(name)):
+            continue
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            continue
+        if name != "validation" and not math.isinf(number):
+            found[str(name)] = number
+    return found
