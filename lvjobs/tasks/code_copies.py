@@ -12,6 +12,7 @@ from pathlib import Path
 from lvjobs.errors import UsageError
 from lvjobs.files import aside_of
 from lvjobs.study.settings import find_beside
+from lvjobs.tasks.working_copy import KINDS
 
 _SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
 """Directories that no import reads. `.lvjobs` holds earlier copies: each copy would otherwise contain them."""
@@ -19,7 +20,6 @@ _SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "study.toml")
 """A directory that has one of these is a project's root."""
 
-_KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _NAMED = 8
 """The most paths left out that are named."""
 
@@ -165,7 +165,7 @@ class _Found:
         if stat.S_ISDIR(mode):
             self._enter(path, relative, within)
         elif not stat.S_ISREG(mode):
-            return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+            return KINDS.get(stat.S_IFMT(mode), "no regular file")
         elif not os.access(path, os.R_OK):
             return "not readable"
         else:
