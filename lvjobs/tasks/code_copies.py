@@ -14,7 +14,7 @@ from lvjobs.errors import UsageError
 from lvjobs.files import aside_of
 from lvjobs.study.settings import find_beside
 from lvjobs.tasks.copy_limits import Limits
-from lvjobs.tasks.working_copy import find_files
+from lvjobs.tasks.working_copy import KINDS, find_files
 
 PROGRAM = "_program"
 """The directory in a copy that has the files of a program."""
@@ -25,7 +25,6 @@ _SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg", "study.toml")
 """A directory that has one of these is a project's root."""
 
-_KINDS = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 _NAMED = 8
 """The most paths left out that are named."""
 
@@ -181,7 +180,7 @@ class _Found:
         if stat.S_ISDIR(mode):
             self._enter(path, relative, within)
         elif not stat.S_ISREG(mode):
-            return _KINDS.get(stat.S_IFMT(mode), "no regular file")
+            return KINDS.get(stat.S_IFMT(mode), "no regular file")
         elif not os.access(path, os.R_OK):
             return "not readable"
         else:

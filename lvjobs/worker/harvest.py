@@ -197,7 +197,7 @@ class Harvest:
     def _step_at(self, changed_ns: int) -> int:
         """Return the step of a checkpoint that has none in its name: the last one reported before it changed.
 
-        If a multiple of `checkpoint_every` would be reported next, it is that one: many programs save before they print.
+        If a multiple of `checkpoint_every` comes next, it is that one: many programs save before they print.
         """
         every = self._attempt.config.checkpoint_every
         steps = [step for when, step in self._reached if when <= changed_ns / 1e9 + _SLACK_SECONDS][-2:]

@@ -34,6 +34,7 @@ from lvjobs.report.terminal.run_lines import print_why
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
+from lvjobs.tasks.working_copy import find_files
 from lvjobs.worker import follower, node_probe, runner
 from lvjobs.worker.journal import JournalWriter
 
@@ -247,7 +248,26 @@ def followers_report(world):
     world.printed += [place.report.read_text(), world.capsys.readouterr().err]
 
 
+def git_fails(world):
+    """A repository's directory is copied although git lists no files: the reason is git's."""
+    world.script("git", f"fatal: {TEXT}")
+    (world.root / "program" / ".git").mkdir(parents=True)
+    world.printed.append(find_files(world.root / "program").problem)
+
+
+def working_directory(world):
+    """A name in study.toml, and the name of a link in the working directory."""
+    (world.root / "program").mkdir()
+    (world.root / "program" / f"{TOKEN} {ESCAPE.replace('/', '')}").symlink_to("nowhere")
+    world.printed += find_files(world.root / "program").left_out
+    with pytest.raises(UsageError) as error:
+        find_files(world.root / "program", [TEXT])
+    world.printed.append(str(error.value))
+
+
 PLACES = {
+    "tasks.git": git_fails,
+    "tasks.copy_limits": working_directory,
     "tasks.ask_process": first_step,
     "control.driver.notify": webhook,
     "control.inspect.logs": log_tails,
