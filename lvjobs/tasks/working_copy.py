@@ -4,6 +4,9 @@ In a git repository these are the files that git tracks, or neither tracks nor i
 but caches. What a study keeps beside its study.toml is never copied, and neither is what is linked into the copy.
 """
 
+# Paths are looked up by os.path: unlike pathlib, it takes one that may not be looked up for missing.
+# ruff: noqa: PTH110, PTH112, PTH113, PTH114
+
 import os
 import posixpath
 import stat
@@ -61,7 +64,7 @@ def find_files(directory: Path, linked: Collection[str] = (), limits: Limits = D
     Raises:
         UsageError: `directory` is none, a path in `linked` cannot be linked, or there is more than `limits` allow.
     """
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise UsageError(f"{shown(str(directory))} is not a directory; name the directory in which the program runs")
     links = _check_linked(directory, linked)
     search = _Search(directory, _Excluded(directory, links), limits.most_paths)
@@ -112,7 +115,7 @@ def _check_linked(directory: Path, linked: Collection[str]) -> list[str]:
             raise UsageError(f"{place} lies outside {there}; {inside}")
         if name == ".":
             raise UsageError(f"{place} is the whole working directory; name files or directories in it")
-        if not os.path.exists(directory / name):  # noqa: PTH110 - a name with a zero byte does not exist either
+        if not os.path.exists(directory / name):
             raise UsageError(f"{place} does not exist in {there}; create it, or remove it from `link`")
     return sorted(set(names.values()))
 
@@ -146,7 +149,7 @@ def _is_of_a_study(directory: Path, relative: str) -> bool:
 
 
 def _holds_study(directory: Path) -> bool:
-    return any((directory / mark).is_file() for mark in _MARKS)
+    return any(os.path.isfile(directory / mark) for mark in _MARKS)
 
 
 @dataclass
@@ -217,12 +220,12 @@ class _Search:
         while stack:
             place = stack.pop()
             directory = self.directory / place
-            if place and (directory / "pyvenv.cfg").exists():
-                continue
             try:
                 entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
             except OSError as error:
                 self.left_out.append(f"{shown(place) or '.'} ({error.strerror})")
+                continue
+            if place and any(entry.name == "pyvenv.cfg" for entry in entries):
                 continue
             for entry in entries:
                 inner = posixpath.join(place, entry.name)
@@ -239,7 +242,7 @@ class _Search:
     def _add(self, relative: str, within: Sequence[Path]) -> str:
         """Add a file, or search a directory later. Return why the path is left out, or nothing."""
         path = self.directory / relative
-        is_link = path.is_symlink()
+        is_link = os.path.islink(path)
         within = (*within, path.parent.resolve())
         try:
             if is_link and (reason := self._refuse(Path(os.path.realpath(path, strict=True)), within)):
@@ -275,4 +278,4 @@ class _Search:
 def _is_plain(directory: Path, parents: tuple[str, ...]) -> bool:
     """Return whether these directories below one another are there, and none of them is a link."""
     places = [directory.joinpath(*parents[: depth + 1]) for depth in range(len(parents))]
-    return all(place.is_dir() and not place.is_symlink() for place in places)
+    return all(os.path.isdir(place) and not os.path.islink(place) for place in places)

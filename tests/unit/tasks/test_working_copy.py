@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,8 +15,6 @@ from lvjobs.processes import identify
 from lvjobs.tasks import git as git_questions
 from lvjobs.tasks.copy_limits import Limits
 from lvjobs.tasks.working_copy import find_files, provenance
-
-needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
 
 
 @pytest.fixture(autouse=True)
@@ -233,17 +232,51 @@ def test_a_git_that_does_not_answer_is_ended_with_all_that_it_started(repository
         time.sleep(0.01)  # this test's own time limit ends it
 
 
-def test_a_directory_that_cannot_be_read_is_named(plain):
-    write(plain, "train.py", "closed/a.py", "secret.py")
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
-    (plain / "closed").chmod(0)
-    (plain / "secret.py").chmod(0)
-    try:
-        assert names(plain) == {"train.py"}
-        assert left_out(plain) == ["closed (Permission denied)", "secret.py (not readable)"]
-    finally:
-        (plain / "closed").chmod(0o700)
+@pytest.fixture
+def unprivileged():
+    """An empty directory, and a user to whom permissions apply."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        root.chmod(0o755)
+        ids = os.getresuid()
+        try:
+            if os.geteuid() == 0:
+                os.chown(root, 65534, -1)
+                os.setresuid(65534, 65534, 0)
+            if not os.access(root, os.W_OK):
+                pytest.skip("the directory for temporary files is for root alone")
+            yield root
+        finally:
+            os.setresuid(*ids)
+            for path in root.iterdir():
+                path.chmod(0o700)
+
+
+def test_what_may_not_be_read_is_named(unprivileged):
+    write(unprivileged, "train.py", "closed/a.py", "listed/b.py", "secret.py")
+    (unprivileged / "link.py").symlink_to(Path("closed", "a.py"))
+    for name, mode in {"closed": 0, "listed": 0o400, "secret.py": 0}.items():
+        (unprivileged / name).chmod(mode)
+    assert names(unprivileged) == {"train.py"}
+    assert left_out(unprivileged) == [
+        "closed (Permission denied)",
+        "link.py (link: Permission denied)",
+        "listed/b.py (Permission denied)",
+        "secret.py (not readable)",
+    ]
+
+
+def test_what_git_tracks_and_may_not_be_read_is_named(unprivileged):
+    if shutil.which("git") is None:
+        pytest.skip("there is no git")
+    write(unprivileged, "train.py", "closed/a.py", "listed/b.py")
+    subprocess.run(["git", "init", "-q"], cwd=unprivileged, check=True, env={"PATH": os.environ["PATH"]})
+    subprocess.run(["git", "add", "-A"], cwd=unprivileged, check=True, env={"PATH": os.environ["PATH"]})
+    for name, mode in {"closed": 0, "listed": 0o400}.items():
+        (unprivileged / name).chmod(mode)
+    found = find_files(unprivileged)
+    assert set(found.files) == {"train.py"}
+    assert found.left_out == ["closed/a.py (Permission denied)", "listed/b.py (Permission denied)"]
 
 
 def test_a_directory_that_is_not_there_is_refused(plain):
@@ -542,14 +575,14 @@ def test_a_changed_submodule_makes_a_directory_dirty(with_submodule):
     assert provenance(with_submodule)["dirty"] is False
 
 
-@needs_git
 def test_where_git_knows_no_commit_nothing_is_recorded(plain):
     write(plain, "train.py")
     assert provenance(plain) == {}
-    git(plain, "init", "-q")
+    if shutil.which("git") is not None:
+        git(plain, "init", "-q")
     assert provenance(plain) == {}
 
 
-def test_git_loads_no_heavy_module():
+def test_the_module_does_not_load_torch():
     code = "import sys, lvjobs.tasks.working_copy; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
