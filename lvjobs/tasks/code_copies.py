@@ -113,7 +113,7 @@ def _name_of(contents: Iterable[tuple[str, bytes]]) -> str:
     """Return the name of a copy with these files: the hash of their relative paths and contents."""
     digest = hashlib.sha256()
     for relative, content in contents:
-        digest.update(f"{relative}\0{len(content)}\0".encode())
+        digest.update(os.fsencode(f"{relative}\0{len(content)}\0"))
         digest.update(content)
     return digest.hexdigest()[:16]
 

@@ -152,10 +152,11 @@ class Attempt:
         if executed > 0:
             self._write_step(step, executed, metrics)
 
-    def report(self, metrics: Mapping[str, float]) -> None:
-        """Report, for a program, further metrics of the last step."""
-        self._metrics |= metrics
-        self.journal.write("step", step=min(self.logged, self.config.steps), steps=0, **metrics)
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Report, for a program, further metrics of a step that was reported as executed."""
+        if step == self.logged:
+            self._metrics |= metrics
+        self.journal.write("step", step=min(step, self.config.steps), steps=0, **metrics)
 
     def _write_step(self, step: int, executed: int, metrics: Mapping[str, float]) -> None:
         self._metrics = dict(metrics)

@@ -27,6 +27,7 @@ from lvjobs.worker import signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.environment import JobEnvironment, read_environment
+from lvjobs.worker.generation import check_fence
 from lvjobs.worker.harvest import Harvest, outputs
 from lvjobs.worker.program import Program, environment_of
 from lvjobs.worker.program_end import Outcome, ProgramFailed, judge
@@ -70,7 +71,9 @@ def run(attempt: Attempt) -> None:
     harvest = Harvest(attempt, config, work, values)
     laid_out = harvest.lay_out()
     attempt.begin()
-    end = judge(Execution(attempt, config, work, values, harvest).run(laid_out), config)
+    outcome = Execution(attempt, config, work, values, harvest).run(laid_out)
+    check_fence(attempt.layout, attempt.generation)  # a newer generation deletes this one's working directory
+    end = judge(outcome, config)
     if end.is_done:
         attempt.advance(end.step, {})
         left = outputs(work, harvest.pattern, (PRIVATE, "__pycache__"))
@@ -111,9 +114,10 @@ def _make_work(attempt: Attempt, config: CommandConfig) -> Path:
         for name in files:
             (target / name).symlink_to(Path(directory) / name)
     origin = layout.study.root / config.directory
-    for name in config.link:
-        (work / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).symlink_to((origin / name).absolute())
+    for name in sorted(config.link):
+        if not (work / name).exists():  # it is not in another one that is linked
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / name).symlink_to((origin / name).absolute())
     for needed in (work / config.out, work / PRIVATE):
         needed.mkdir(parents=True, exist_ok=True)
     return work
@@ -245,12 +249,17 @@ class Execution:
         attempt = self.attempt
         if report.step is None:
             if self._reports:
-                attempt.report(report.metrics)
+                attempt.report(attempt.logged, report.metrics)
         elif report.is_validation:
             attempt.validated(min(report.step, attempt.config.steps), **report.metrics)
+        elif (
+            self._reports and report.step <= attempt.logged
+        ):  # of another source, or of a bar that counts something else
+            if report.metrics:
+                attempt.report(report.step, report.metrics)
         elif report.step > 0:
             self._check(report.step)
-            if self._reports and report.step > attempt.logged:
+            if self._reports:
                 self._gap = max(self._gap, report.step - attempt.logged)
             attempt.advance(report.step, report.metrics)
             self._reports += 1

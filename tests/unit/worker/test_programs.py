@@ -1,0 +1,353 @@
+"""Whole attempts of programs that know nothing of lvjobs: killed, stopped, broken, done. The result must not know."""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from worker_helpers import Zygote, entries, executed, journals, make_run, published, submit
+
+import lvjobs
+from lvjobs.study.command import COMMAND_TASK
+from lvjobs.study.settings import settings_model
+from lvjobs.worker.checkpoints import find_newest_valid
+from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY
+
+COUNTER = Path(__file__).parents[2] / "programs" / "counter.py"
+STEPS, EVERY = 40, 10
+PROGRESS = r"^step (?P<step>\d+): loss (?P<loss>\S+)"
+IN_PLACE = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"]}
+NAMED = {"checkpoint": "{out}/checkpoint-{step}.json", "resume": ["--resume", "{checkpoint}"]}
+MARKED = {"checkpoint": "{out}/checkpoint-{step}", "complete": "READY", "resume": ["--resume", "{checkpoint}"]}
+KINDS = {"--in-place": IN_PLACE, "--named": NAMED, "--marker=READY": MARKED}
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    zygote = Zygote("lvjobs.worker.command")
+    yield zygote
+    zygote.close()
+
+
+def make_program(directory, *words, steps=STEPS, every=EVERY, command=None, **keys):
+    """The run directory of counter.py with further `words`, and the `keys` of [train]."""
+    own = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}"]
+    given = {"command": command or [sys.executable, str(COUNTER), *own, *words], "progress": [PROGRESS], "flops": 1e9}
+    values = {**given, "steps": steps, "checkpoint_every": every, **keys}
+    config = settings_model(values).model_validate(values).run_config()
+    return make_run(directory, steps=steps, task=COMMAND_TASK, checkpoint_every=every, params=config.params)
+
+
+def result(layout):
+    return json.loads((layout.final / "out" / "result.json").read_text())
+
+
+def wait_for(condition, what):
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
+def wait_for_step(layout, step):
+    wait_for(lambda: any(done >= step for done in executed(layout)[-1:]), f"step {step}")
+
+
+def processes_of(layout):
+    """The processes that work in the run directory."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(layout.root):
+                found.append(process)
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(zygote, tmp_path_factory):
+    layout = make_program(tmp_path_factory.mktemp("undisturbed") / "run", "--in-place", **IN_PLACE)
+    assert zygote.run(layout) == DONE
+    return result(layout)
+
+
+def test_a_program_is_trained_to_its_last_step(zygote, tmp_path, undisturbed):
+    layout = make_program(tmp_path / "run", "--named", **NAMED)
+    assert zygote.run(layout) == DONE
+    assert executed(layout) == list(range(1, STEPS + 1))
+    assert result(layout) == undisturbed
+    done = json.loads(layout.done.read_text())
+    assert (done["step"], done["checkpoint"]) == (STEPS, f"000001-{STEPS:08d}")
+    assert done["metrics"]["loss"] == entries(layout, "step")[-1]["loss"]
+    assert published(layout)[-1] == f"000001-{STEPS:08d}"
+    assert sorted(path.name for path in (layout.final / "out").iterdir()) == ["checkpoint-40.json", "result.json"]
+    assert not list(layout.root.glob("*.work")), "its working directory is gone once it is done"
+    assert zygote.run(layout) == DONE, "a rerun spends nothing"
+    assert len(journals(layout)) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("victim", ["worker", "program"])
+def test_a_killed_run_ends_as_one_that_was_not(zygote, tmp_path, undisturbed, kind, victim):
+    layout = make_program(tmp_path / "run", kind, "--seconds-per-step=0.02", **KINDS[kind])
+    pid = zygote.start(layout)
+    wait_for(lambda: published(layout), "a checkpoint")
+    (program,) = processes_of(layout)
+    os.kill(pid if victim == "worker" else program.pid, signal.SIGKILL)
+    assert zygote.wait(pid) == (-9 if victim == "worker" else 137)
+    wait_for(lambda: not processes_of(layout), "the program ends with its worker")
+    assert not entries(layout, "error")
+    assert [each["status"] for each in entries(layout, "lost_process")] == ([] if victim == "worker" else [-9])
+    found, invalid = find_newest_valid(layout)
+    assert found is not None
+    assert not invalid
+    assert zygote.run(layout) == DONE
+    assert entries(layout, "start")[1]["resumed_from"] == str(found.name)
+    assert result(layout) == undisturbed
+    again = [each["step"] for each in entries(layout, "step")]
+    assert again.count(found.name.step) == 1, "no step before the checkpoint is executed again"
+
+
+def test_no_torn_checkpoint_is_ever_published(zygote, tmp_path, undisturbed):
+    """The program writes in place and slowly: nearly every kill hits a save."""
+    layout = make_program(
+        tmp_path / "run", "--in-place", "--slow-save=0.15", "--size=20000", "--seconds-per-step=0.003", **IN_PLACE
+    )
+    chance, kills = random.Random(5), 0
+    while not layout.done.exists():
+        pid = zygote.start(layout)
+        if kills < 8:
+            before = len(entries(layout, "checkpoint"))
+            wait_for(lambda seen=before: len(entries(layout, "checkpoint")) > seen, "a checkpoint")
+            time.sleep(chance.uniform(0, 0.2))
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+        zygote.wait(pid)
+        found, invalid = find_newest_valid(layout)
+        assert found is not None
+        assert not invalid
+        saved = json.loads((found.path / "work/out/checkpoint.json").read_text())
+        assert saved["step"] == found.name.step
+    assert {key: result(layout)[key] for key in undisturbed} == undisturbed
+
+
+def test_an_error_of_the_program_is_the_error_of_the_run(zygote, tmp_path):
+    layout = make_program(tmp_path / "run", "--in-place", "--raise-at=15", "--seconds-per-step=0.02", **IN_PLACE)
+    assert zygote.run(layout) == ERROR
+    (error,) = entries(layout, "error")
+    assert error["type"] == "ValueError"
+    assert error["message"] == "step 15 has failed (exit code 1)"
+    assert "Traceback (most recent call last)" in error["traceback"]
+    assert error["step"] == 15
+    assert published(layout) == ["000001-00000010"]
+
+
+def test_an_exit_code_without_an_exception_is_an_error_with_the_last_lines(zygote, tmp_path):
+    layout = make_program(tmp_path / "run", "--exit-at=12:3")
+    assert zygote.run(layout) == ERROR
+    (error,) = entries(layout, "error")
+    assert error["message"].startswith("exit code 3: step 10: loss ")
+
+
+def test_a_program_that_exits_with_0_too_early_is_not_done(zygote, tmp_path):
+    layout = make_program(tmp_path / "run", "--exit-at=12:0")
+    assert zygote.run(layout) == ERROR
+    (error,) = entries(layout, "error")
+    assert error["message"].startswith(f"exit code 0 after step 12 of {STEPS}.")
+    assert not layout.done.exists()
+
+
+def test_a_program_that_may_end_early_is_done(zygote, tmp_path):
+    layout = make_program(tmp_path / "run", "--exit-at=12:0", may_end_early=True)
+    assert zygote.run(layout) == DONE
+    assert json.loads(layout.done.read_text())["step"] == 12
+
+
+def test_an_exit_code_can_be_declared_to_be_retried(zygote, tmp_path, undisturbed):
+    once = tmp_path / "once"
+    layout = make_program(
+        tmp_path / "run", "--in-place", "--exit-at=20:42", f"--once={once}", retry_exit_codes=[42], **IN_PLACE
+    )
+    assert zygote.run(layout) == 42
+    assert entries(layout, "lost_process")[0]["status"] == 42
+    assert zygote.run(layout) == DONE
+    assert result(layout) == undisturbed
+
+
+def test_a_program_trains_on_after_a_signal_until_its_next_checkpoint(zygote, tmp_path, undisturbed):
+    layout = make_program(tmp_path / "run", "--in-place", "--seconds-per-step=0.03", "--children=2", **IN_PLACE)
+    pid = zygote.start(layout)
+    wait_for_step(layout, 13)
+    assert len(processes_of(layout)) == 3
+    os.kill(pid, signal.SIGTERM)
+    assert zygote.wait(pid) == EXITED_EARLY
+    (leave,) = entries(layout, "leave")
+    assert leave["cause"] == "preempted"
+    assert published(layout)[-1] == "000001-00000020"
+    assert leave["step"] >= 20
+    assert not processes_of(layout), "its children end with it"
+    assert zygote.run(layout) == DONE
+    assert result(layout) == undisturbed
+
+
+def test_a_program_that_saves_at_a_signal_gets_it(zygote, tmp_path, undisturbed):
+    words = ("--in-place", "--seconds-per-step=0.03", "--trap=INT:save")
+    layout = make_program(tmp_path / "run", *words, every=1000, stop="INT", **IN_PLACE)
+    pid = zygote.start(layout)
+    wait_for_step(layout, 13)
+    os.kill(pid, signal.SIGUSR2)
+    assert zygote.wait(pid) == EXITED_EARLY
+    (leave,) = entries(layout, "leave")
+    assert leave["cause"] == "timeout"
+    saved = int(published(layout)[-1][-8:])
+    assert 13 <= saved == leave["step"] < STEPS, "it did not wait for the next checkpoint"
+    assert zygote.run(layout) == DONE
+    assert result(layout) == undisturbed
+
+
+def test_exit_code_0_after_a_signal_is_not_done(zygote, tmp_path, undisturbed):
+    layout = make_program(
+        tmp_path / "run", "--in-place", "--seconds-per-step=0.03", "--trap=TERM:exit0", stop="TERM", **IN_PLACE
+    )
+    pid = zygote.start(layout)
+    wait_for_step(layout, 13)
+    os.kill(pid, signal.SIGTERM)
+    assert zygote.wait(pid) == EXITED_EARLY
+    assert not layout.done.exists()
+    assert zygote.run(layout) == DONE
+    assert result(layout) == undisturbed
+
+
+def test_a_program_that_ignores_its_checkpoint_is_held(zygote, tmp_path):
+    layout = make_program(tmp_path / "run", "--in-place", "--ignore-resume", "--seconds-per-step=0.02", **IN_PLACE)
+    pid = zygote.start(layout)
+    wait_for(lambda: published(layout)[-1:] >= ["000001-00000020"], "two checkpoints")
+    os.kill(pid, signal.SIGKILL)
+    zygote.wait(pid)
+    newest = int(published(layout)[-1][-8:])
+    assert zygote.run(layout) == ERROR
+    (error,) = entries(layout, "error")
+    assert error["type"] == "ResumeIgnored"
+    assert error["message"].startswith(f"it was given the checkpoint of step {newest}, and began at step 1.")
+    assert published(layout)[-1].startswith("000001-"), "nothing of it was published"
+
+
+def test_a_program_that_does_not_know_its_number_of_steps_is_held(zygote, tmp_path):
+    command = [sys.executable, str(COUNTER), "--steps=1000000", "--every=10", "--out={out}", "--seconds-per-step=0.005"]
+    layout = make_program(tmp_path / "run", command=command)
+    assert zygote.run(layout) == ERROR
+    (error,) = entries(layout, "error")
+    assert error["type"] == "TooManySteps"
+    assert "{steps} in command" in error["message"]
+    assert max(executed(layout)) == STEPS, "a step's number is never more than the run has"
+    assert sum(each.get("steps", 1) for each in entries(layout, "step")) > STEPS, "and what was executed is charged"
+
+
+def test_a_program_ends_when_its_allowance_is_used_up(zygote, tmp_path):
+    layout = make_program(tmp_path / "run", "--in-place", "--seconds-per-step=0.02", **IN_PLACE)
+    submit(layout, allowance=15)
+    assert zygote.run(layout, LVJOBS_TOKEN="abc") == EXITED_EARLY
+    (leave,) = entries(layout, "leave")
+    assert leave["cause"] == "exhausted"
+    assert not processes_of(layout)
+
+
+def test_a_program_of_an_older_generation_publishes_nothing(zygote, tmp_path, undisturbed):
+    layout = make_program(tmp_path / "run", "--in-place", "--seconds-per-step=0.02", **IN_PLACE)
+    older = zygote.start(layout)
+    wait_for_step(layout, 3)
+    os.kill(older, signal.SIGSTOP)
+    assert zygote.run(layout) == DONE
+    os.kill(older, signal.SIGCONT)
+    assert zygote.wait(older) == EXITED_EARLY
+    assert {name[:6] for name in published(layout)} == {"000002"}
+    assert result(layout) == undisturbed
+
+
+def test_a_program_finds_its_place_in_its_environment_and_nothing_of_slurm(zygote, tmp_path):
+    script = "import json, os; print('step 1'); json.dump(dict(os.environ), open('out/environment.json', 'w'))"
+    layout = make_program(
+        tmp_path / "run",
+        command=[sys.executable, "-c", script],
+        steps=1,
+        progress=[r"^step (?P<step>\d+)"],
+        environment={"RATE": "{rate}", "OUT": "{work}/{out}"},
+        rate=1e-5,
+    )
+    assert zygote.run(layout, SLURM_NTASKS=4, SLURM_JOB_ID=7) == DONE
+    seen = json.loads((layout.final / "out/environment.json").read_text())
+    assert not [name for name in seen if name.startswith("SLURM")]
+    assert seen["LVJOBS_RUN"] == "run"
+    assert (seen["LVJOBS_STEP"], seen["LVJOBS_CHECKPOINT"], seen["LVJOBS_GENERATION"]) == ("0", "", "1")
+    assert seen["RATE"] == "1e-05"
+    assert seen["OUT"] == str(layout.root / "000001.work/out")
+    assert str(Path(lvjobs.__file__).parents[1]) not in seen["PYTHONPATH"].split(os.pathsep)
+    assert seen["WANDB_RUN_ID"].startswith("run-")
+
+
+HOSTILE = [
+    "; touch hacked",
+    "$(touch hacked)",
+    "`touch hacked`",
+    "a b",
+    "'",
+    '"',
+    "\\",
+    "-n",
+    "*",
+    "é",
+    "{steps",
+    "a\nb",
+]
+
+
+def test_no_shell_reads_an_argument(zygote, tmp_path):
+    script = "import json, sys; json.dump(sys.argv[1:], open('out/seen.json', 'w'))"
+    command = [sys.executable, "-c", script, *HOSTILE, "--one={one}", "{many}", "{{steps}}"]
+    layout = make_program(tmp_path / "run", command=command, progress=[], one=HOSTILE[1], many=[*HOSTILE, 1.0, True, 3])
+    assert zygote.run(layout) == DONE
+    seen = json.loads((layout.final / "out/seen.json").read_text())
+    assert seen == [*HOSTILE, f"--one={HOSTILE[1]}", *HOSTILE, "1.0", "True", "3", "{steps}"]
+    assert not list(tmp_path.rglob("hacked"))
+    assert executed(layout) == [STEPS], "without `progress` its end stands for all steps"
+
+
+def test_metrics_come_from_other_lines_and_from_files(zygote, tmp_path):
+    script = """
+import json, os
+rows = open('out/log.csv', 'w')
+print('step,accuracy', file=rows)
+for step in range(4):
+    print(f'iter {step}: loss {1 / (step + 1)}')
+    print({'grad_norm': step + 0.5})
+    print(step, 0.25 * step, sep=',', file=rows)
+print('eval at 3: 0.125')
+with open(os.environ['LVJOBS_PROGRESS'], 'a') as lines:
+    print(json.dumps({'step': 3, 'perplexity': 8, 'name': 'x'}), file=lines)
+"""
+    (tmp_path / "script.py").write_text(script)
+    layout = make_program(
+        tmp_path / "run",
+        command=[sys.executable, str(tmp_path / "script.py")],
+        steps=4,
+        first_step=0,
+        progress=[r"^iter (?P<step>\d+): loss (?P<loss>\S+)"],
+        validation=[r"^eval at (?P<step>\d+): (?P<loss>\S+)"],
+        metrics=[r"'grad_norm': (?P<grad_norm>[\d.]+)"],
+        progress_file="{out}/log.csv",
+    )
+    assert zygote.run(layout) == DONE
+    steps = entries(layout, "step")
+    assert [(each["step"], each["loss"]) for each in steps if "loss" in each] == [(n, 1 / n) for n in (1, 2, 3, 4)]
+    assert [each["grad_norm"] for each in steps if "grad_norm" in each] == [0.5, 1.5, 2.5, 3.5]
+    assert [(each["step"], each["accuracy"]) for each in steps if "accuracy" in each] == [
+        (n, (n - 1) / 4) for n in (1, 2, 3, 4)
+    ]
+    assert [each["perplexity"] for each in steps if "perplexity" in each] == [8]
+    assert sum(each.get("steps", 1) for each in steps) == 4
+    assert [(each["step"], each["loss"]) for each in entries(layout, "validation")] == [(4, 0.125)]
