@@ -72,11 +72,14 @@ class CommandConfig(SettingsTable):
     progress: Texts = Field(
         default_factory=list, description="regular expressions of the lines that it prints, with a group `step`"
     )
-    validation: Texts = Field(default_factory=list, description="the same, for the lines of a validation")
+    validation: Texts = Field(
+        default_factory=list, description="the same, for lines of a validation; without `step`: of the last step"
+    )
     metrics: Texts = Field(
         default_factory=list, description="regular expressions of metrics without a step; each group is a metric"
     )
-    progress_file: str = Field(default="", description="JSON lines (.jsonl) or CSV that it writes, with a key `step`")
+    progress_file: str = Field(default="", description="JSON lines or CSV (.csv) that it appends to; * in the name")
+    progress_key: str = Field(default=STEP, min_length=1, description="key of the step in progress_file")
     first_step: Int = Field(default=1, ge=0, description="number that the program gives to its first step")
     first_checkpoint: Int = Field(default=1, ge=0, description="number in a checkpoint's name after one step")
     out: str = Field(default="out", min_length=1, description="{out}: directory for what it writes")
@@ -104,10 +107,10 @@ class CommandConfig(SettingsTable):
                 groups = re.compile(_with_numbers(text)).groupindex
             except re.error as error:
                 raise ValueError(f"{text!r} is not a regular expression ({error}); correct it") from None
-            if info.field_name == "metrics" and not groups:
-                raise ValueError(f"{text!r} names no metric; name a group: (?P<loss>\\S+)")
-            if info.field_name != "metrics" and STEP not in groups:
+            if info.field_name == "progress" and STEP not in groups:
                 raise ValueError(f"{text!r} has no step; name the group of its number: (?P<step>\\d+)")
+            if not groups:
+                raise ValueError(f"{text!r} names no metric; name a group: (?P<loss>\\S+)")
         return expressions
 
     @field_validator("out", "complete")

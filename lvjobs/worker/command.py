@@ -141,9 +141,9 @@ class Execution:
         """Prepare what the program's progress is read by."""
         self._parser = LineParser(self.config, self.values)
         self._progress = self.work / PRIVATE / "progress.jsonl"
-        self._sources.append(GrowingFile(self._progress))
+        self._sources.append(GrowingFile(self._progress.parent, self._progress.name))
         if self.config.progress_file:
-            self._sources.append(GrowingFile(self.work / fill(self.config.progress_file, self.values)))
+            self._sources.append(GrowingFile(self.work, fill(self.config.progress_file, self.values)))
 
     def run(self, laid_out: Path | None) -> Outcome:
         """Execute the program, which resumes from the checkpoint that was `laid_out`, and return how it ended."""
@@ -188,6 +188,7 @@ class Execution:
             "LVJOBS_GENERATION": str(attempt.generation),
             "WANDB_RUN_ID": f"{name}-{attempt.config.fingerprint[:8]}",
             "WANDB_RESUME": "allow",
+            "PYTHONUNBUFFERED": "1",
         }
         own |= {key: fill(text, self.values) for key, text in self.config.environment.items()}
         return environment_of(os.environ, python_path(), own)
@@ -247,11 +248,12 @@ class Execution:
 
     def _take(self, report: Report, when: float) -> None:
         attempt = self.attempt
-        if report.step is None:
+        if report.is_validation:
+            step = attempt.logged if report.step is None else report.step
+            attempt.validated(min(step, attempt.config.steps), **report.metrics)
+        elif report.step is None:
             if self._reports:
                 attempt.report(attempt.logged, report.metrics)
-        elif report.is_validation:
-            attempt.validated(min(report.step, attempt.config.steps), **report.metrics)
         elif (
             self._reports and report.step <= attempt.logged
         ):  # of another source, or of a bar that counts something else

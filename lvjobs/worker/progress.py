@@ -40,7 +40,7 @@ class LineParser:
         def compiled(texts: Sequence[str]) -> list[re.Pattern[str]]:
             return [re.compile(fill(text, escaped)) for text in texts if set(names_in([text])) <= escaped.keys()]
 
-        self._first = config.first_step
+        self._first, self._key = config.first_step, config.progress_key
         self._validation = compiled(config.validation)
         self._progress = compiled(config.progress)
         self._metrics = compiled(config.metrics)
@@ -54,8 +54,11 @@ class LineParser:
         """Yield what a line of the program's output reports."""
         for expressions, is_validation in ((self._validation, True), (self._progress, False)):
             for expression in expressions:
-                if (match := expression.search(line)) and (step := _whole(match[STEP])) is not None:
-                    yield Report(step - self._first + 1, _metrics(match.groupdict()), is_validation)
+                if match := expression.search(line):
+                    values = match.groupdict()
+                    step = self._count(values.get(STEP))
+                    if step is not None or is_validation:
+                        yield Report(step, _metrics(values), is_validation)
         found: dict[str, float] = {}
         for expression in self._metrics:
             if match := expression.search(line):
@@ -65,26 +68,37 @@ class LineParser:
 
     def record(self, values: Mapping[str, Any]) -> Iterator[Report]:
         """Yield what one record of a file reports: a JSON object, or a row of CSV."""
-        step = _whole(values.get(STEP))
+        step = self._count(values.get(self._key, values.get(STEP)))
         if step is not None:
-            yield Report(step - self._first + 1, _metrics(values), bool(values.get("validation")))
+            yield Report(step, _metrics({**values, self._key: None}), bool(values.get("validation")))
+
+    def _count(self, number: Any) -> int | None:
+        whole = _whole(number)
+        return None if whole is None else whole - self._first + 1
 
 
 class GrowingFile:
     """A file of JSON lines or CSV that a program appends to."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, directory: Path, pattern: str) -> None:
+        """Find the file by its path in `directory`, in which a * stands for anything; the last one made counts."""
+        self._directory, self._pattern = directory, pattern
+        self._path: Path | None = None
         self._offset = 0
         self._header: list[str] | None = None
 
     def records(self) -> Iterator[Mapping[str, Any]]:
         """Yield the records whose lines were completed since the last call."""
         try:
-            with self._path.open("rb") as stream:
+            newest = max(self._directory.glob(self._pattern), key=lambda path: path.stat().st_mtime, default=None)
+            if newest is None:
+                return
+            if newest != self._path:
+                self._path, self._offset, self._header = newest, 0, None
+            with newest.open("rb") as stream:
                 stream.seek(self._offset)
                 data = stream.read()
-        except OSError:  # it does not exist yet, or no more
+        except FileNotFoundError:  # it was deleted a moment ago
             return
         end = data.rfind(b"\n") + 1
         self._offset += end
@@ -93,7 +107,7 @@ class GrowingFile:
                 yield from self._record(line)
 
     def _record(self, line: str) -> Iterator[Mapping[str, Any]]:
-        if self._path.suffix != ".csv":
+        if self._path is None or self._path.suffix != ".csv":
             try:
                 value = json.loads(line)
             except ValueError:
