@@ -1,5 +1,0 @@
-from pathlib import Path
-
-
-def flaw_of(path: Path) -> str:
-    return ""
