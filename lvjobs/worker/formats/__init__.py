@@ -1,13 +1,16 @@
 """Checks whether a file that another program wrote, as a checkpoint or a part of one, is whole.
 
 The check of a format compares what the file announces with what is there, and reads little of a large file: a file of
-10 GB takes milliseconds. Nothing is unpickled. Each check is a function of an open file and its size.
+10 GB takes milliseconds, unless it holds very many small parts. Nothing is unpickled. Each check is a function of an
+open file and its size: `zips` has those of torch's files and `.npz`, `pickles` those of pickles and of torch's older
+format, `arrays` those of safetensors, npy and HDF5, `texts` those of JSON, and `archives` those of tar and gzip.
+`reading` has what they share. Another format is a function, and an entry in a table of this module.
 
 A file that was cut is found in each format, except for:
 
 * JSON lines, several pickles or arrays in one file, and torch's `.distcp`, cut exactly between two parts. The file
   `.metadata`, which torch writes last, tells that a directory with `.distcp` files is whole;
-* a JSON value that is one number;
+* a JSON value that is one number, and the last line of JSON lines where that is one;
 * a tar file whose last members, of up to 10,240 bytes, are zeros: zeros end a tar file;
 * a gzip file of more than 4 MiB, a pickle of more than 500,000 opcodes or from joblib that happens to end with a full
   stop, and JSON of more than 4 MiB that happens to end with a bracket.

@@ -106,9 +106,10 @@ def test_a_file_of_zeros_is_reported(tmp_path, name):
     assert flaw_of(path)
 
 
-@pytest.mark.parametrize("name", sorted(MADE))
+@pytest.mark.parametrize("name", [*sorted(MADE), "model.tar", "log.jsonl"])
 def test_damaged_bytes_raise_no_error(tmp_path, name):
-    path, data = tmp_path / name, MADE[name]()
+    others = {"model.tar": lambda: tar(tarfile.PAX_FORMAT), "log.jsonl": lambda: b'{"step": 1}\n{"step": [2]}\n'}
+    path, data = tmp_path / name, (MADE | others)[name]()
     path.write_bytes(data)
     with path.open("r+b", buffering=0) as stream:
         for at in range(0, len(data), 1 if len(data) < 4096 else 37):
@@ -190,24 +191,29 @@ def test_a_zip_of_many_entries_and_of_zip64_is_whole(tmp_path):
     assert flaw_of(path) == "zip: its directory is missing"
 
 
-def test_a_large_file_is_checked_by_a_few_reads(tmp_path):
-    path = tmp_path / "large.npz"
-    with zipfile.ZipFile(path, "w") as archive, archive.open("hole", "w", force_zip64=True) as entry:
-        entry.write(b"")
-    with path.open("r+b") as stream:  # the entry's content becomes a hole of 10 GB in front of the directory
-        directory = stream.read()[path.read_bytes().index(b"PK\x01\x02") :]
-    hole = 10 << 30
-    start = path.stat().st_size - len(directory)
-    record = directory.index(b"PK\x05\x06")
-    end64 = b"PK\x06\x06" + (44).to_bytes(8, "little") + bytes(12)
-    end64 += b"".join(number.to_bytes(8, "little") for number in (1, 1, record, start + hole))
-    locator = b"PK\x06\x07" + bytes(4) + (start + hole + record).to_bytes(8, "little") + (1).to_bytes(4, "little")
-    with path.open("r+b") as stream:
-        stream.seek(start + hole)
-        stream.write(directory[:record] + end64 + locator + b"PK\x05\x06" + bytes(4) + b"\xff" * 12 + bytes(2))
+def test_a_zip_of_10_gb_is_checked_by_a_few_reads(tmp_path):
+    path, hole = tmp_path / "large.npz", 10 << 30
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open("hole", "w", force_zip64=True) as entry:
+            archive.fp.seek(hole, os.SEEK_CUR)  # as if zeros had been written
+            entry._file_size = entry._compress_size = hole
+        archive.writestr("behind", b"the hole")
     assert flaw_of(path) == ""
+    with path.open("r+b") as stream:
+        end = stream.seek(-300, os.SEEK_END)
+        behind = stream.seek(end + stream.read().index(b"PK\x03\x04"))
+        stream.write(b"damage")
+    assert behind > hole
+    assert flaw_of(path) == "zip: the header of entry 2 of 2 is missing"
     os.truncate(path, path.stat().st_size - 1)
     assert flaw_of(path) == "zip: its directory is missing"
+
+
+def test_an_entry_of_a_zip_that_is_larger_than_the_file_is_reported(tmp_path):
+    path, data = tmp_path / "snapshot.npz", bytearray(npz())
+    data[data.index(b"PK\x01\x02") + 22] = 1  # 64 KiB more
+    path.write_bytes(data)
+    assert flaw_of(path) == "zip: an entry reaches into its directory"
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -228,6 +234,14 @@ def test_zeros_beyond_the_last_record_of_a_tar_are_reported(tmp_path):
         assert "too many at the end" in flaw_of(path)
     path.write_bytes(data[:1536] + b"damage" + data[1542:])
     assert flaw_of(path) == "tar: a header is damaged"
+
+
+def test_a_member_of_a_tar_may_announce_more_bytes_than_a_file_can_have(tmp_path):
+    member = tarfile.TarInfo("model.bin")
+    member.size = 1 << 80
+    path = tmp_path / "model.tar"
+    path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    assert flaw_of(path) == "tar: its end is missing"
 
 
 def test_a_cut_jsonl_is_reported_except_at_the_end_of_a_line(tmp_path):
@@ -295,7 +309,10 @@ def test_an_hdf5_file_that_is_still_open_is_reported(tmp_path):
         file["weights"] = np.arange(20.0)
         file.flush()
         copy.write_bytes(path.read_bytes())
-    assert flaw_of(copy)
+        assert flaw_of(copy) == "HDF5: its writer has not closed it"
+        file["bias"] = np.arange(3000.0)
+        copy.write_bytes(path.read_bytes())
+        assert "too many at the end" in flaw_of(copy)
     assert flaw_of(path) == ""
 
 
