@@ -14,7 +14,7 @@ why, and whether the job requeues itself. `versions` records what it ran with.
 State: `checkpoints` publishes, finds and deletes checkpoints. `stored` is one as it is on disk, a file or a directory,
 and `tensor_file` the format of such a file. `state` takes trees apart. `saved_files` copies out what a task wrote as
 files, at the end to `final/`, and writes the done marker. `determinism` seeds and restores the generators. `loading`
-keeps garbage collection rare until the first step.
+keeps garbage collection rare until the first step. `formats` checks files that other programs wrote.
 
 Several processes: `follower` is every rank of a process group but the first, which starts it, and `process_group` adds
 up their tensors. `pack` trains several runs in one job.
