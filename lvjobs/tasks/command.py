@@ -72,7 +72,7 @@ class CommandTask(Task):
         by_kind = {"training": flops.of_a_step, "validation": flops.validation, "generation": 0}
         return {name: dict(by_kind) for name in BINDING}
 
-    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:  # noqa: ARG002 - the protocol's
+    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
         """Return nothing: a program starts its own processes.
 
         Raises:

@@ -50,7 +50,7 @@ def _empty_ledger():
 def make_haste(monkeypatch):
     """No waiting for the disk (no test here pulls the plug), and no copy of the package in each study."""
     for module in (submit_runs, run_commands):
-        monkeypatch.setattr(module, "snapshot_code", lambda _store, _task: CodeCopy("c0de"))
+        monkeypatch.setattr(module, "snapshot_code", lambda *_: CodeCopy("c0de"))
     monkeypatch.setattr(declare, "rates_of", lambda _config: RATES)
     monkeypatch.setattr(declare, "learn", lambda _configs: None)
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)

@@ -96,7 +96,7 @@ def small(study, monkeypatch):
     make_dataset(study / "data.h5", systems=4, seed=0)
     cluster = SimulatedCluster(Clock(), lambda _job: None)
     monkeypatch.setattr("lvjobs.cluster.local.LocalCluster", lambda *_, **__: cluster)
-    monkeypatch.setattr(submit_runs, "snapshot_code", lambda _store, _task: CodeCopy("c0de"))
+    monkeypatch.setattr(submit_runs, "snapshot_code", lambda *_: CodeCopy("c0de"))
 
     def limited(limit):
         (study / "study.toml").write_text(SMALL.format(limit=limit))
@@ -620,7 +620,7 @@ def test_a_single_run_of_which_no_interval_fits_says_what_helps(study, small, li
 
 def test_submit_says_what_was_left_out_of_the_code(small, lvjobs, monkeypatch):
     small("1e17")
-    monkeypatch.setattr(submit_runs, "snapshot_code", lambda _store, _task: CodeCopy("c0de", ["package/pipe (FIFO)"]))
+    monkeypatch.setattr(submit_runs, "snapshot_code", lambda *_: CodeCopy("c0de", ["package/pipe (FIFO)"]))
     code, _, err = lvjobs("submit", "train", "--name", "one")
     assert (code, err) == (0, "note: left out of the code that jobs run: package/pipe (FIFO)\n")
 

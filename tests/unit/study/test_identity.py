@@ -9,6 +9,7 @@ from control_scenes import Scene, make_haste
 
 from lvjobs.control.submission.submission_files import write_submission
 from lvjobs.study import run
+from lvjobs.study.command import CommandConfig, Snapshot, StepFlops
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params, said, silence
 from lvjobs.worker.submission import Submission
@@ -68,6 +69,30 @@ MEANT = {
         "samples": 1,
         "likelihood": False,
     },
+    CommandConfig: {
+        "resume": [],
+        "resume_command": [],
+        "checkpoint": "",
+        "complete": "",
+        "progress": [],
+        "validation": [],
+        "metrics": [],
+        "progress_file": "",
+        "progress_key": "step",
+        "first_step": 1,
+        "first_checkpoint": 1,
+        "out": "out",
+        "directory": ".",
+        "link": [],
+        "environment": {},
+        "stop": "",
+        "may_end_early": False,
+        "retry_exit_codes": [],
+        "flops": None,
+        "snapshot": Snapshot(files=2000, total_mb=50.0, file_mb=10.0),
+    },
+    StepFlops: {"parameters": None, "tokens": None, "training": None, "validation": 0},
+    Snapshot: {"files": 2000, "total_mb": 50.0, "file_mb": 10.0},
 }
 """What a run means that does not say a key. Fingerprints in every ledger there is hang on these values."""
 

@@ -171,7 +171,7 @@ def test_many_paths_that_are_left_out_are_named_in_one_line(package, store):
 def test_commands_say_what_was_left_out(package, tmp_path, monkeypatch):
     make_haste(monkeypatch)
     for module in (submit_runs, run_commands):
-        monkeypatch.setattr(module, "snapshot_code", lambda store, _task: snapshot_code(store, TASK))
+        monkeypatch.setattr(module, "snapshot_code", lambda store, *_: snapshot_code(store, TASK))
     (tmp_path / "study").mkdir()
     scene = Scene(tmp_path / "study")
     (package / "lock").symlink_to("nowhere")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_equal_needs_are_checked_once(monkeypatch):
     found = []
     monkeypatch.setattr(hub, "find_model", lambda model, decimals, *, instruct: found.append((model, instruct)))
     [(_, untrained)] = task_of(TRAINING).untrained(TRAINING.params, ["instruct"], [0])
-    check_needs([TRAINING, TRAINING.model_copy(update={"seed": 1}), untrained, OWN])
+    check_needs([TRAINING, TRAINING.model_copy(update={"seed": 1}), untrained, OWN], Path())
     assert found == [("tiny", False), ("tiny", True)]
 
 

@@ -23,7 +23,7 @@ from lvjobs.tasks.code_copies import drift, snapshot_code
 def scene(tmp_path, monkeypatch):
     make_haste(monkeypatch)
     monkeypatch.setattr("lvjobs.control.backends.defaults_of", lambda _profile: {})
-    monkeypatch.setattr(module, "drift", lambda _store, _name, _task: [])
+    monkeypatch.setattr(module, "drift", lambda *_: [])
     monkeypatch.chdir(tmp_path)
     return Scene(tmp_path, backoff_seconds=30)
 
@@ -127,7 +127,7 @@ def test_of_one_that_backs_off(scene):
 def test_of_one_that_waits_in_the_queue_with_what_would_start_sooner(tmp_path, monkeypatch):
     make_haste(monkeypatch)
     monkeypatch.setattr("lvjobs.control.backends.defaults_of", lambda _profile: {})
-    monkeypatch.setattr(module, "drift", lambda _store, _name, _task: [])
+    monkeypatch.setattr(module, "drift", lambda *_: [])
     monkeypatch.chdir(tmp_path)
     scene = begun(Scene(tmp_path, manners=Manners(slots=1)))
     scene.enter("two")
@@ -165,7 +165,7 @@ def test_of_one_that_is_over(scene, end):
 
 def test_of_one_that_the_budget_holds(tmp_path, monkeypatch):
     make_haste(monkeypatch)
-    monkeypatch.setattr(module, "drift", lambda _store, _name, _task: [])
+    monkeypatch.setattr(module, "drift", lambda *_: [])
     monkeypatch.chdir(tmp_path)
     scene = begun(Scene(tmp_path, budget={"limit": 2_000}))
     scene.bind(limit=600)
@@ -180,7 +180,7 @@ def test_of_one_that_the_budget_holds(tmp_path, monkeypatch):
 
 def test_code_that_was_edited_is_told_of(scene, monkeypatch):
     begun(scene)
-    monkeypatch.setattr(module, "drift", lambda _store, _name, _task: ["a.py", "b.py", "c.py", "d.py"])
+    monkeypatch.setattr(module, "drift", lambda *_: ["a.py", "b.py", "c.py", "d.py"])
     found = asked(scene)
     (said,) = [each["said"] for each in found["evidence"] if each["what"] == "code"]
     assert said.startswith("edited since it was submitted (a.py, b.py, c.py and 1 more); it runs as it was then")
