@@ -172,7 +172,7 @@ class _WithCommand(click.Command):
 
 _COMMAND = "lvjobs.command"
 
-_PROGRAM_OPTIONS = ("preset", "checkpoint", "resume", "progress", "flops")
+_PROGRAM_OPTIONS = ("preset", "checkpoint", "resume", "progress", "from_checkpoint", "flops")
 
 
 @submit.command(cls=_WithCommand, options_metavar="[OPTIONS]")
@@ -188,6 +188,7 @@ _PROGRAM_OPTIONS = ("preset", "checkpoint", "resume", "progress", "flops")
 @click.option("--checkpoint", help="Of a program: where it saves, such as {out}/checkpoint-{step} or {out}/ckpt.pt.")
 @click.option("--resume", help="Of a program: arguments that are added where a checkpoint exists.")
 @click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")
+@click.option("--from-checkpoint", help="Of a program: a checkpoint that exists already, from which the run begins.")
 @click.option("--flops", help="Of a program: FLOPs of a step, such as 6e9.")
 @click.option("--name", help="The run's name (default: made from the task and its settings).")
 @click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
@@ -233,7 +234,9 @@ def _program(options: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in given.items() if value is not None}
     if command is None:
         if given:
-            raise UsageError(f"--{min(given)} is of a program: write the program at the end, after --")
+            raise UsageError(
+                f"--{min(given).replace('_', '-')} is of a program: write the program at the end, after --"
+            )
         return {}
     if not command:
         raise UsageError("no program follows --; write it and its arguments there: -- python train.py")

@@ -11,6 +11,7 @@ learning_rate = 1e-3
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -21,6 +22,11 @@ from lvjobs.study.placeholders import BUILT_IN, OF_A_CHECKPOINT, fill, names_in
 from lvjobs.study.tables import SettingsTable
 
 COMMAND_TASK = "lvjobs.worker.command:run"
+
+_OUTPUT = re.compile(
+    r"--?((output|out|save|log|logging|checkpoint|ckpt|default_root)([_-]?(dir|path|folder))?|project)"
+)
+"""Options that name the place of a program's output."""
 
 STEP = "step"
 """The group of a regular expression, and the key of a line, that has the step."""
@@ -68,6 +74,7 @@ class CommandConfig(SettingsTable):
     checkpoint: str = Field(
         default="", description="its checkpoint, a file or a directory; {step} and * where the name varies"
     )
+    from_checkpoint: str = Field(default="", description="checkpoint that exists already, from which the run begins")
     complete: str = Field(default="", description="file of a checkpoint that the program writes last")
     progress: Texts = Field(
         default_factory=list, description="regular expressions of the lines that it prints, with a group `step`"
@@ -146,9 +153,21 @@ class CommandConfig(SettingsTable):
                 f"nothing uses the key {unused[0]!r}, so runs that differ in it would be the same; write "
                 f"{{{unused[0]}}} into command"
             )
-        if (self.resume or self.resume_command) and not self.checkpoint:
+        if (self.resume or self.resume_command or self.from_checkpoint) and not self.checkpoint:
             raise ValueError('resume needs to know the checkpoint; add checkpoint = "{out}/..."')
         return self
+
+    @field_validator("command", "resume", "resume_command")
+    @classmethod
+    def _writes_no_shared_path(cls, words: list[str]) -> list[str]:
+        options = [word.partition("=") if "=" in word else (word, "=", after) for word, after in pairwise([*words, ""])]
+        for option, _, value in [*options, *([words[-1].partition("=")] if words else [])]:
+            if _OUTPUT.fullmatch(option) and value.startswith("/") and not {"run", "work"} & set(names_in([value])):
+                raise ValueError(
+                    f"{option} {value} is one place for all runs and all attempts, and nothing there can be fenced; "
+                    "write {out} instead"
+                )
+        return words
 
     @property
     def own(self) -> dict[str, Any]:

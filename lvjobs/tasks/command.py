@@ -50,6 +50,18 @@ class ProgramNeed(Need):
             )
 
 
+@dataclass(frozen=True)
+class CheckpointNeed(Need):
+    """The need for a checkpoint from which a run begins."""
+
+    path: Path
+
+    def check(self) -> None:
+        """Raise UsageError where there is none."""
+        if not self.path.exists():
+            raise UsageError(f"from_checkpoint: {self.path} does not exist; nothing was submitted: correct the path")
+
+
 class CommandTask(Task):
     """A program that lvjobs starts and watches."""
 
@@ -89,7 +101,8 @@ class CommandTask(Task):
         """Return the programs that the command and `resume_command` begin with."""
         config = read_params(CommandConfig, params)
         commands = [config.command, *([config.resume_command] if config.resume_command else [])]
-        return [ProgramNeed(command[0], root / config.directory) for command in commands]
+        programs = [ProgramNeed(command[0], root / config.directory) for command in commands]
+        return [*programs, *([CheckpointNeed(root / config.from_checkpoint)] if config.from_checkpoint else [])]
 
     def program_files(self, params: Params, root: Path) -> ProgramFiles | None:
         """Return the program's directory, the paths that are linked, and the limits of the copy."""

@@ -13,7 +13,7 @@ from lvjobs.study.command import COMMAND_TASK
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.checkpoints import RNG, Checkpoint, prune, write_checkpoint, write_directory
+from lvjobs.worker.checkpoints import RNG, Checkpoint, find_newest_valid, prune, write_checkpoint, write_directory
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
 from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
@@ -113,6 +113,11 @@ class Attempt:
         self._resumed = True
         loading.end()
         self._lap()
+
+    def begin_from_newest(self) -> None:
+        """Begin from a checkpoint that was published since the attempt was made."""
+        self.found, _ = find_newest_valid(self.layout)
+        self.logged = self.step
 
     def resume(self) -> Resumed | None:
         """Load the checkpoint that was found, and restore the RNGs last."""

@@ -69,6 +69,8 @@ def run(attempt: Attempt) -> None:
     work = _make_work(attempt, config)
     values = values_of(attempt, config, work, read_environment(os.environ))
     harvest = Harvest(attempt, config, work, values)
+    if attempt.found is None and config.from_checkpoint:
+        harvest.adopt(attempt.layout.study.root / config.from_checkpoint)
     laid_out = harvest.lay_out()
     attempt.begin()
     outcome = Execution(attempt, config, work, values, harvest).run(laid_out)

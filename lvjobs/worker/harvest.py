@@ -20,10 +20,12 @@ from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from lvjobs.errors import LvjobsError
 from lvjobs.records.run_files import Manifest
 from lvjobs.study.command import CommandConfig
 from lvjobs.study.placeholders import fill
@@ -71,6 +73,7 @@ def lay_out(checkpoint: Path, manifest: Manifest, work: Path, *, link: bool) -> 
 class Pattern:
     """Where a program writes its checkpoints, in its working directory."""
 
+    text: str
     glob: str
     expression: re.Pattern[str]
     first: int
@@ -87,17 +90,25 @@ class Pattern:
         known = {_STEP: r"(?P<step>\d+)", "*": "[^/]*"}
         text = "".join(known.get(part) or re.escape(part) for part in filled)
         text = re.sub(r"(\(\?P<step>\\d\+\))(.*)\(\?P<step>\\d\+\)", r"\1\2\\d+", text)
-        return cls(os.path.normpath(glob), re.compile(_normal(text)), config.first_checkpoint, _STEP not in parts)
+        plain = os.path.normpath("".join(filled))
+        return cls(
+            plain, os.path.normpath(glob), re.compile(_normal(text)), config.first_checkpoint, _STEP not in parts
+        )
 
     def paths(self, work: Path) -> list[tuple[int | None, Path]]:
         """Return what matches, with the step in its name, oldest first; None where the name holds no step."""
         matches = (
             (path, self.expression.fullmatch(path.relative_to(work).as_posix())) for path in work.glob(self.glob)
         )
-        found = [(self._step(match), path) for path, match in matches if match]
+        found = [(self.step(match), path) for path, match in matches if match]
         return sorted(found, key=lambda each: each[0] or 0)
 
-    def _step(self, match: re.Match[str]) -> int | None:
+    def place_of(self, name: str) -> str:
+        """Return where in the working directory a checkpoint of this name belongs."""
+        return self.text if self.is_in_place else f"{os.path.dirname(self.text)}/{name}"  # noqa: PTH120 - no path yet
+
+    def step(self, match: re.Match[str]) -> int | None:
+        """Return the step in a name; None if no name has one."""
         return None if self.is_in_place else int(match["step"]) - self.first + 1
 
 
@@ -120,6 +131,29 @@ class Harvest:
     def note_step(self, when: float, step: int) -> None:
         """Note that a step was reported at `when` (seconds since the epoch)."""
         self._reached.append((when, step))
+
+    def adopt(self, origin: Path) -> None:
+        """Publish a checkpoint that exists already, a file or a directory, as the run's first one, and begin from it.
+
+        Raises:
+            LvjobsError: it cannot be read, or is not whole.
+        """
+        assert self.pattern is not None
+        place = self.pattern.place_of(origin.name)
+        found = self.pattern.expression.fullmatch(place)
+        step = (self.pattern.step(found) if found else None) or 0
+        copy = self._work / place
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if origin.is_dir() else shutil.copy2)(origin, copy)
+            before = signature_of(self._work, copy)
+            self._attempt.publish_harvested(step, partial(self._copy, path=copy, before=before, link=False))
+        except (OSError, ValueError) as error:
+            raise LvjobsError(
+                f"the run cannot begin from {origin}: {error}. Correct from_checkpoint, and submit it again"
+            ) from None
+        remove(copy)
+        self._attempt.begin_from_newest()
 
     def lay_out(self) -> Path | None:
         """Lay out the checkpoint that the attempt resumes from; return its path in the working directory."""
@@ -171,18 +205,16 @@ class Harvest:
         if step <= 0:
             return False
 
-        def fill_directory(directory: Path) -> dict[str, str]:
-            return self._copy(directory, path, now, link=not in_place)
-
         try:
-            published = self._attempt.publish_harvested(step, fill_directory)
+            fill_it = partial(self._copy, path=path, before=now, link=not in_place)
+            published = self._attempt.publish_harvested(step, fill_it)
         except ValueError as error:
             self.problem = str(error)
             return False
         self._taken[path], self.problem = now, ""
         return published
 
-    def _copy(self, directory: Path, path: Path, before: Signature, *, link: bool) -> dict[str, str]:
+    def _copy(self, directory: Path, *, path: Path, before: Signature, link: bool) -> dict[str, str]:
         """Take all files of a checkpoint. Raises ValueError if it is not whole, or changed meanwhile."""
         digests = {}
         for name, *_ in before:
@@ -204,6 +236,14 @@ class Harvest:
         last, gap = steps[-1], max(1, steps[-1] - steps[0])
         due = (last // every + 1) * every
         return due if due - last <= gap and last % every else last
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a directory."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def outputs(work: Path, pattern: Pattern | None, private: Collection[str]) -> list[str]:

@@ -42,6 +42,8 @@ def settings(**changes):
         ({"metrics": ["loss .*"]}, r"names no metric; name a group: (?P<loss>\S+)"),
         ({"checkpoint": "/scratch/step-{step}.pt"}, "is outside of {out}; begin it with {out}/"),
         ({"checkpoint": "{out}/../step-{step}.pt"}, "is outside of {out}"),
+        ({"command": ["python", "{lr}", "--output_dir=/rds/out"]}, "--output_dir /rds/out is one place for all runs"),
+        ({"command": ["python", "{lr}", "--save-dir", "/rds/out"]}, "--save-dir /rds/out is one place for all runs"),
         ({"checkpoint": None}, "resume needs to know the checkpoint"),
         ({"progress_file": "log.csv"}, "is outside of {out}"),
         ({"out": "/scratch"}, "leaves the run's working directory"),

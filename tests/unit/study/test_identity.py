@@ -73,6 +73,7 @@ MEANT = {
         "resume": [],
         "resume_command": [],
         "checkpoint": "",
+        "from_checkpoint": "",
         "complete": "",
         "progress": [],
         "validation": [],

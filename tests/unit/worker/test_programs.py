@@ -351,3 +351,25 @@ with open(os.environ['LVJOBS_PROGRESS'], 'a') as lines:
     assert [each["perplexity"] for each in steps if "perplexity" in each] == [8]
     assert sum(each.get("steps", 1) for each in steps) == 4
     assert [(each["step"], each["loss"]) for each in entries(layout, "validation")] == [(4, 0.125)]
+
+
+@pytest.mark.parametrize("kind", ["--named", "--in-place"])
+def test_a_run_begins_from_a_checkpoint_that_exists(zygote, tmp_path, undisturbed, kind):
+    first = make_program(tmp_path / "first", "--named", steps=20, **NAMED)
+    assert zygote.run(first) == DONE
+    given = first.final / "out" / "checkpoint-20.json"
+    layout = make_program(tmp_path / "second", kind, **KINDS[kind], from_checkpoint=str(given))
+    assert zygote.run(layout) == DONE
+    assert result(layout) == undisturbed
+    assert executed(layout) == list(range(21, STEPS + 1))
+    assert sum(each.get("steps", 1) for each in entries(layout, "step")) == (20 if kind == "--named" else 21)
+
+
+def test_a_checkpoint_to_begin_from_must_be_whole(zygote, tmp_path):
+    torn = tmp_path / "checkpoint-20.json"
+    torn.write_text('{"step": 2')
+    layout = make_program(tmp_path / "run", "--named", **NAMED, from_checkpoint=str(torn))
+    assert zygote.run(layout) == ERROR
+    (error,) = entries(layout, "error")
+    assert "cannot begin from" in error["message"]
+    assert not published(layout)
