@@ -1,9 +1,10 @@
 """The declarations of a user, and the paths of a study's files. No module here talks to a cluster or opens runs.db.
 
 study.toml: `config` reads it and names wrong keys. Its tables are in `tables` (resources, budget, policy and others),
-`settings` ([train]), `stages` ([[stage]]) and `space` (the values that a search may propose). `fields` has the types of
-keys as people write them, and what is declared of a key beside its type. `presets` has named settings and stages, and
-`template` writes the commented file.
+`settings` ([train]), `command` (its keys for a program), `stages` ([[stage]]) and `space` (the values that a search may
+propose). `fields` has the types of keys as people write them, and what is declared of a key beside its type. `presets`
+has named settings and stages, and `template` writes the commented file. `program_presets` has what is known of
+libraries whose programs are run, and `placeholders` fills values into a program's arguments.
 
 Runs: `run` has the immutable configuration and run.json, decides which settings count for a fingerprint, and finds a
 run by a part of its name. `params` has the params of the bundled tasks. `config` also has the settings that may change

@@ -21,7 +21,7 @@ from lvjobs.study.fields import Float, Int, Texts
 from lvjobs.study.placeholders import BUILT_IN, OF_A_CHECKPOINT, fill, names_in
 from lvjobs.study.tables import SettingsTable
 
-COMMAND_TASK = "lvjobs.worker.command:run"
+COMMAND_TASK = "lvjobs.worker.program.execution:run"
 
 _OUTPUT = re.compile(
     r"--?((output|out|save|log|logging|checkpoint|ckpt|default_root)([_-]?(dir|path|folder))?|project)"

@@ -1,6 +1,6 @@
 """A program of any language as a task (docs/programs.md).
 
-lvjobs does not link it: `lvjobs.worker.command` starts it, reads its progress and takes its checkpoints. What a step
+lvjobs does not link it: `lvjobs.worker.program` starts it, reads its progress and takes its checkpoints. What a step
 costs is declared, because nothing can count it.
 """
 

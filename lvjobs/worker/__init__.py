@@ -19,6 +19,8 @@ keeps garbage collection rare until the first step. `formats` checks files that 
 Several processes: `follower` is every rank of a process group but the first, which starts it, and `process_group` adds
 up their tensors. `pack` trains several runs in one job.
 
+Programs: `program` runs one that knows nothing of lvjobs, and takes its checkpoints.
+
 Tasks: `task` has `@lvjobs.task`, and `measure` counts the FLOPs of a first step. `trainer` adapts Hugging Face's
 Trainer, and `trainer_data` makes its data draw from their own generators. `node_probe` is the test job of `lvjobs
 doctor`.

@@ -96,7 +96,7 @@ class Attempt:
 
     @property
     def runs_a_program(self) -> bool:
-        """Return whether the checkpoints are those of another program (`lvjobs.worker.harvest`)."""
+        """Return whether the checkpoints are those of another program (`lvjobs.worker.program.harvest`)."""
         return self.config.task == COMMAND_TASK
 
     @property

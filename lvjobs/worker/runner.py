@@ -36,7 +36,7 @@ from lvjobs.worker.follower import LaunchedRanks, LostRank, exit_code_of
 from lvjobs.worker.generation import claim_generation, is_superseded
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
-from lvjobs.worker.program_end import ProgramLost
+from lvjobs.worker.program.end import ProgramLost
 from lvjobs.worker.saved_files import finish, unpack
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.task import function_of

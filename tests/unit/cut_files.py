@@ -2,7 +2,7 @@
 
 import os
 
-from lvjobs.worker.formats import flaw_of
+from lvjobs.worker.program.formats import flaw_of
 
 
 def cuts_of(data):

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+import time
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from lvjobs.tasks import registry
 from lvjobs.tasks.working_copy import find_files
 from lvjobs.worker import follower, node_probe, runner
 from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.program.process import Program
 
 TOKEN = "hf_0123456789abcdef"
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
@@ -265,7 +267,22 @@ def working_directory(world):
     world.printed.append(str(error.value))
 
 
+def program_prints(world):
+    """The last lines of a program that failed; its log has them too, as the program printed them."""
+    world.patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    program = Program([sys.executable, "-c", f"print({TEXT!r})"], world.root, os.environ)
+    until_ended(program)
+    program.end()
+    world.printed += [*program.tail, *(line for _, line in program.lines())]
+
+
+def until_ended(program):
+    while program.exit_code is None:
+        time.sleep(0.01)
+
+
 PLACES = {
+    "worker.program.process": program_prints,
     "tasks.git": git_fails,
     "tasks.copy_limits": working_directory,
     "tasks.ask_process": first_step,

@@ -10,7 +10,7 @@ import pickletools
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from lvjobs.worker.formats.reading import RAW, compare_sizes, in_bytes, is_zero, number_at, read_at
+from lvjobs.worker.program.formats.reading import RAW, compare_sizes, in_bytes, is_zero, number_at, read_at
 
 _PROTOCOLS = range(2, 6)
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in _PROTOCOLS)

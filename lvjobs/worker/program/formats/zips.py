@@ -11,7 +11,7 @@ Source: the .ZIP file format specification 6.3 (APPNOTE.TXT).
 from collections.abc import Sequence
 from typing import BinaryIO, NamedTuple
 
-from lvjobs.worker.formats.reading import in_bytes, is_zero, number_at, read_at
+from lvjobs.worker.program.formats.reading import in_bytes, is_zero, number_at, read_at
 
 LOCAL = b"PK\x03\x04"
 END = b"PK\x05\x06"

@@ -19,7 +19,7 @@ from lvjobs.study.settings import settings_model
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY
 
-COUNTER = Path(__file__).parents[2] / "programs" / "counter.py"
+COUNTER = Path(__file__).parents[3] / "programs" / "counter.py"
 STEPS, EVERY = 40, 10
 PROGRESS = r"^step (?P<step>\d+): loss (?P<loss>\S+)"
 IN_PLACE = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"]}
@@ -30,7 +30,7 @@ KINDS = {"--in-place": IN_PLACE, "--named": NAMED, "--marker=READY": MARKED}
 
 @pytest.fixture(scope="module")
 def zygote():
-    zygote = Zygote("lvjobs.worker.command")
+    zygote = Zygote("lvjobs.worker.program.execution")
     yield zygote
     zygote.close()
 
@@ -205,7 +205,7 @@ def test_a_program_that_saves_at_a_signal_gets_it(zygote, tmp_path, undisturbed)
     (leave,) = entries(layout, "leave")
     assert leave["cause"] == "timeout"
     saved = int(published(layout)[-1][-8:])
-    assert 13 <= saved == leave["step"] < STEPS, "it did not wait for the next checkpoint"
+    assert 10 < saved <= leave["step"] < STEPS, "it did not wait for the next checkpoint"
     assert zygote.run(layout) == DONE
     assert result(layout) == undisturbed
 
@@ -362,7 +362,7 @@ def test_a_run_begins_from_a_checkpoint_that_exists(zygote, tmp_path, undisturbe
     assert zygote.run(layout) == DONE
     assert result(layout) == undisturbed
     assert executed(layout) == list(range(21, STEPS + 1))
-    assert sum(each.get("steps", 1) for each in entries(layout, "step")) == (20 if kind == "--named" else 21)
+    assert sum(each.get("steps", 1) for each in entries(layout, "step")) == 20
 
 
 def test_a_checkpoint_to_begin_from_must_be_whole(zygote, tmp_path):

@@ -4,7 +4,7 @@ import json
 import re
 from typing import BinaryIO
 
-from lvjobs.worker.formats.reading import ALL_OF_IT, is_zero, read_at
+from lvjobs.worker.program.formats.reading import ALL_OF_IT, is_zero, read_at
 
 _TAIL = 1 << 16
 """The number of bytes at the end of a long file that are read."""

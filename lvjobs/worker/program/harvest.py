@@ -1,8 +1,8 @@
 """The checkpoints of a program, published by lvjobs: whole or not there, also where the program writes in place.
 
 A checkpoint counts once its last file is there (if the run declares one), no process of the run has a file of it open
-for writing, every file is whole as far as its format tells (`lvjobs.worker.formats`), and nothing changed while it was
-taken. Then it becomes a directory of the run with a manifest, fenced as every checkpoint.
+for writing, every file is whole as far as its format tells (`formats`), and nothing changed while it was taken. Then it
+becomes a directory of the run with a manifest, fenced as every checkpoint.
 
 A checkpoint whose name holds the step is taken by hard links, because a program does not write it again. One that is
 written in place is copied: the next save would alter a hard link.
@@ -30,8 +30,8 @@ from lvjobs.records.run_files import Manifest
 from lvjobs.study.command import CommandConfig
 from lvjobs.study.placeholders import fill
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.formats import flaw_of
-from lvjobs.worker.program import files_being_written
+from lvjobs.worker.program.formats import flaw_of
+from lvjobs.worker.program.process import files_being_written
 from lvjobs.worker.saved_files import linked, take
 
 WORK = "work"

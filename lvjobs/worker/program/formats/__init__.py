@@ -31,12 +31,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from lvjobs.worker.formats.archives import GZIP, USTAR, USTAR_AT, gzip_flaw, tar_flaw
-from lvjobs.worker.formats.arrays import HDF5, NPY, hdf5_flaw, npy_flaw, safetensors_flaw
-from lvjobs.worker.formats.pickles import PICKLES, TORCH, pickle_flaw, torch_flaw
-from lvjobs.worker.formats.reading import RAW, in_bytes, is_zero, read_at
-from lvjobs.worker.formats.texts import json_flaw, lines_flaw
-from lvjobs.worker.formats.zips import END, LOCAL, zip_flaw
+from lvjobs.worker.program.formats.archives import GZIP, USTAR, USTAR_AT, gzip_flaw, tar_flaw
+from lvjobs.worker.program.formats.arrays import HDF5, NPY, hdf5_flaw, npy_flaw, safetensors_flaw
+from lvjobs.worker.program.formats.pickles import PICKLES, TORCH, pickle_flaw, torch_flaw
+from lvjobs.worker.program.formats.reading import RAW, in_bytes, is_zero, read_at
+from lvjobs.worker.program.formats.texts import json_flaw, lines_flaw
+from lvjobs.worker.program.formats.zips import END, LOCAL, zip_flaw
 
 Check = Callable[[BinaryIO, int], str]
 

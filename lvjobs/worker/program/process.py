@@ -96,6 +96,8 @@ class Program:
                     os.waitpid(pid, os.WNOHANG)
             time.sleep(0.01)
         self._reader.join()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         return code
 
     def _read(self) -> None:

@@ -1,10 +1,10 @@
 """A program as a run: started in a private copy of its directory, watched, stopped in time, and judged by its end.
 
 The worker stays the one that claims, journals, publishes and requeues; the program knows nothing of lvjobs. Its exit
-code is not trusted alone: 0 means done only once the last step was reported (`lvjobs.worker.program_end`).
+code is not trusted alone: 0 means done only once the last step was reported (`end`).
 
     <run directory>/000002.work/          generation 2's working directory: links to the submitted files, and `out/`
-    <run directory>/000002-00000500/      a checkpoint (`lvjobs.worker.harvest`)
+    <run directory>/000002-00000500/      a checkpoint (`harvest`)
 """
 
 import os
@@ -28,10 +28,10 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.environment import JobEnvironment, read_environment
 from lvjobs.worker.generation import check_fence
-from lvjobs.worker.harvest import Harvest, outputs
-from lvjobs.worker.program import Program, environment_of
-from lvjobs.worker.program_end import Outcome, ProgramFailed, judge
-from lvjobs.worker.progress import GrowingFile, LineParser, Report
+from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
+from lvjobs.worker.program.harvest import Harvest, outputs
+from lvjobs.worker.program.process import Program, environment_of
+from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
 from lvjobs.worker.saved_files import finish_program
 from lvjobs.worker.versions import python_path
 
@@ -262,6 +262,8 @@ class Execution:
             if report.metrics:
                 attempt.report(report.step, report.metrics)
         elif report.step > 0:
+            if not self._reports and attempt.found is not None and not attempt.step:  # its checkpoint's step is unknown
+                attempt.logged = report.step - 1
             self._check(report.step)
             if self._reports:
                 self._gap = max(self._gap, report.step - attempt.logged)

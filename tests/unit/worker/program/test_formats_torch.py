@@ -9,7 +9,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from cut_files import Cutter
 
-from lvjobs.worker.formats import flaw_of
+from lvjobs.worker.program.formats import flaw_of
 
 pytestmark = pytest.mark.heavy
 

@@ -15,8 +15,8 @@ import pytest
 from cut_files import Cutter
 from safetensors.numpy import save
 
-from lvjobs.worker.formats import flaw_of
-from lvjobs.worker.formats.reading import ALL_OF_IT
+from lvjobs.worker.program.formats import flaw_of
+from lvjobs.worker.program.formats.reading import ALL_OF_IT
 
 VALUES = {"step": 12, "names": ["torch.float32", "a.b", "."], "nested": {"x": (1.5, None, True), "b": b"..." * 400}}
 
@@ -324,7 +324,7 @@ def test_a_safetensors_header_that_is_no_header_is_damaged(tmp_path):
 
 
 def test_a_pickle_with_too_many_opcodes_is_judged_by_its_last_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr("lvjobs.worker.formats.pickles._MOST_OPCODES", 10)
+    monkeypatch.setattr("lvjobs.worker.program.formats.pickles._MOST_OPCODES", 10)
     path = tmp_path / "state.pkl"
     path.write_bytes(pickle.dumps(VALUES))
     assert flaw_of(path) == ""

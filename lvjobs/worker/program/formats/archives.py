@@ -6,7 +6,7 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; RFC 1952.
 import zlib
 from typing import BinaryIO
 
-from lvjobs.worker.formats.reading import ALL_OF_IT, in_bytes, is_zero, read_at
+from lvjobs.worker.program.formats.reading import ALL_OF_IT, in_bytes, is_zero, read_at
 
 USTAR = b"ustar"
 USTAR_AT = 257

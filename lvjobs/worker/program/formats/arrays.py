@@ -10,8 +10,8 @@ import math
 import re
 from typing import Any, BinaryIO
 
-from lvjobs.worker.formats.pickles import TornPickleError, UnreadablePickleError, end_of_pickle
-from lvjobs.worker.formats.reading import compare_sizes, in_bytes, number_at, read_at
+from lvjobs.worker.program.formats.pickles import TornPickleError, UnreadablePickleError, end_of_pickle
+from lvjobs.worker.program.formats.reading import compare_sizes, in_bytes, number_at, read_at
 
 NPY = b"\x93NUMPY"
 HDF5 = b"\x89HDF\r\n\x1a\n"
