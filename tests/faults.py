@@ -87,6 +87,12 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "original_deleted": "copied, and the original deleted while its job waits",
         "profile_gone": "the file of a run's profile deleted",
     },
+    "The program": {
+        "program_preempted": "a program that knows nothing of lvjobs is preempted; Slurm's SIGTERM ends it",
+        "program_time_limit": "time limit, again and again; the program is deaf to signals",
+        "program_node_lost": "its node fails, and the program runs on there",
+        "program_killed": "a program in C is preempted, and its worker is killed",
+    },
     "The command": {
         "killed_submitting": "`submit` killed between any two durable writes",
         "killed_passing": "a pass killed between any two durable writes",
@@ -183,7 +189,8 @@ def executed(run: Path) -> dict[str, list[int]]:
             except ValueError:  # torn, and a later line follows it
                 continue
             if entry["kind"] in found:
-                found[entry["kind"]].append(entry.get(amount[entry["kind"]], entry.get("batches", 0)))
+                several = entry.get("steps", 1) if entry["kind"] == "step" else 1  # a program reports many at once
+                found[entry["kind"]] += several * [entry.get(amount[entry["kind"]], entry.get("batches", 0))]
     return found
 
 

@@ -29,6 +29,7 @@ from lvjobs.rehearsal.conduct import (
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.settings import OwnSettings
+from lvjobs.tasks.registry import placed
 
 PARTED = 1
 """The exit code if the disturbed run differs from the undisturbed one, or did not complete."""
@@ -71,7 +72,7 @@ def rehearse(
         check_task(study, settings.run_config())
     else:
         settings, _, profile = settle(study, given)
-    config = shortened(pinned(settings, study).run_config(), rehearsed_steps)
+    config = shortened(placed(pinned(settings, study).run_config(), study.root), rehearsed_steps)
     place = study.layout.internal / "rehearsal"
     on_lab = backend_of(profile).is_site if on_lab is None else on_lab
 

@@ -104,6 +104,12 @@ class CommandTask(Task):
         programs = [ProgramNeed(command[0], root / config.directory) for command in commands]
         return [*programs, *([CheckpointNeed(root / config.from_checkpoint)] if config.from_checkpoint else [])]
 
+    def placed(self, params: Params, root: Path) -> Params:
+        """Return the settings with absolute paths of the program's directory and of the checkpoint to begin from."""
+        config = read_params(CommandConfig, params)
+        found = {"directory": config.directory, "from_checkpoint": config.from_checkpoint}
+        return {**params, **{key: str((root / path).absolute()) for key, path in found.items() if path}}
+
     def program_files(self, params: Params, root: Path) -> ProgramFiles | None:
         """Return the program's directory, the paths that are linked, and the limits of the copy."""
         config = read_params(CommandConfig, params)

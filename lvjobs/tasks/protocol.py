@@ -131,6 +131,10 @@ class Task(Protocol):
         """Return what must exist before the run is submitted. `root` is the study's directory."""
         return ()
 
+    def placed(self, params: Params, root: Path) -> Params:
+        """Return the settings for the same run in another directory than its study's, `root`: paths are absolute."""
+        return params
+
     def program_files(self, params: Params, root: Path) -> ProgramFiles | None:
         """Return the directory that is copied at submission, for a task that is a program; None for any other.
 

@@ -56,6 +56,11 @@ def program_files(config: RunConfig | Mapping[str, Any], root: Path) -> ProgramF
     return task_of(config).program_files(params, root)
 
 
+def placed(config: RunConfig, root: Path) -> RunConfig:
+    """Return the run of the study in `root` for a study in another directory (see `Task.placed`)."""
+    return config.model_copy(update={"params": dict(task_of(config).placed(config.params, root))})
+
+
 def check_needs(configs: Iterable[RunConfig], root: Path) -> None:
     """Refuse runs of the study in `root` that need something that does not exist yet (see `Task.needs`).
 

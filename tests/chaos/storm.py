@@ -54,6 +54,7 @@ name = "table"
 zero_shot = ["raw"]
 evaluate = ["many", "last"]
 """
+PROGRAM = Path(__file__).parent.parent / "programs" / "counter.py"
 EVENTS = ["preempted"] * 6 + ["killed"] * 3 + ["node lost"]
 LEAST = 3
 RESTART_EVERY = 15
@@ -77,22 +78,36 @@ def declare(study: Study, runs: int, steps: int, checkpoint_every: int) -> None:
     path.write_text(path.read_text() + text)
 
 
+def submit_program(study: Study, steps: int, checkpoint_every: int) -> None:
+    """One more run, of a program that knows nothing of lvjobs and saves in place."""
+    words = [sys.executable, str(PROGRAM), "--steps={steps}", "--every={checkpoint_every}", "--out={out}", "--in-place"]
+    pace = ["--slow-save=0.2", "--seconds-per-step=0.02"]
+    options = ["--steps", str(steps), "--checkpoint-every", str(checkpoint_every), "--flops", "1e6"]
+    saves = ["--checkpoint", "{out}/checkpoint.json", "--resume", "--resume={checkpoint}"]
+    lines = ["--progress", r"^step (?P<step>\d+): loss (?P<loss>\S+)"]
+    study.type("submit", "run", "--name", "program", *options, *saves, *lines, "--", *words, *pace)
+
+
 def results(study: Study) -> tuple[dict, dict, list]:
     """Winners and why, final weights, and the tables of the evaluations: what must not depend on what died."""
     shown = study.summary()
     assert {run["state"] for run in shown["runs"]} == {"completed"}
-    trained = [run["name"] for run in shown["runs"] if run["stage"] != "table"]
+    trained = [run["name"] for run in shown["runs"] if run["stage"] not in ("table", "run")]
     tables = json.loads(study.type("evaluate", "--table", "--json"))["tables"]
     assert [row["mae"]["value"] for table in tables for row in table["rows"]]
     winners = {stage["name"]: (stage["winner"], stage["because"]) for stage in shown["stages"]}
-    return winners, {name: study.weights(name) for name in trained}, tables
+    weights = {name: study.weights(name) for name in trained}
+    weights["program"] = (study.files("program") / "final" / "out" / "result.json").read_text()
+    return winners, weights, tables
 
 
 def leave_alone(root: Path, data: Path, size: tuple[int, int, int]) -> tuple[dict, dict, list]:
     """The study on this machine, with nothing to disturb it; its results."""
     study = Study(root, data, profile="local")
     declare(study, *size)
+    submit_program(study, *size[1:])
     study.type("sweep", "all", "--wait", timeout=7200)
+    study.until("program", "completed")
     return results(study)
 
 
@@ -158,12 +173,19 @@ class Storm:
         return max(claims, key=lambda claim: claim["time"])["pid"] if claims else None
 
 
-def weather(study: Study, lab: Lab, storm: Weather, seconds: float) -> Counter[str]:
+def is_over(study: Study) -> bool:
+    """Whether all stages, and all runs, are completed."""
+    runs = {run["state"] for run in study.summary()["runs"]}
+    return {*study.stands().values(), *runs} == {"completed"}
+
+
+def weather(study: Study, lab: Lab, storm: Weather, size: tuple[int, int, int], seconds: float) -> Counter[str]:
     """One command, and from then on nobody but the storm, until all stages are completed; what happened how often."""
     study.type("sweep", "all")
+    submit_program(study, *size[1:])
     trouble = Storm(study, lab, storm)
     deadline = time.monotonic() + seconds
-    while set(study.stands().values()) != {"completed"}:
+    while not is_over(study):
         trouble.blow()
         assert time.monotonic() < deadline, study.type("status")
         time.sleep(0.2)
@@ -194,7 +216,7 @@ def main() -> None:
         study = Study(scratch / "storm", data, resources="gpus = 1", driver=True)
         declare(study, *size)
         started = time.monotonic()
-        met = weather(study, lab, Weather(asked.minutes, asked.every, asked.seed), 4 * 60 * asked.minutes)
+        met = weather(study, lab, Weather(asked.minutes, asked.every, asked.seed), size, 4 * 60 * asked.minutes)
         wall = time.monotonic() - started
         same = results(study) == alone
         tally = study.tally()

@@ -46,7 +46,7 @@ def test_two_minutes(tmp_path, lab, fault):
     alone = leave_alone(tmp_path / "alone", data, SIZE)
     study = Study(tmp_path / "storm", data, resources="gpus = 1", driver=True)
     declare(study, *SIZE)
-    met = weather(study, lab, Weather(minutes=2, every=10), 1800)
+    met = weather(study, lab, Weather(minutes=2, every=10), SIZE, 1800)
     assert met.total() >= LEAST, met
     assert set(study.stands().values()) == {"completed"}
     assert results(study) == alone

@@ -1,0 +1,170 @@
+"""Programs that know nothing of lvjobs, as jobs of a real Slurm: preempted, at their time limit, robbed of their node."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+from driving import TESTS, Study, until
+
+from lvjobs.lab import LabConfig
+
+pytestmark = pytest.mark.slurm
+
+PROGRAMS = TESTS / "programs"
+STEPS, EVERY = 200, 20
+PROGRESS = r"^step (?P<step>\d+):? (loss|residual) (?P<loss>\S+)"
+WORDS = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}", "--seconds-per-step=0.03"]
+
+
+class ProgramStudy(Study):
+    """A study whose [train] is a program; its directory holds that program."""
+
+    def __init__(self, root, command, *, steps=STEPS, every=EVERY, **keys):
+        super().__init__(root)
+        values = {
+            "command": command,
+            "progress": PROGRESS,
+            "flops": 1e6,
+            "steps": steps,
+            "checkpoint_every": every,
+            **keys,
+        }
+        before, _, after = (root / "study.toml").read_text().partition("[train]\n")
+        lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        (root / "study.toml").write_text("\n".join([before, "[train]", *lines, after[after.index("[driver]") :]]))
+        (root / "toy_task.py").unlink()
+        shutil.copy(PROGRAMS / "counter.py", root)
+
+    def result(self, name="run"):
+        (path,) = (self.files(name) / "final" / "out").glob("result.*")
+        return path.read_bytes()
+
+    def saved(self, name="run"):
+        """The steps of all published checkpoints, in their order."""
+        return [line["step"] for line in self.journal(name) if line["kind"] == "checkpoint"]
+
+    def processes(self):
+        """All processes that work in a run directory."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.cwd().startswith(str(self.root / "checkpoints")):
+                    found.append(process)
+            except (psutil.Error, OSError):  # noqa: PERF203 - it ended, or is another user's
+                continue
+        return found
+
+
+@pytest.fixture
+def counter(tmp_path):
+    def make(*words, **keys):
+        own = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"], **keys}
+        return ProgramStudy(tmp_path / "study", [sys.executable, "counter.py", *WORDS, "--in-place", *words], **own)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The program's result without lvjobs."""
+    out = tmp_path_factory.mktemp("alone")
+    command = [sys.executable, PROGRAMS / "counter.py", f"--steps={STEPS}", f"--every={EVERY}", f"--out={out}"]
+    subprocess.run([*command, "--in-place"], check=True, stdout=subprocess.DEVNULL)
+    return (out / "result.json").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["requeue", "cancel", "grace_0"])
+def test_a_deaf_program_is_preempted(kind, counter, lab_for, lab_configs, undisturbed, fault):
+    """Slurm on the lab signals every process of a job, so SIGTERM ends the program: it resumes from its checkpoint."""
+    lab, study = lab_for(lab_configs[kind]), counter()
+    study.submit("run")
+    claim = study.reach("run", 50)
+    lab.preempt(claim["job_id"])
+    run = study.until("run", "completed")
+    assert run["attempts"] == 2
+    assert study.result() == undisturbed
+    assert run["executed_steps"] == STEPS + run["replayed_steps"]
+    assert not study.processes()
+    fault("program_preempted", study, same_bits=True)
+
+
+def test_a_program_that_saves_at_sigterm_loses_no_step(counter, lab, undisturbed):
+    study = counter("--trap=TERM:save", stop="TERM", checkpoint_every=1000, every=1000)
+    study.submit("run")
+    claim = study.reach("run", 50)
+    lab.preempt(claim["job_id"])
+    run = study.until("run", "completed")
+    assert run["attempts"] == 2
+    assert 50 <= study.saved()[0] < STEPS
+    assert run["executed_steps"] <= STEPS + 2, "the label of a checkpoint without a step in its name may be one too low"
+    assert {key: json.loads(study.result())[key] for key in ("step", "weight")} == {
+        key: json.loads(undisturbed)[key] for key in ("step", "weight")
+    }
+
+
+def test_the_time_limit_ends_a_program_after_its_next_checkpoint(counter, lab, fault):
+    """SIGUSR2 announces the limit; the program does not get it, and trains on until it has saved."""
+    study = counter("--seconds-per-step=0.2", steps=400, checkpoint_every=10)
+    study.submit("run", "--time-limit", "1m")
+    run = study.until("run", "completed")
+    leaves = [line for line in study.journal("run") if line["kind"] == "leave"]
+    assert {line["cause"] for line in leaves} == {"timeout"}
+    assert run["attempts"] == len(leaves) + 1
+    assert run["replayed_steps"] <= 10 * len(leaves)
+    fault("program_time_limit", study, times=len(leaves))
+
+
+def test_a_lost_node_ends_in_another_attempt_and_no_program_stays(counter, lab_for, undisturbed, fault):
+    lab, study = (
+        lab_for(LabConfig(accounting=True, hold=6, grace=10, kill_wait=10, message_timeout=60, nodes=2)),
+        counter(),
+    )
+    study.submit("run")
+    claim = study.reach("run", 50)
+    node = lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip()
+    lab.fail(node)
+    run = study.until("run", "completed")
+    lab.restore(node)
+    assert study.result() == undisturbed
+    assert run["attempts"] == len(study.claims("run")) >= 2
+    until(lambda: not study.processes())
+    fault("program_node_lost", study, same_bits=True)
+
+
+def test_a_cancelled_run_leaves_no_process(counter, lab):
+    study = counter("--children=2", "--trap=TERM:ignore")
+    study.submit("run")
+    study.reach("run", 10)
+    assert len(study.processes()) == 3
+    study.type("cancel", "run")
+    study.until("run", "cancelled")
+    until(lambda: not study.processes())
+
+
+def test_a_program_in_c_is_preempted_and_killed(tmp_path, lab, fault):
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    tmp_path.joinpath("bin").mkdir()
+    heat = tmp_path / "bin" / "heat"
+    subprocess.run(["cc", "-O1", "-o", heat, PROGRAMS / "heat.c", "-lm"], check=True)
+    subprocess.run(
+        [heat, "-n", str(STEPS), "-c", str(EVERY), "-o", tmp_path / "bin"], check=True, stdout=subprocess.DEVNULL
+    )
+    command = ["./heat", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-s", "30"]
+    keys = {"checkpoint": "{out}/state-{step}.bin", "resume": ["-r", "{checkpoint}"]}
+    study = ProgramStudy(tmp_path / "study", command, **keys)
+    shutil.copy(heat, study.root)
+    study.submit("run")
+    lab.preempt(study.reach("run", 50)["job_id"])
+    claim = study.reach("run", 90, generation=2)
+    os.kill(claim["pid"], signal.SIGKILL)
+    run = study.until("run", "completed")
+    assert run["attempts"] == 3
+    final = f"state-{STEPS}.bin"
+    assert (study.files("run") / "final" / "out" / final).read_bytes() == (tmp_path / "bin" / final).read_bytes()
+    fault("program_killed", study, times=2, same_bits=True)
