@@ -122,7 +122,7 @@ def test_the_time_limit_ends_a_program_after_its_next_checkpoint(counter, lab, f
 def test_a_lost_node_ends_in_another_attempt_and_no_program_stays(counter, lab_for, undisturbed, fault):
     lab, study = (
         lab_for(LabConfig(accounting=True, hold=6, grace=10, kill_wait=10, message_timeout=60, nodes=2)),
-        counter(),
+        counter("--seconds-per-step=0.15"),
     )
     study.submit("run")
     claim = study.reach("run", 50)
