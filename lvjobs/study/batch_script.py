@@ -138,7 +138,8 @@ class _Reader:
             except NotConstant as error:
                 self._constants.pop(name, None)
                 if is_exported:
-                    self._leave_out(command, f"only a shell knows {error}; write the value under [train.environment]")
+                    why = f"only a shell knows {error}; write the value under [train.environment]"
+                    self._script.notes.append(f"line {command.line}: not taken over: {name}: {why}")
                 continue
             if is_exported:
                 self._script.environment[name] = self._constants[name]
