@@ -131,7 +131,7 @@ def plan_program(root: Path, script: BatchScript, given: Mapping[str, Any], ask:
         UsageError: The keys of [train] or [resources] cannot be used; nothing was written.
     """
     check_text([*script.command, *script.environment.values(), *map(str, given.values())])
-    guess = guess_command(script.command)
+    guess = guess_command(script.command, script.resources.get("gpus"))
     here = Path.cwd() / script.directory
     source = _text_of(here / script_of(script.command)) or ""
     values: dict[str, Any] = {"command": guess.command, **guess.settings, **given}

@@ -7,9 +7,9 @@ keys as people write them, and what is declared of a key beside its type. `prese
 
 Programs: `command` has the keys of a program in [train], `placeholders` fills in its arguments, and `program_presets`
 has what is known of a library. `command_line` reads a command as a program, and `batch_script` an existing batch
-script, with `batch_options` for its #SBATCH lines and `shell_words` for its commands. `program_guess` makes placeholders
-of a command's options, `program_source` finds a program's library and its output in its source, and `program_template`
-writes its [train].
+script, with `batch_options` for its #SBATCH lines and `shell_words` for its commands. `program_guess` makes
+placeholders of a command's options, `program_source` finds a program's library and its output in its source, and
+`program_template` writes its [train].
 
 Runs: `run` has the immutable configuration and run.json, decides which settings count for a fingerprint, and finds a
 run by a part of its name. `params` has the params of the bundled tasks. `config` also has the settings that may change

@@ -38,6 +38,9 @@ _VARIED = frozenset({
 })  # fmt: skip
 """Options whose value becomes a key of its own, because a study varies it."""
 
+_PROCESSES = frozenset({"nproc_per_node", "num_processes", "devices"})
+"""Options of launchers that say how many processes train; they become {gpus} if the job has as many GPUs."""
+
 _RESUME = frozenset({"resume", "resume_from_checkpoint", "resume_from", "ckpt_path", "load_checkpoint"})
 _BY_ITSELF = frozenset({"true", "auto", "latest", "last", "must", "allow", "yes", "1"})
 """Values with which a program finds its checkpoint itself."""
@@ -89,10 +92,16 @@ def number(text: str) -> int | float | None:
     return value if math.isfinite(value) else None
 
 
-def guess_command(words: Sequence[str]) -> Guess:
-    """Return the command with placeholders for the values that lvjobs decides, or that a study varies."""
+def guess_command(words: Sequence[str], gpus: int | None = None) -> Guess:
+    """Return the command with placeholders for the values that lvjobs decides, or that a study varies.
+
+    `gpus` are those of one job, if they are known.
+    """
     guess = Guess([literal(word) for word in words])
     options = [option for option in _options(words) if not names_in([option.value])]
+    for option in options:
+        if option.name in _PROCESSES and gpus and option.value == str(gpus):
+            _replace(guess, option, "{gpus}", "GPUs of the job")
     _resume(guess, options)
     _out(guess, options)
     steps = _count(guess, options, _STEPS, "steps", "steps of a run")

@@ -177,6 +177,13 @@ def test_a_batch_script_becomes_a_study_of_any_slurm_cluster(place, init):
     assert "sets these itself: --job-name, --get-user-env" in out
 
 
+@pytest.mark.parametrize(("gpus", "value"), [("4", "{gpus}"), ("2", "4")])
+def test_as_many_processes_as_gpus_become_a_placeholder(place, init, gpus, value):
+    (place / "job.sbatch").write_text(f"#SBATCH --gpus={gpus}\naccelerate launch --num_processes 4 a.py\n")
+    train, _ = init("--from", "job.sbatch", "--profile", "local")
+    assert train.command == ["accelerate", "launch", "--num_processes", value, "a.py"]
+
+
 def test_a_batch_script_gets_the_profile_of_any_cluster(place, typed):
     (place / "job.sbatch").write_text("#SBATCH -p gpu\npython a.py\n")
     code, out, _ = typed("init", "--from", "job.sbatch")
