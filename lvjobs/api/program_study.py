@@ -16,7 +16,7 @@ from lvjobs.study.command_line import BatchScript
 from lvjobs.study.config import validated
 from lvjobs.study.program_guess import Guess, guess_command, literal
 from lvjobs.study.program_presets import with_preset
-from lvjobs.study.program_source import checkpoint_of, preset_of, progress_of, resume_of, script_of
+from lvjobs.study.program_source import checkpoint_of, preset_of, progress_of, reports_itself, resume_of, script_of
 from lvjobs.study.program_template import Open, toml_text, train_text
 from lvjobs.study.settings import settings_model
 from lvjobs.study.tables import Resources
@@ -215,7 +215,7 @@ def _missing(values: Mapping[str, Any], guess: Guess, source: str) -> dict[str, 
         )
     elif "checkpoint" in found and "resume" in values:
         found["resume"] = Open(values["resume"], "remove the # once checkpoint is set", is_needed=False)
-    if not known.get("progress") and not known.get("progress_file"):
+    if not known.get("progress") and not known.get("progress_file") and not reports_itself(source):
         found["progress"] = Open(
             r"step (?P<step>\d+): loss (?P<loss>\S+)",
             "regular expression of the lines that it prints, with a group step; or progress_file; or the program calls "

@@ -80,6 +80,11 @@ def resume_of(source: str) -> list[str]:
     return [match[1], "{checkpoint}"] if match and "store_true" not in match[2] else [match[1]] if match else []
 
 
+def reports_itself(source: str) -> bool:
+    """Return whether a source reports its steps to lvjobs, by `lvjobs log` or in the file of $LVJOBS_PROGRESS."""
+    return bool(re.search(r"\bLVJOBS_PROGRESS\b|\blvjobs\W{1,5}log\b", source))
+
+
 def progress_of(source: str) -> str:
     """Return a regular expression of the lines with a step that a source prints; empty if none are seen."""
     found = [expression for match in _PRINTED.finditer(source) if (expression := _expression(match["text"]))]

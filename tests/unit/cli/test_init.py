@@ -163,6 +163,12 @@ def test_a_checkpoint_with_its_step_is_read_from_an_f_string(place, init):
     assert train.progress == [r"epoch\s+\S+\s+\|\s+step:\s+(?P<step>\d+)\s+\|\s+loss=\s*(?P<loss>[-+.\deEnaif]+)"]
 
 
+@pytest.mark.parametrize("text", ["os.environ['LVJOBS_PROGRESS']", 'run(["lvjobs", "log", "--step", n])', "lvjobs log"])
+def test_a_program_that_reports_its_steps_needs_no_regular_expression(place, init, text):
+    source(place, text)
+    assert "to fill in: progress" not in init("--command", "python train.py")[1]
+
+
 def test_a_batch_script_becomes_a_study_of_any_slurm_cluster(place, init):
     source(place, TRAINER, "run_clm.py")
     (place / "job.sbatch").write_text(
