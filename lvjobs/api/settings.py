@@ -253,16 +253,26 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
 
     defaults = load_profile(profile).defaults() if backend_of(profile).is_site else {}
     preset = preset or ("published" if is_elsewhere(profile) else "study-tiny")
+    return write_new(root, lambda: study_toml(profile, account, defaults, preset), force=force)
+
+
+def write_new(root: Path, text: Callable[[], str], *, force: bool) -> Path:
+    """Write a new study.toml with the text that `text` returns, make its directory if needed, and return its path.
+
+    Raises:
+        UsageError: study.toml exists and `force` is not given, or it cannot be written; or see `text`.
+    """
     path = root / "study.toml"
     if path.exists() and not force:
         raise UsageError(f"{path} exists; edit it, or write over it with --force")
+    content = text()
     try:
         is_new = not root.exists() or not any(root.iterdir())
         with private():
             root.mkdir(parents=True, exist_ok=True)
         if is_new:  # the permissions of an existing directory are the user's
             close_to_others(root)
-        write_atomic(path, study_toml(profile, account, defaults, preset))
+        write_atomic(path, content)
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror}); choose another --study") from error
     return path

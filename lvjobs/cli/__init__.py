@@ -41,6 +41,7 @@ _COMMANDS = {
     "rehearse": ("lvjobs.cli.rehearse", "Try a shortened run with all that a cluster does to jobs."),
     "doctor": ("lvjobs.cli.doctor", "Check what a study needs of this cluster, and say what to do."),
     "logs": ("lvjobs.cli.inspect", "Show what a run's job printed."),
+    "log": ("lvjobs.cli.log", "Report a step and its metrics from inside a run."),
     "export": ("lvjobs.cli.publish", "Write all that is known as CSV, JSON lines and TensorBoard's files."),
     "study": ("lvjobs.cli.ledger", "Say whether a study was moved or copied."),
     "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),

@@ -1,38 +1,176 @@
 """`lvjobs init`."""
 
+import shlex
+import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from lvjobs import remedies
 from lvjobs.api.settings import create
 from lvjobs.cli.common import print_lines, study_option
+from lvjobs.cli.program import WithProgram, typed_program
 from lvjobs.cluster.backends import backend_of, is_elsewhere
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control import backends
+from lvjobs.errors import UsageError
+from lvjobs.files import expand_home
+from lvjobs.foreign import cleaned
 from lvjobs.ledger import storage
 from lvjobs.report.terminal.plain_lines import site_lines
-from lvjobs.study.config import load_study
+from lvjobs.study.command_line import BatchScript, set_program, split_command
+from lvjobs.study.config import StudyContext, load_study
 from lvjobs.study.presets import STUDIES
+from lvjobs.study.program_presets import PresetName
+
+_OF_A_PROGRAM = ("checkpoint", "resume", "progress", "flops")
 
 
-@click.command()
+@click.command(cls=WithProgram, options_metavar="[OPTIONS]")
 @study_option
 @click.option("--profile", default="local", show_default=True, help="local, or a file of slurm_templates.")
 @click.option("--account", help="Slurm account that pays.")
 @click.option(
     "--preset",
-    type=click.Choice(sorted(STUDIES)),
-    help="The stages, and what they train (default: study-tiny on local and lab, else published).",
+    type=click.Choice([*sorted(STUDIES), *get_args(PresetName)]),
+    help="The stages, and what they train (default: study-tiny on local and lab, else published); or a program's "
+    "library (default: as its source shows).",
 )
+@click.option("--command", "typed", metavar="TEXT", help="A program, as you type it in a shell; or write it after --.")
+@click.option(
+    "--from",
+    "script",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A batch script whose last command is the program, and whose #SBATCH lines are its resources.",
+)
+@click.option("--checkpoint", help="Of a program: where it saves, such as {out}/checkpoint-{step} or {out}/ckpt.pt.")
+@click.option("--resume", help="Of a program: arguments that are added where a checkpoint exists.")
+@click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")
+@click.option("--flops", help="Of a program: FLOPs of a step: 6e9, or 124e6 x 491520 (parameters, tokens).")
 @click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
-def init(root: Path, profile: str, account: str | None, preset: str | None, force: bool) -> None:
-    """Write a commented study.toml: every key there is, with its default."""
-    path = create(root, profile, account, preset, force=force)
+def init(
+    root: Path,
+    profile: str,
+    account: str | None,
+    preset: str | None,
+    typed: str | None,
+    script: Path | None,
+    force: bool,
+    **options: str | None,
+) -> None:
+    """Write a commented study.toml: every key there is, with its default; or one for a program of yours.
+
+    \b
+    lvjobs init                                              the forecasting that comes with lvjobs
+    lvjobs init --command "python train.py --lr 1e-4"        a program (docs/programs.md)
+    lvjobs init --from job.sbatch                            the program of a batch script, and its resources
+
+    For a program, it prints what it guessed and what remains to be filled in. At a terminal, it asks for that. Nothing
+    is executed.
+    """  # noqa: D301 - click reads the backspace
+    given = _given(preset, options)
+    program = _program(typed, script)
+    if program is None:
+        if given or preset in get_args(PresetName):
+            name = min(given) if given else f"preset {preset}"
+            raise UsageError(f"--{name} is of a program; name the program with --command, --from, or after --")
+        path = create(root, profile, account, preset, force=force)
+        study = load_study(root)
+        click.echo(
+            f"{path}: edit what you like; then, in that directory, see what it would cost: {remedies.SWEEP_PLAN}"
+        )
+    else:
+        if preset in STUDIES:
+            raise UsageError(f"--preset {preset} is of lvjobs' own forecasting; leave it out, for there is a program")
+        profile = _profile(profile, script)
+        study = _init_program(root, profile, account, program, given, force=force)
+    _print_concerns(study, profile)
+
+
+def _init_program(
+    root: Path, profile: str, account: str | None, program: BatchScript, given: dict[str, Any], *, force: bool
+) -> StudyContext:
+    """Write the study of a program, and print what was guessed and what remains to be filled in."""
+    from lvjobs.api.program_study import create_program, plan_program
+
+    ask = _ask if sys.stdin.isatty() else None
+    place = expand_home(root)
+    path, plan = create_program(place, profile, account, lambda: plan_program(place, program, given, ask), force=force)
     study = load_study(root)
-    click.echo(f"{path}: edit what you like; then, in that directory, see what it would cost: {remedies.SWEEP_PLAN}")
-    for concern in storage.concerns(storage.storage_of(root), on_slurm=is_elsewhere(profile), where=study.where):
+    click.echo(f"{path}: written")
+    lines = [f"guessed: {line}" for line in plan.said]
+    lines += [f"note: {line}" for line in plan.notes]
+    lines += [f"to fill in: {key}: {why}" for key, why in plan.missing.items()]
+    print_lines(map(cleaned, lines))
+    dry_run = shlex.join(["lvjobs", "submit", "run", *study.where, "--dry-run"])
+    click.echo(f"{'Fill in what is missing; then see' if plan.missing else 'See'} the script and its cost: {dry_run}")
+    return study
+
+
+def _given(preset: str | None, options: dict[str, str | None]) -> dict[str, Any]:
+    """Return the keys of [train] that the options give."""
+    from lvjobs.api.program_questions import flops_of
+
+    given: dict[str, Any] = {key: options[key] for key in _OF_A_PROGRAM if options[key] is not None}
+    if "resume" in given:
+        given["resume"] = split_command(given["resume"])
+    if "flops" in given:
+        given["flops"] = flops_of(given["flops"])
+    return given | ({"preset": preset} if preset in get_args(PresetName) else {})
+
+
+def _program(typed: str | None, script: Path | None) -> BatchScript | None:
+    """Return the program that is named by --command, by --from or after `--`; None if there is none.
+
+    Raises:
+        UsageError: it is named twice, or cannot be read.
+    """
+    from lvjobs.api.program_study import read_batch_file
+
+    words = typed_program()
+    if sum(each is not None for each in (typed, script, words)) > 1:
+        raise UsageError("the program is named twice; name it once: with --command, with --from, or after --")
+    if script is not None:
+        return read_batch_file(script)
+    if words is None and typed is None:
+        return None
+    command = words if words is not None else split_command(typed or "")
+    if not command:
+        raise UsageError('no program is named; write it and its arguments: --command "python train.py"')
+    program = BatchScript()
+    set_program(program, command)
+    return program
+
+
+def _profile(profile: str, script: Path | None) -> str:
+    """Return the profile: that of any Slurm cluster for a batch script, unless one was typed."""
+    source = click.get_current_context().get_parameter_source("profile")
+    if script is None or source is not ParameterSource.DEFAULT:
+        return profile
+    click.echo('guessed: profile = "generic": any Slurm cluster; a site\'s own: --profile (docs/profiles.md)')
+    return "generic"
+
+
+def _ask(question: str, value_of: Callable[[str], Any]) -> Any:
+    """Ask a question, and ask again as long as the answer cannot be used."""
+    from lvjobs.api.program_questions import LATER
+
+    def checked(answer: str) -> Any:
+        try:
+            return value_of(answer)
+        except UsageError as error:
+            raise click.UsageError(cleaned(str(error))) from None
+
+    return click.prompt(question, default=LATER, value_proc=checked)
+
+
+def _print_concerns(study: StudyContext, profile: str) -> None:
+    """Print what is known about the storage, and about the site where it answers."""
+    for concern in storage.concerns(storage.storage_of(study.root), on_slurm=is_elsewhere(profile), where=study.where):
         click.echo(f"note: storage: {concern.what}; {concern.remedy}", err=True)
     if not backend_of(profile).is_site:
         return

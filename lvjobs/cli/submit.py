@@ -12,6 +12,7 @@ from lvjobs import remedies
 from lvjobs.api.results import Preview, Submission
 from lvjobs.api.submit import PreparedRuns, prepare_task, prepare_training
 from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
+from lvjobs.cli.program import WithProgram, typed_program
 from lvjobs.cli.settings import (
     fit_options,
     overrides,
@@ -159,23 +160,10 @@ def train(
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
 
 
-class _WithCommand(click.Command):
-    """A command whose words after `--` are a program and its arguments."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words after the first `--`, and parse those before it."""
-        if "--" in args:
-            at = args.index("--")
-            args, ctx.meta[_COMMAND] = args[:at], args[at + 1 :]
-        return super().parse_args(ctx, args)
-
-
-_COMMAND = "lvjobs.command"
-
 _PROGRAM_OPTIONS = ("preset", "checkpoint", "resume", "progress", "from_checkpoint", "flops")
 
 
-@submit.command(cls=_WithCommand, options_metavar="[OPTIONS]")
+@submit.command(cls=WithProgram, options_metavar="[OPTIONS]")
 @click.argument("task", required=False)
 @click.option(
     "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Its settings: a TOML file of keys."
@@ -209,7 +197,7 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    r"""Submit a run of a program, or of a function of your own.
+    """Submit a run of a program, or of a function of your own.
 
     \b
     lvjobs submit run                                        what [train] in study.toml declares
@@ -217,7 +205,7 @@ def run(
     lvjobs submit run package.module:function                a function (docs/tasks.md)
 
     The same settings again are the same run: it is not submitted twice.
-    """
+    """  # noqa: D301 - click reads the backspace
     options |= _program(options)
     prepared = prepare_task(load_study(root), overrides(options, pairs, profile), name, task, file)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
@@ -229,7 +217,7 @@ def _program(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: There are such options, and no program.
     """
-    command = click.get_current_context().meta.get(_COMMAND)
+    command = typed_program()
     given = {key: options.pop(key) for key in _PROGRAM_OPTIONS}
     given = {key: value for key, value in given.items() if value is not None}
     if command is None:

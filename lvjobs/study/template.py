@@ -92,9 +92,7 @@ def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], p
     """Return a study.toml for `profile` with a preset's stages; its comments show the profile's own `defaults`."""
     train, stages = STUDIES[preset]
     live = {"": {"profile": profile}, "[resources]": {"account": account} if account else {}, "[train]": train}
-    shown = dict(defaults)
-    if minutes := shown.get("time_limit_minutes"):
-        shown["time_limit"] = f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}:00"
+    shown = _shown_defaults(defaults)
     parts, header = [_HEAD], ""
     for section in sections():
         opening = _comment(section.about) if section.header else ""
@@ -108,6 +106,29 @@ def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], p
         elif not header.startswith("[stage."):
             parts.append(opening + _keys(section, live.get(header, {}), shown if header == "[resources]" else {}))
     return "\n".join(parts)
+
+
+def program_toml(profile: str, resources: Mapping[str, Any], defaults: Mapping[str, Any], train: str) -> str:
+    """Return a study.toml for a program: `train` is the text of [train] and of the stages; see `study_toml`."""
+    live = {"": {"profile": profile}, "[resources]": resources}
+    parts, header = [_HEAD], None
+    for section in sections():
+        if section.header == "[train]" and header != "[train]":
+            parts.append(train)
+        elif not section.header.startswith(("[train]", "[[stage]]", "[stage.", "[evaluation]")):
+            opening = f"{section.header}\n{_comment(section.about)}" if section.header else ""
+            shown = _shown_defaults(defaults) if section.header == "[resources]" else {}
+            parts.append(opening + _keys(section, live.get(section.header, {}), shown))
+        header = section.header
+    return "\n".join(parts)
+
+
+def _shown_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a profile's defaults as keys of [resources]."""
+    shown = dict(defaults)
+    if minutes := shown.get("time_limit_minutes"):
+        shown["time_limit"] = f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}:00"
+    return shown
 
 
 def _keys(section: TableSection, live: Mapping[str, Any], shown: Mapping[str, Any]) -> str:
@@ -171,4 +192,6 @@ def toml_value(value: Any) -> str:
         return "[" + ", ".join(map(toml_value, value)) + "]"
     if isinstance(value, int) and not isinstance(value, bool) and value >= 10**9:
         return f"{value:.0e}".replace("e+", "e")
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return json.dumps(value).replace("e-0", "e-") if isinstance(value, float) else json.dumps(value)
