@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned
 from lvjobs.study.config import validated
-from lvjobs.study.program_guess import number
-from lvjobs.study.program_template import Open
+from lvjobs.study.program.guess import number
+from lvjobs.study.program.template import Open
 from lvjobs.study.settings import settings_model
 
 LATER = "later"

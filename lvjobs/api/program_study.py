@@ -11,13 +11,13 @@ from lvjobs.api.settings import write_new
 from lvjobs.cluster.options import check_options
 from lvjobs.errors import UsageError
 from lvjobs.foreign import secrets_in
-from lvjobs.study.batch_script import read_script
-from lvjobs.study.command_line import BatchScript
 from lvjobs.study.config import validated
-from lvjobs.study.program_guess import Guess, guess_command, literal
-from lvjobs.study.program_presets import with_preset
-from lvjobs.study.program_source import checkpoint_of, preset_of, progress_of, reports_itself, resume_of, script_of
-from lvjobs.study.program_template import Open, toml_text, train_text
+from lvjobs.study.program.batch_script import read_script
+from lvjobs.study.program.command_line import BatchScript
+from lvjobs.study.program.guess import Guess, guess_command, literal
+from lvjobs.study.program.presets import with_preset
+from lvjobs.study.program.source import checkpoint_of, preset_of, progress_of, reports_itself, resume_of, script_of
+from lvjobs.study.program.template import Open, toml_text, train_text
 from lvjobs.study.settings import settings_model
 from lvjobs.study.tables import Resources
 from lvjobs.study.template import program_toml
@@ -186,6 +186,8 @@ def _library(values: dict[str, Any], guess: Guess, words: Sequence[str], source:
         values["preset"] = found[0]
         guess.said.append(f'preset = "{found[0]}": {found[1]}')
     known = with_preset(values)
+    if found and found[0] == "torch-save" and "checkpoint" not in values:  # its path is only an example
+        known["checkpoint"] = checkpoint_of(source) and ""
     for key, value in (("checkpoint", checkpoint_of(source)), ("progress", progress_of(source))):
         if value and not known.get(key):
             values[key] = value

@@ -22,10 +22,10 @@ from lvjobs.files import expand_home
 from lvjobs.foreign import cleaned
 from lvjobs.ledger import storage
 from lvjobs.report.terminal.plain_lines import site_lines
-from lvjobs.study.command_line import BatchScript, set_program, split_command
 from lvjobs.study.config import StudyContext, load_study
 from lvjobs.study.presets import STUDIES
-from lvjobs.study.program_presets import PresetName
+from lvjobs.study.program.command_line import BatchScript, set_program, split_command
+from lvjobs.study.program.presets import PresetName
 
 _OF_A_PROGRAM = ("checkpoint", "resume", "progress", "flops")
 

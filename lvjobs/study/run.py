@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
-from lvjobs.study.command import COMMAND_TASK, CommandConfig
 from lvjobs.study.fields import Int, leaves
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
+from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

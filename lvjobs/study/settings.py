@@ -18,10 +18,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from lvjobs.errors import UsageError
-from lvjobs.study.command import COMMAND_TASK, CommandConfig
 from lvjobs.study.fields import Float, Int, List
 from lvjobs.study.params import TRAIN_TASK, TrainingConfig
-from lvjobs.study.program_presets import PresetName, with_preset
+from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
+from lvjobs.study.program.presets import PresetName, with_preset
 from lvjobs.study.run import TASK, RunConfig
 from lvjobs.study.tables import SettingsTable
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING
-from lvjobs.study.command import CommandConfig
+from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.run import NAME, RunConfig, read_params
 from lvjobs.tasks.code_copies import ProgramFiles
 from lvjobs.tasks.copy_limits import Limits

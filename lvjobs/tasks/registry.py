@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lvjobs.forecasting.tasks import EvaluationTask, TrainingTask
-from lvjobs.study.command import COMMAND_TASK
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK
+from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
 from lvjobs.tasks.code_copies import ProgramFiles
 from lvjobs.tasks.command import CommandTask

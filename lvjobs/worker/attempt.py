@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 from lvjobs.records.run_files import CheckpointName, Done
-from lvjobs.study.command import COMMAND_TASK
 from lvjobs.study.layout import RunLayout
+from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.checkpoints import RNG, Checkpoint, find_newest_valid, prune, write_checkpoint, write_directory

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lvjobs.records.failure import RecordedError, breakdown_of
-from lvjobs.study.command import CommandConfig
+from lvjobs.study.program.command import CommandConfig
 
 _SHELL = 128
 """A shell, or a launcher, reports a process that a signal ended as this number plus the signal's."""

@@ -19,8 +19,8 @@ import lvjobs
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
 from lvjobs.records.failure import RecordedError
-from lvjobs.study.command import CommandConfig
-from lvjobs.study.placeholders import arguments, fill
+from lvjobs.study.program.command import CommandConfig
+from lvjobs.study.program.placeholders import arguments, fill
 from lvjobs.study.run import read_params
 from lvjobs.tasks.code_copies import PROGRAM
 from lvjobs.worker import signals

@@ -27,8 +27,8 @@ from typing import Any, TypeAlias
 
 from lvjobs.errors import LvjobsError
 from lvjobs.records.run_files import Manifest
-from lvjobs.study.command import CommandConfig
-from lvjobs.study.placeholders import fill
+from lvjobs.study.program.command import CommandConfig
+from lvjobs.study.program.placeholders import fill
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.program.formats import flaw_of
 from lvjobs.worker.program.process import files_being_written

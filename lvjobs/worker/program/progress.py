@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lvjobs.study.command import STEP, CommandConfig
-from lvjobs.study.placeholders import fill, names_in
+from lvjobs.study.program.command import STEP, CommandConfig
+from lvjobs.study.program.placeholders import fill, names_in
 
 _TAKEN = frozenset({"kind", "time", "step", "steps", "seconds"})
 """Names that the journal has for itself: a metric of such a name is left out."""

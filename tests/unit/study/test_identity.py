@@ -9,8 +9,8 @@ from control_scenes import Scene, make_haste
 
 from lvjobs.control.submission.submission_files import write_submission
 from lvjobs.study import run
-from lvjobs.study.command import CommandConfig, Snapshot, StepFlops
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
+from lvjobs.study.program.command import CommandConfig, Snapshot, StepFlops
 from lvjobs.study.run import RunConfig, read_params, said, silence
 from lvjobs.worker.submission import Submission
 

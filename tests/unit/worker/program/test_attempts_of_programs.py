@@ -14,7 +14,7 @@ import pytest
 from worker_helpers import Zygote, entries, executed, journals, make_run, published, submit
 
 import lvjobs
-from lvjobs.study.command import COMMAND_TASK
+from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.settings import settings_model
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lvjobs.errors import UsageError
-from lvjobs.study.shell_words import NotConstant, commands_in, shown
+from lvjobs.study.program.shell_words import NotConstant, commands_in, shown
 
 LETTERS = {
     "A": "account", "B": "extra-node-info", "C": "constraint", "D": "chdir", "G": "gpus", "J": "job-name",

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from lvjobs.cluster.options import _RESERVED
 from lvjobs.errors import UsageError
-from lvjobs.study.batch_options import LEFT_OUT, LETTERS, OURS
-from lvjobs.study.batch_script import read_script
-from lvjobs.study.command_line import split_command
-from lvjobs.study.shell_words import commands_in
+from lvjobs.study.program.batch_options import LEFT_OUT, LETTERS, OURS
+from lvjobs.study.program.batch_script import read_script
+from lvjobs.study.program.command_line import split_command
+from lvjobs.study.program.shell_words import commands_in
 from lvjobs.study.tables import Resources
 
 SCRIPT = r"""#!/bin/bash

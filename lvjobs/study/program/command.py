@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from lvjobs.study.fields import Float, Int, Texts
-from lvjobs.study.placeholders import BUILT_IN, OF_A_CHECKPOINT, fill, names_in
+from lvjobs.study.program.placeholders import BUILT_IN, OF_A_CHECKPOINT, fill, names_in
 from lvjobs.study.tables import SettingsTable
 
 COMMAND_TASK = "lvjobs.worker.program.execution:run"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from lvjobs.study.placeholders import BUILT_IN, names_in
-from lvjobs.study.shell_words import shown
+from lvjobs.study.program.placeholders import BUILT_IN, names_in
+from lvjobs.study.program.shell_words import shown
 
 _OUT = frozenset({
     *("output_dir", "out_dir", "outdir", "save_dir", "default_root_dir", "o", "out", "output", "dump_folder"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from lvjobs.study.program_presets import PresetName
+from lvjobs.study.program.presets import PresetName
 
 _LIBRARIES: Sequence[tuple[PresetName, str, str]] = (
     ("huggingface", r"^\s*(from|import)\s+trl\b|\b\w*TrainingArguments\b", "the Trainer of transformers"),

@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 
 from lvjobs.errors import UsageError
-from lvjobs.study.batch_options import read_options
-from lvjobs.study.command_line import BatchScript, set_program
-from lvjobs.study.shell_words import Command, NotConstant, commands_in, shown
+from lvjobs.study.program.batch_options import read_options
+from lvjobs.study.program.command_line import BatchScript, set_program
+from lvjobs.study.program.shell_words import Command, NotConstant, commands_in, shown
 
 WRAP = 'lvjobs init --command "bash job.sh"'
 """The command that makes a whole script the run."""

@@ -4,8 +4,8 @@ import pytest
 
 from lvjobs.errors import UsageError
 from lvjobs.study.config import validated
-from lvjobs.study.placeholders import arguments, fill, names_in
-from lvjobs.study.program_presets import PRESETS
+from lvjobs.study.program.placeholders import arguments, fill, names_in
+from lvjobs.study.program.presets import PRESETS
 from lvjobs.study.run import with_values
 from lvjobs.study.settings import ProgramSettings, settings_model
 from lvjobs.sweep.request import settings_of

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lvjobs.errors import UsageError
-from lvjobs.study.batch_options import check_single, without_srun
-from lvjobs.study.shell_words import NotConstant, commands_in, shown
+from lvjobs.study.program.batch_options import check_single, without_srun
+from lvjobs.study.program.shell_words import NotConstant, commands_in, shown
 
 _PREFIXES = frozenset({"exec", "time", "nohup", "command"})
 _VARIABLE = re.compile(r"\A[A-Za-z_]\w*\Z")
