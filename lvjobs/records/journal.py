@@ -17,6 +17,7 @@ the other lines (each has `kind` and `time`, seconds since the epoch on the work
                 no longer bit for bit the same as an undisturbed run
     lost_process  rank, status (its exit code, negative for a signal, null: it does not answer): the attempt ends
     died        status: the worker itself ended, in a job that other runs share; written by the process that started it
+    alive       step (the last one executed): a program printed something that reports no step
     signal      signal (its name), step (the last one executed; written at once, so other lines may follow)
     leave       cause (`lvjobs.study.words.LeaveCause`), step,
                 action (none | requeued | asked: the process that started the runs of this job was asked to

@@ -157,6 +157,10 @@ class Attempt:
         if executed > 0:
             self._write_step(step, executed, metrics)
 
+    def note_alive(self) -> None:
+        """Journal that a program printed something: it does not hang, though it reports no step."""
+        self.journal.write("alive", step=self.logged)
+
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         """Report, for a program, further metrics of a step that was reported as executed."""
         if step == self.logged:
@@ -225,7 +229,8 @@ class Attempt:
         """
         started = time.monotonic()
         name = CheckpointName(self.generation, step)
-        _, size = write_directory(self.layout, name, fill, self._metrics, self._chain)
+        metrics = self._metrics if step == self.logged else {}
+        _, size = write_directory(self.layout, name, fill, metrics, self._chain)
         self.checkpointed = max(self.checkpointed, step)
         if size:
             self._note_checkpoint(name, size, time.monotonic() - started)

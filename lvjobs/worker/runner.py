@@ -288,7 +288,8 @@ def _exit_at_once(code: int, environment: JobEnvironment) -> NoReturn:
 
 
 def _report_error(attempt: Attempt, error: RecordedError) -> None:
-    sys.stderr.write(error.traceback)
+    if not attempt.runs_a_program:  # a program printed its own traceback
+        sys.stderr.write(error.traceback)
     _complain(f"{attempt.layout.root.name} failed: {error}")
     try:
         attempt.must_stop()  # a signal that came before the error is evidence and gets its own line

@@ -108,13 +108,13 @@ def _ended_early(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
     if config.may_end_early and outcome.step > 0:
         return ProgramEnd(is_done=True, step=outcome.step)
     message = (
-        f"exit code 0 after step {outcome.step} of {outcome.steps}. If that is its end, submit it with may_end_early = "
-        "true under [train]; otherwise give it the number of steps: {steps} in command"
+        f"exit code 0 after step {outcome.step} of {outcome.steps}; submit it again with {{steps}} in its command, or "
+        "with may_end_early = true"
     )
     if not outcome.reports:
         message = (
-            f"exit code 0, and no line that it printed has a step of `progress`, so step {outcome.steps} was not seen. "
-            "Correct progress under [train], and submit it again"
+            f"exit code 0, but no line that it printed matches `progress`, so step {outcome.steps} was not seen; "
+            "correct progress, and submit it again"
         )
     raise ProgramFailed(RecordedError("EndedEarly", message, "\n".join(outcome.tail)))
 

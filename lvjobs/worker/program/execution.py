@@ -49,6 +49,9 @@ seconds, and at most a share of the time that is left."""
 _GRACE_SECONDS = 30.0
 """Seconds that a program has after a signal if nothing says when the job ends. Slurm's own KillWait is 30 s."""
 
+_ALIVE_SECONDS = 60.0
+"""Seconds without a report after which other output is journaled as a sign of life."""
+
 _AT_ONCE = frozenset({REVOKED, EXHAUSTED, "superseded"})
 """Reasons to stop for which no further checkpoint is wanted."""
 
@@ -136,6 +139,7 @@ class Execution:
     harvest: Harvest
     _reports: int = 0
     _gap: int = 1
+    _written: float = field(default_factory=time.monotonic)
     _stop_by: float | None = None
     _sources: list[GrowingFile] = field(default_factory=list)
 
@@ -240,7 +244,11 @@ class Execution:
 
     def _read(self, program: Program) -> None:
         """Journal what the program reported since the last time."""
-        for when, line in program.lines():
+        lines = program.lines()
+        if lines and time.monotonic() - self._written > _ALIVE_SECONDS:
+            self._written = time.monotonic()
+            self.attempt.note_alive()
+        for when, line in lines:
             for report in self._parser.reports(line):
                 self._take(report, when)
         for source in self._sources:
@@ -249,7 +257,7 @@ class Execution:
                     self._take(report, time.time())
 
     def _take(self, report: Report, when: float) -> None:
-        attempt = self.attempt
+        attempt, self._written = self.attempt, time.monotonic()
         if report.is_validation:
             step = attempt.logged if report.step is None else report.step
             attempt.validated(min(step, attempt.config.steps), **report.metrics)
@@ -282,15 +290,14 @@ class Execution:
             raise ProgramFailed(
                 RecordedError(
                     "ResumeIgnored",
-                    f"it was given the checkpoint of step {given}, and began at step {step}. Correct resume under "
-                    "[train], and submit it again",
+                    f"it was given the checkpoint of step {given}, but began at step {step}; correct resume, and "
+                    "submit it again",
                 )
             )
         if step - steps > max(self._gap, every):
             raise ProgramFailed(
                 RecordedError(
                     "TooManySteps",
-                    f"it is at step {step} of {steps}, and runs on. Give it the number of steps, {{steps}} in command, "
-                    "and submit it again",
+                    f"it is at step {step} of {steps}, and does not end; submit it again with {{steps}} in its command",
                 )
             )

@@ -217,12 +217,16 @@ class Harvest:
     def _copy(self, directory: Path, *, path: Path, before: Signature, link: bool) -> dict[str, str]:
         """Take all files of a checkpoint. Raises ValueError if it is not whole, or changed meanwhile."""
         digests = {}
-        for name, *_ in before:
-            target = directory / WORK / name
-            digests[f"{WORK}/{name}"] = take(self._work / name, target, link=link)
-            if flaw := flaw_of(target):
-                raise ValueError(f"{name} is not whole ({flaw})")
-        if signature_of(self._work, path) != before:
+        try:
+            for name, *_ in before:
+                target = directory / WORK / name
+                digests[f"{WORK}/{name}"] = take(self._work / name, target, link=link)
+                if flaw := flaw_of(target):
+                    raise ValueError(f"{name} is not whole ({flaw})")
+            now = signature_of(self._work, path)
+        except FileNotFoundError:
+            now = ()
+        if now != before:
             raise ValueError(f"{path.name} changed while it was taken")
         return digests
 

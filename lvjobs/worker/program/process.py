@@ -28,6 +28,9 @@ _LONGEST = 1 << 16
 _TAIL = 60
 """Lines that are kept for the error of a program that failed."""
 
+_KILL_SECONDS = 30.0
+"""Seconds in which killed processes are waited for."""
+
 _IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals for lvjobs alone. torchrun would be killed by SIGUSR2, and would leave its ranks behind."""
 
@@ -84,21 +87,25 @@ class Program:
             os.killpg(self._process.pid, signal.Signals[f"SIG{name}"])
 
     def end(self) -> int:
-        """Kill all of its processes, wait for them, and read the rest of what they printed. Return the exit code."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        code = self._process.wait()
-        while left := descendants():
+        """Kill all of its processes, wait for them, and read the rest of what they printed. Return the exit code.
+
+        A process that waits for a broken disk cannot be killed: after some seconds the worker ends without it.
+        """
+        until = time.monotonic() + _KILL_SECONDS
+        while (left := descendants()) and time.monotonic() < until:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+                if pid != self._process.pid:  # that one is reaped by `poll`, which keeps its exit code
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+            self._process.poll()
             time.sleep(0.01)
-        self._reader.join()
-        if self._process.stdout is not None:
+        self._reader.join(max(0.1, until - time.monotonic()))
+        if self._process.stdout is not None and not self._reader.is_alive():
             self._process.stdout.close()
-        return code
+        code = self._process.poll()
+        return -signal.SIGKILL if code is None else code
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -32,7 +32,9 @@ def test_the_worker_reads_what_was_logged(logged, typed):
     typed("log", "--step", "0", "loss=0.5")
     typed("log", "--step", "9", "loss=nan", "eval/top-1=0.25", "--validation")
     parser = LineParser(CommandConfig(command=["x"], first_step=0), {})
-    first, second = [report for each in GrowingFile(logged.parent, logged.name).records() for report in parser.record(each)]
+    first, second = [
+        report for each in GrowingFile(logged.parent, logged.name).records() for report in parser.record(each)
+    ]
     assert (first.step, dict(first.metrics), first.is_validation) == (1, {"loss": 0.5}, False)
     assert (second.step, second.metrics["eval/top-1"], second.is_validation) == (10, 0.25, True)
     assert second.metrics["loss"] != second.metrics["loss"]  # a loss that is not a number is reported as such

@@ -1,5 +1,6 @@
 """Whole attempts of programs that know nothing of lvjobs: killed, stopped, broken, done. The result must not know."""
 
+import io
 import json
 import os
 import random
@@ -14,10 +15,16 @@ import pytest
 from worker_helpers import Zygote, entries, executed, journals, make_run, published, submit
 
 import lvjobs
-from lvjobs.study.program.command import COMMAND_TASK
+from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
+from lvjobs.study.run import RunFile, read_params
 from lvjobs.study.settings import settings_model
+from lvjobs.worker import saved_files
+from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY
+from lvjobs.worker.journal import JournalWriter
+from lvjobs.worker.program import execution, harvest
+from lvjobs.worker.submission import Submission
 
 COUNTER = Path(__file__).parents[3] / "programs" / "counter.py"
 STEPS, EVERY = 40, 10
@@ -158,7 +165,7 @@ def test_a_program_that_exits_with_0_too_early_is_not_done(zygote, tmp_path):
     layout = make_program(tmp_path / "run", "--exit-at=12:0")
     assert zygote.run(layout) == ERROR
     (error,) = entries(layout, "error")
-    assert error["message"].startswith(f"exit code 0 after step 12 of {STEPS}.")
+    assert error["message"].startswith(f"exit code 0 after step 12 of {STEPS}; ")
     assert not layout.done.exists()
 
 
@@ -233,7 +240,7 @@ def test_a_program_that_ignores_its_checkpoint_is_held(zygote, tmp_path):
     assert zygote.run(layout) == ERROR
     (error,) = entries(layout, "error")
     assert error["type"] == "ResumeIgnored"
-    assert error["message"].startswith(f"it was given the checkpoint of step {newest}, and began at step 1.")
+    assert error["message"].startswith(f"it was given the checkpoint of step {newest}, but began at step 1; ")
     assert published(layout)[-1].startswith("000001-"), "nothing of it was published"
 
 
@@ -243,7 +250,7 @@ def test_a_program_that_does_not_know_its_number_of_steps_is_held(zygote, tmp_pa
     assert zygote.run(layout) == ERROR
     (error,) = entries(layout, "error")
     assert error["type"] == "TooManySteps"
-    assert "{steps} in command" in error["message"]
+    assert "{steps} in its command" in error["message"]
     assert max(executed(layout)) == STEPS, "a step's number is never more than the run has"
     assert sum(each.get("steps", 1) for each in entries(layout, "step")) > STEPS, "and what was executed is charged"
 
@@ -373,3 +380,43 @@ def test_a_checkpoint_to_begin_from_must_be_whole(zygote, tmp_path):
     (error,) = entries(layout, "error")
     assert "cannot begin from" in error["message"]
     assert not published(layout)
+
+
+def test_output_without_a_step_is_a_sign_of_life(tmp_path, monkeypatch):
+    """Policy.hung_seconds counts from the last line of the journal."""
+    monkeypatch.setattr(execution, "_ALIVE_SECONDS", 0.0)
+    layout = make_program(tmp_path / "run", command=[sys.executable, "-c", "print('x'); print('y')"], progress=[])
+    journal = JournalWriter(layout.journal(1))
+    attempt = Attempt(layout, RunFile.read(layout.config).config, 1, Submission(layout, ""), journal, None)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    execution.run(attempt)
+    journal.close()
+    assert attempt.done is not None
+    assert [each["step"] for each in entries(layout, "alive")][:1] == [0]
+
+
+def test_a_checkpoint_that_the_program_deletes_meanwhile_is_no_error(tmp_path, monkeypatch):
+    layout = make_program(tmp_path / "run", "--named", **NAMED)
+    journal = JournalWriter(layout.journal(1))
+    config = RunFile.read(layout.config).config
+    attempt = Attempt(layout, config, 1, Submission(layout, ""), journal, None)
+    work = layout.root / "000001.work"
+    (work / "out").mkdir(parents=True)
+    saved = work / "out" / "checkpoint-10.json"
+    saved.write_text("{}")
+    found = harvest.Harvest(attempt, read_params(CommandConfig, config.params), work, {"out": "out"})
+
+    def take(source, target, *, link):
+        digest = saved_files.take(source, target, link=link)
+        source.unlink()
+        return digest
+
+    monkeypatch.setattr(harvest, "take", take)
+    assert not found.scan()
+    assert found.problem == "checkpoint-10.json changed while it was taken"
+    monkeypatch.undo()
+    saved.write_text("{}")
+    assert found.scan()
+    assert not found.scan(), "it is taken once"
+    journal.close()
+    assert published(layout) == ["000001-00000010"]
