@@ -11,10 +11,10 @@ is recorded. `wake` triggers the driver from the job's script.
 One attempt: `attempt` implements the `Run` that `interface` declares. `signals` and `early_exit` decide when it stops,
 why, and whether the job requeues itself. `versions` records what it ran with.
 
-State: `checkpoints` publishes, finds and deletes checkpoints. `stored` is one as it is on disk, a file or a directory,
-and `tensor_file` the format of such a file. `state` takes trees apart. `saved_files` copies out what a task wrote as
-files, at the end to `final/`, and writes the done marker. `determinism` seeds and restores the generators. `loading`
-keeps garbage collection rare until the first step. `formats` checks files that other programs wrote.
+State: `checkpoints` publishes and finds checkpoints; `pruning` deletes old ones. `stored` is one as it is on disk, a
+file or a directory, and `tensor_file` the format of such a file. `state` takes trees apart. `saved_files` copies out
+what a task wrote as files, at the end to `final/`, and writes the done marker. `determinism` seeds and restores the
+generators. `loading` keeps garbage collection rare until the first step.
 
 Several processes: `follower` is every rank of a process group but the first, which starts it, and `process_group` adds
 up their tensors. `pack` trains several runs in one job.

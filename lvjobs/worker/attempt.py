@@ -1,24 +1,24 @@
 """One attempt of one run: the `Run` that a training function is given."""
 
-import operator
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import SupportsFloat
 
 from lvjobs.records.run_files import CheckpointName, Done
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.checkpoints import RNG, Checkpoint, find_newest_valid, prune, write_checkpoint, write_directory
+from lvjobs.worker.checkpoints import RNG, Checkpoint, find_newest_valid, write_checkpoint, write_directory
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED, Deadline
 from lvjobs.worker.generation import AllowanceMeter, is_superseded
 from lvjobs.worker.interface import Resumed, State
-from lvjobs.worker.journal import Chain, JournalWriter
+from lvjobs.worker.journal import Chain, JournalWriter, numbers
 from lvjobs.worker.process_group import Alone, ProcessGroup
+from lvjobs.worker.pruning import prune
 from lvjobs.worker.saved_files import unpack
 from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.submission import Submission
@@ -28,27 +28,6 @@ _CHECK_EVERY = 10.0
 
 _UNREADABLE_SECONDS = 600.0
 """Seconds for which a run trains on though its directory cannot be read: file systems come back."""
-
-
-_RESERVED = frozenset({"kind", "time", "step", "steps"})
-
-
-def _number(value: Any) -> float:
-    """Return a metric as JSON can hold it: token counts as exact integers, all else (0-dim tensors too) as a float."""
-    if hasattr(value, "detach"):
-        value = value.detach()  # torch warns when a loss that still has its graph is converted to a number
-    try:
-        return operator.index(value)
-    except TypeError:
-        return float(value)
-
-
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    if reserved := _RESERVED & metrics.keys():
-        raise ValueError(
-            f"a metric may not be called {min(reserved)!r}: the journal has that word for itself; rename it"
-        )
-    return {key: _number(value) for key, value in metrics.items()}
 
 
 @dataclass
@@ -144,7 +123,7 @@ class Attempt:
             raise ValueError(f"run.log({step}): the run has {self.config.steps} steps; return after the last")
         if self._ended:
             raise ValueError(f"run.log({step}): the run was ended at step {self.checkpointed}; return after that")
-        self._write_step(step, 1, _numbers(metrics))
+        self._write_step(step, 1, numbers(metrics))
 
     def advance(self, step: int, metrics: Mapping[str, float]) -> None:
         """Report, for a program, all steps up to `step` as executed; the first report decides where it resumed.
@@ -180,7 +159,7 @@ class Attempt:
     def validated(self, step: int, **metrics: SupportsFloat) -> None:
         from lvjobs.tasks.registry import task_of
 
-        values = _numbers(metrics)
+        values = numbers(metrics)
         charged = {} if task_of(self.config).reports_windows else {"windows": 1}
         seconds = self._lap()
         self._validation_seconds = max(self._validation_seconds, seconds)
@@ -189,7 +168,7 @@ class Attempt:
             self._metrics |= {f"validation_{key}": value for key, value in values.items()}
 
     def generated(self, step: int, series: int, **metrics: SupportsFloat) -> None:
-        self.journal.write("generation", step=step, series=int(series), **_numbers(metrics))
+        self.journal.write("generation", step=step, series=int(series), **numbers(metrics))
 
     def due(self, step: int) -> bool:
         return step % self.config.checkpoint_every == 0 or step == self.config.steps

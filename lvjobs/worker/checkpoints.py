@@ -1,8 +1,9 @@
-"""Checkpoints: written as a whole or not at all; the last ones and the best are kept.
+"""Checkpoints: written as a whole or not at all.
 
-A checkpoint is one file (see lvjobs.worker.stored). It is written aside and fsynced. If no newer generation has claimed
-the run, it is then renamed to `<generation>-<step>.safetensors`. A resume uses the newest checkpoint whose checksums
-hold. The newest is durable before any other is deleted.
+A checkpoint is one file, or a directory if another program wrote it (see lvjobs.worker.stored). It is written aside and
+fsynced. If no newer generation has claimed the run, it is then renamed to `<generation>-<step>.safetensors`, or to
+`<generation>-<step>`. A resume uses the newest checkpoint whose checksums hold. The newest is durable before any other
+is deleted (`lvjobs.worker.pruning`).
 
     000002-00000500.safetensors       a checkpoint
     .000002-00000750.tmp.HOST.PID/    one that is being written, or left over from a process that was killed
@@ -10,20 +11,17 @@ hold. The newest is durable before any other is deleted.
 
 import errno
 import hashlib
-import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lvjobs import files, remedies
 from lvjobs.errors import LvjobsError
-from lvjobs.records.curves import LOSSES
 from lvjobs.records.run_files import CHECKPOINT_SUFFIX, MANIFEST, CheckpointName, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.generation import check_fence
@@ -39,9 +37,6 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 """Errors about the file itself. Any other error means that the file system is not available."""
 
 _READS, _READ_AGAIN_SECONDS = 4, 5.0
-
-VALIDATION_LOSSES = tuple(f"validation_{name}" for name in LOSSES)
-"""The manifest's metrics that rank checkpoints: of the validation at the same step. The first one present counts."""
 
 _LEFTOVER = re.compile(r"\.(\d{6})-\d{8}\.tmp\.")
 
@@ -248,59 +243,6 @@ def _write_aside(aside: Path, manifest: Manifest, state: State) -> tuple[Path, s
     # A Saver may draw random numbers. Without this, a run that checkpoints would differ from one that does not.
     determinism.restore_rng(rng)
     return path, digest
-
-
-def decide_prune(
-    names: Collection[CheckpointName],
-    losses: Mapping[CheckpointName, float],
-    invalid: Collection[CheckpointName],
-    *,
-    keep_last: int,
-    keep_best: bool,
-) -> list[CheckpointName]:
-    """Return the checkpoints to delete. Damaged ones do not count among the last `keep_last`. Pure."""
-    sound = sorted(set(names) - set(invalid))
-    keep = set(sound[-keep_last:])
-    scored = [(losses[name], name) for name in sound if name in losses and math.isfinite(losses[name])]
-    if keep_best and scored:
-        keep.add(min(scored)[1])
-    return sorted(set(names) - keep)
-
-
-def _validation_loss(path: Path) -> float | None:
-    try:
-        with open_checkpoint(path) as stored:
-            metrics = stored.manifest.metrics
-    except (OSError, ValueError, AttributeError, KeyError):
-        return None
-    return next((metrics[metric] for metric in VALIDATION_LOSSES if metric in metrics), None)
-
-
-def prune(
-    layout: RunLayout, generation: int, invalid: Collection[CheckpointName], *, keep_last: int, keep_best: bool
-) -> None:
-    """Delete what `decide_prune` returns. Call it after a checkpoint of `generation` was published.
-
-    Raises:
-        Superseded: a newer generation has claimed the run; nothing was deleted.
-    """
-    paths = {name: path for name, path in published(layout).items() if name.generation <= generation}
-    losses = {name: loss for name, path in paths.items() if (loss := _validation_loss(path)) is not None}
-    surplus = decide_prune(paths, losses, invalid, keep_last=keep_last, keep_best=keep_best)
-    if surplus:
-        check_fence(layout, generation)
-    for name in surplus:
-        # It may be gone already, or owned by another user: leftover files are no reason to end a run.
-        with suppress(OSError):
-            _delete(paths[name], temporary(layout, name))
-
-
-def _delete(path: Path, aside: Path) -> None:
-    if not path.is_dir():
-        path.unlink()
-        return
-    path.rename(aside)  # a directory that is half deleted would look damaged
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sweep_leftovers(layout: RunLayout, generation: int) -> None:

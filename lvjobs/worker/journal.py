@@ -1,8 +1,10 @@
 """The journal's writer, and the chain of checkpoints, each of which proves the journal up to it."""
 
 import hashlib
+import operator
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,28 @@ from lvjobs.foreign import clean
 from lvjobs.records.journal import Entry
 
 _SYNCED = frozenset({"start", "checkpoint", "leave", "error", "done"})
+
+
+_RESERVED = frozenset({"kind", "time", "step", "steps"})
+
+
+def _number(value: Any) -> float:
+    """Return a metric as JSON can hold it: token counts as exact integers, all else (0-dim tensors too) as a float."""
+    if hasattr(value, "detach"):
+        value = value.detach()  # torch warns when a loss that still has its graph is converted to a number
+    try:
+        return operator.index(value)
+    except TypeError:
+        return float(value)
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Return metrics as a line can hold them. Raises ValueError for a name that the journal has for itself."""
+    if reserved := _RESERVED & metrics.keys():
+        raise ValueError(
+            f"a metric may not be called {min(reserved)!r}: the journal has that word for itself; rename it"
+        )
+    return {key: _number(value) for key, value in metrics.items()}
 
 
 class JournalWriter:

@@ -10,33 +10,28 @@ code is not trusted alone: 0 means done only once the last step was reported (`e
 import os
 import shutil
 import time
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lvjobs
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
 from lvjobs.records.failure import RecordedError
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.program.placeholders import arguments, fill
 from lvjobs.study.run import read_params
-from lvjobs.tasks.code_copies import PROGRAM
 from lvjobs.worker import signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
-from lvjobs.worker.environment import JobEnvironment, read_environment
+from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
+from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
 from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
 from lvjobs.worker.program.harvest import Harvest, outputs
 from lvjobs.worker.program.process import Program, environment_of
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
 from lvjobs.worker.saved_files import finish_program
 from lvjobs.worker.versions import python_path
-
-PRIVATE = ".lvjobs"
-"""The directory in the working directory that lvjobs uses itself."""
 
 _POLL_SECONDS = 0.1
 _SCAN_SECONDS = 1.0
@@ -69,7 +64,7 @@ def run(attempt: Attempt) -> None:
         Superseded: a newer generation has claimed the run.
     """
     config = read_params(CommandConfig, attempt.config.params)
-    work = _make_work(attempt, config)
+    work = make_work(attempt, config)
     values = values_of(attempt, config, work, read_environment(os.environ))
     harvest = Harvest(attempt, config, work, values)
     if attempt.found is None and config.from_checkpoint:
@@ -84,48 +79,6 @@ def run(attempt: Attempt) -> None:
         left = outputs(work, harvest.pattern, (PRIVATE, "__pycache__"))
         attempt.done = finish_program(attempt.layout, attempt.generation, end.step, work, left, attempt.metrics)
         shutil.rmtree(work, ignore_errors=True)
-
-
-def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvironment) -> dict[str, Any]:
-    """Return what stands for each placeholder, but for those of a checkpoint."""
-    name, devices = attempt.layout.root.name, os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    gpus = os.environ.get("SLURM_GPUS_ON_NODE") or len([device for device in devices.split(",") if device])
-    return {
-        **config.own,
-        **{key: getattr(attempt.config, key) for key in ("steps", "seed", "checkpoint_every")},
-        "out": os.path.normpath(config.out),
-        "run": name,
-        "work": str(work),
-        "gpus": gpus,
-        "nodes": 1,
-        "node_rank": 0,
-        "head": "localhost",
-        "processes": 1,
-        "port": 20000 + zlib.crc32(f"{job.token} {job.job_id} {name}".encode()) % 10000,
-    }
-
-
-def _make_work(attempt: Attempt, config: CommandConfig) -> Path:
-    """Make the generation's working directory, with links to the submitted files; delete those of older generations."""
-    layout = attempt.layout
-    for old in layout.root.glob("*.work"):
-        shutil.rmtree(old, ignore_errors=True)
-    work = layout.root / f"{attempt.generation:06d}.work"
-    source = Path(lvjobs.__file__).parents[1] / PROGRAM
-    work.mkdir()
-    for directory, _, files in os.walk(source):
-        target = work / Path(directory).relative_to(source)
-        target.mkdir(exist_ok=True)
-        for name in files:
-            (target / name).symlink_to(Path(directory) / name)
-    origin = layout.study.root / config.directory
-    for name in sorted(config.link):
-        if not (work / name).exists():  # it is not in another one that is linked
-            (work / name).parent.mkdir(parents=True, exist_ok=True)
-            (work / name).symlink_to((origin / name).absolute())
-    for needed in (work / config.out, work / PRIVATE):
-        needed.mkdir(parents=True, exist_ok=True)
-    return work
 
 
 @dataclass

@@ -84,7 +84,7 @@ def test_a_flipped_or_lost_byte_anywhere_falls_back_to_the_older_one(layout, fau
             assert found.path == old, at
             assert list(invalid) == [CheckpointName(1, 10)]
             assert all(invalid.values())
-            checkpoints.prune(layout, 1, [], keep_last=2, keep_best=True)
+            pruning.prune(layout, 1, [], keep_last=2, keep_best=True)
     for damaged in (b"", sound + b"x", sound + bytes(8)):
         new.write_bytes(damaged)
         assert find_newest_valid(layout)[0].path == old
@@ -172,7 +172,7 @@ def test_directories_and_files_are_pruned_together(layout):
         write_directory(layout, CheckpointName(1, step), {"x": 1}, {"validation_loss": loss})
     for step, loss in ((20, 4.0), (25, 5.0)):
         write(layout, 2, step, {"x": 1}, {"validation_loss": loss})
-    checkpoints.prune(layout, 2, [], keep_last=1, keep_best=True)
+    pruning.prune(layout, 2, [], keep_last=1, keep_best=True)
     assert {path.name for path in layout.steps.iterdir()} == {"000001-00000010", "000002-00000025.safetensors"}
 
 
@@ -358,7 +358,7 @@ names = st.builds(CheckpointName, st.integers(1, 3), st.integers(1, 9))
     st.sets(names, min_size=1), st.dictionaries(names, st.floats()), st.sets(names), st.integers(1, 3), st.booleans()
 )
 def test_pruning(there, losses, invalid, keep_last, keep_best):
-    doomed = set(checkpoints.decide_prune(there, losses, invalid, keep_last=keep_last, keep_best=keep_best))
+    doomed = set(pruning.decide_prune(there, losses, invalid, keep_last=keep_last, keep_best=keep_best))
     kept = there - doomed
     sound = sorted(there - invalid)
     assert doomed <= there
@@ -375,7 +375,7 @@ def test_pruning_on_disk(layout, metric):
     for step, loss in ((5, 3.0), (10, 1.0), (15, 2.0), (20, float("nan")), (25, 4.0)):
         write(layout, 1, step, {"x": 1}, {metric: loss})
     newer = write(layout, 2, 6, {"x": 1})
-    checkpoints.prune(layout, 1, [CheckpointName(1, 25)], keep_last=1, keep_best=True)
+    pruning.prune(layout, 1, [CheckpointName(1, 25)], keep_last=1, keep_best=True)
     kept = {"000001-00000010.safetensors", "000001-00000020.safetensors", newer.name}
     assert {path.name for path in layout.steps.iterdir()} == kept
 
@@ -385,7 +385,7 @@ def test_an_orphan_prunes_nothing(layout):
         write(layout, 1, step, {"x": 1})
     layout.generation(2).touch()
     with pytest.raises(Superseded):
-        checkpoints.prune(layout, 1, [], keep_last=1, keep_best=True)
+        pruning.prune(layout, 1, [], keep_last=1, keep_best=True)
     assert len(checkpoints.published(layout)) == 3
 
 

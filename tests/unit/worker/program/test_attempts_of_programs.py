@@ -195,8 +195,8 @@ def test_a_program_trains_on_after_a_signal_until_its_next_checkpoint(zygote, tm
     assert zygote.wait(pid) == EXITED_EARLY
     (leave,) = entries(layout, "leave")
     assert leave["cause"] == "preempted"
-    assert published(layout)[-1] == "000001-00000020"
-    assert leave["step"] >= 20
+    (signalled,) = (each["step"] for each in entries(layout, "signal"))
+    assert signalled <= int(published(layout)[-1][-8:]) <= leave["step"], "it left after a checkpoint"
     assert not processes_of(layout), "its children end with it"
     assert zygote.run(layout) == DONE
     assert result(layout) == undisturbed

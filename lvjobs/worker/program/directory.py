@@ -1,0 +1,58 @@
+"""The private working directory of one generation of a program, and the values of its placeholders."""
+
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import lvjobs
+from lvjobs.study.program.command import CommandConfig
+from lvjobs.tasks.code_copies import PROGRAM
+from lvjobs.worker.attempt import Attempt
+from lvjobs.worker.environment import JobEnvironment
+
+PRIVATE = ".lvjobs"
+"""The directory in the working directory that lvjobs uses itself."""
+
+
+def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvironment) -> dict[str, Any]:
+    """Return what stands for each placeholder, but for those of a checkpoint."""
+    name, devices = attempt.layout.root.name, os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    gpus = os.environ.get("SLURM_GPUS_ON_NODE") or len([device for device in devices.split(",") if device])
+    return {
+        **config.own,
+        **{key: getattr(attempt.config, key) for key in ("steps", "seed", "checkpoint_every")},
+        "out": os.path.normpath(config.out),
+        "run": name,
+        "work": str(work),
+        "gpus": gpus,
+        "nodes": 1,
+        "node_rank": 0,
+        "head": "localhost",
+        "processes": 1,
+        "port": 20000 + zlib.crc32(f"{job.token} {job.job_id} {name}".encode()) % 10000,
+    }
+
+
+def make_work(attempt: Attempt, config: CommandConfig) -> Path:
+    """Make the generation's working directory, with links to the submitted files; delete those of older generations."""
+    layout = attempt.layout
+    for old in layout.root.glob("*.work"):
+        shutil.rmtree(old, ignore_errors=True)
+    work = layout.root / f"{attempt.generation:06d}.work"
+    source = Path(lvjobs.__file__).parents[1] / PROGRAM
+    work.mkdir()
+    for directory, _, files in os.walk(source):
+        target = work / Path(directory).relative_to(source)
+        target.mkdir(exist_ok=True)
+        for name in files:
+            (target / name).symlink_to(Path(directory) / name)
+    origin = layout.study.root / config.directory
+    for name in sorted(config.link):
+        if not (work / name).exists():  # it is not in another one that is linked
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / name).symlink_to((origin / name).absolute())
+    for needed in (work / config.out, work / PRIVATE):
+        needed.mkdir(parents=True, exist_ok=True)
+    return work
