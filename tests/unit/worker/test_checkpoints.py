@@ -16,7 +16,7 @@ from worker_helpers import write_directory
 from lvjobs.errors import LvjobsError, Superseded
 from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker import checkpoints, tensor_file
+from lvjobs.worker import checkpoints, pruning, tensor_file
 from lvjobs.worker.checkpoints import RNG, find_newest_valid, verify, write_checkpoint
 from lvjobs.worker.journal import Chain
 from lvjobs.worker.saved_files import copy_saved, unpack
