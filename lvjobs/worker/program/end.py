@@ -6,6 +6,7 @@ exit code                    step reached      lvjobs asked it to stop    then
 0                            earlier           no                         failed; done with `may_end_early`
 anything                     earlier           yes                        stopped early
 SIGKILL, SIGTERM, a code of `retry_exit_codes` no                         lost: retried
+1, of a launcher whose process got SIGKILL    no                         lost: retried
 anything else                any               no                         failed: held
 """
 
@@ -22,6 +23,12 @@ _SHELL = 128
 
 _KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP})
 """Signals that a program does not send to itself: something outside ended it."""
+
+_CHILD_KILLED = re.compile(r"\s*exitcode\s*: -9 \(pid|.* died with <Signals\.SIGKILL: 9>")
+"""A line by which a launcher reports that a process of its own was killed: torchrun, and accelerate with one process."""
+
+_BY_LAUNCHER = "forcefully exiting via"
+"""The words of torchrun when it itself kills a rank, because another one failed and this one did not end."""
 
 _PYTHON_ERROR = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)): (.*)")
 
@@ -99,6 +106,8 @@ def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
     is_signal = code < 0 or code > _SHELL
     if code in config.retry_exit_codes or (is_signal and (-code if code < 0 else code - _SHELL) in _KILLED):
         raise ProgramLost(code)
+    if any(map(_CHILD_KILLED.match, outcome.tail)) and not any(_BY_LAUNCHER in line for line in outcome.tail):
+        raise ProgramLost(-signal.SIGKILL)
     raise ProgramFailed(_error(outcome))
 
 
