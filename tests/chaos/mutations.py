@@ -26,7 +26,64 @@ class Mutation:
     tests: tuple[str, ...]
 
 
+_HARVEST = "lvjobs/worker/program/harvest.py"
+_PROGRAM_TESTS = "unit/worker/program/test_attempts_of_programs.py"
+
 MUTATIONS = {
+    "the look at who still writes a program's checkpoint": Mutation(
+        _HARVEST,
+        "        if open_files := names & files_being_written(self._work):",
+        "        if open_files := set():",
+        ("unit/worker/program/test_harvest.py",),
+    ),
+    "the check that a program's files are whole": Mutation(
+        _HARVEST,
+        "                if flaw := flaw_of(target):",
+        "                if flaw := '':",
+        ("unit/worker/program/test_harvest.py",),
+    ),
+    "the second look at a program's checkpoint": Mutation(
+        _HARVEST,
+        '        if now != before:\n            raise ValueError(f"{path.name} changed',
+        '        if False:\n            raise ValueError(f"{path.name} changed',
+        ("unit/worker/program/test_harvest.py",),
+    ),
+    "the marker of a program's checkpoint": Mutation(
+        _HARVEST,
+        "        if self._complete and not (path / self._complete).exists():",
+        "        if False:",
+        ("unit/worker/program/test_harvest.py",),
+    ),
+    "the copy of a checkpoint that is written in place": Mutation(
+        _HARVEST,
+        "before=now, link=not in_place)",
+        "before=now, link=True)",
+        ("unit/worker/program/test_harvest.py",),
+    ),
+    "the doubt of an exit code of 0": Mutation(
+        "lvjobs/worker/program/end.py",
+        "    if code == 0 and outcome.step + outcome.gap > outcome.steps:",
+        "    if code == 0:",
+        (_PROGRAM_TESTS,),
+    ),
+    "the fence before a program is judged": Mutation(
+        "lvjobs/worker/program/execution.py",
+        "    check_fence(attempt.layout, attempt.generation)  # a newer generation",
+        "    # a newer generation",
+        (f"{_PROGRAM_TESTS}::test_a_program_of_an_older_generation_publishes_nothing",),
+    ),
+    "the look at whether a program uses its checkpoint": Mutation(
+        "lvjobs/worker/program/execution.py",
+        "        if not self._reports and step <= given // 2",
+        "        if False and step <= given // 2",
+        (f"{_PROGRAM_TESTS}::test_a_program_that_ignores_its_checkpoint_is_held",),
+    ),
+    "the end of all processes of a program": Mutation(
+        "lvjobs/worker/program/process.py",
+        "        while (left := descendants()) and",
+        "        while (left := [p for p in descendants() if p == self._process.pid]) and",
+        (f"{_PROGRAM_TESTS}::test_a_program_trains_on_after_a_signal_until_its_next_checkpoint",),
+    ),
     "the fence before a checkpoint is published": Mutation(
         "lvjobs/worker/generation.py",
         "    newest = newest_generation(layout)\n    if newest > generation:",

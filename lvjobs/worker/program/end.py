@@ -25,7 +25,7 @@ _KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP})
 """Signals that a program does not send to itself: something outside ended it."""
 
 _CHILD_KILLED = re.compile(r"\s*exitcode\s*: -9 \(pid|.* died with <Signals\.SIGKILL: 9>")
-"""A line by which a launcher reports that a process of its own was killed: torchrun, and accelerate with one process."""
+"""A line by which a launcher reports that a process of its own was killed: torchrun, and accelerate."""
 
 _BY_LAUNCHER = "forcefully exiting via"
 """The words of torchrun when it itself kills a rank, because another one failed and this one did not end."""
@@ -41,7 +41,7 @@ class Outcome:
     """What is known of a program that has ended.
 
     `code` is negative for a signal. `step` is the last step that was reported or is in a checkpoint, of `steps`; `gap`
-    is the greatest distance between two reports. `counts` says whether the run reads steps at all, `reports` how many
+    is the distance between the last two reports. `counts` says whether the run reads steps at all, `reports` how many
     were read. `tail` has the last lines of its output. `not_taken` says why its newest checkpoint was not taken.
     """
 

@@ -227,7 +227,7 @@ class Execution:
                 attempt.logged = report.step - 1
             self._check(report.step)
             if self._reports:
-                self._gap = max(self._gap, report.step - attempt.logged)
+                self._gap = report.step - attempt.logged
             attempt.advance(report.step, report.metrics)
             self._reports += 1
             self.harvest.note_step(when, report.step)

@@ -15,15 +15,14 @@ import pytest
 from worker_helpers import Zygote, entries, executed, journals, make_run, published, submit
 
 import lvjobs
-from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
-from lvjobs.study.run import RunFile, read_params
+from lvjobs.study.program.command import COMMAND_TASK
+from lvjobs.study.run import RunFile
 from lvjobs.study.settings import settings_model
-from lvjobs.worker import saved_files
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.program import execution, harvest
+from lvjobs.worker.program import execution
 from lvjobs.worker.submission import Submission
 
 COUNTER = Path(__file__).parents[3] / "programs" / "counter.py"
@@ -393,30 +392,3 @@ def test_output_without_a_step_is_a_sign_of_life(tmp_path, monkeypatch):
     journal.close()
     assert attempt.done is not None
     assert [each["step"] for each in entries(layout, "alive")][:1] == [0]
-
-
-def test_a_checkpoint_that_the_program_deletes_meanwhile_is_no_error(tmp_path, monkeypatch):
-    layout = make_program(tmp_path / "run", "--named", **NAMED)
-    journal = JournalWriter(layout.journal(1))
-    config = RunFile.read(layout.config).config
-    attempt = Attempt(layout, config, 1, Submission(layout, ""), journal, None)
-    work = layout.root / "000001.work"
-    (work / "out").mkdir(parents=True)
-    saved = work / "out" / "checkpoint-10.json"
-    saved.write_text("{}")
-    found = harvest.Harvest(attempt, read_params(CommandConfig, config.params), work, {"out": "out"})
-
-    def take(source, target, *, link):
-        digest = saved_files.take(source, target, link=link)
-        source.unlink()
-        return digest
-
-    monkeypatch.setattr(harvest, "take", take)
-    assert not found.scan()
-    assert found.problem == "checkpoint-10.json changed while it was taken"
-    monkeypatch.undo()
-    saved.write_text("{}")
-    assert found.scan()
-    assert not found.scan(), "it is taken once"
-    journal.close()
-    assert published(layout) == ["000001-00000010"]
