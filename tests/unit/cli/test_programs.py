@@ -1,0 +1,82 @@
+"""`lvjobs submit run -- PROGRAM`: what is prepared, and what is refused in one line before anything is written."""
+
+import json
+import sys
+
+import pytest
+
+import lvjobs
+from lvjobs.errors import UsageError
+
+PROGRESS = r"^step (?P<step>\d+)"
+PROGRAM = ("--", sys.executable, "train.py", "--steps={steps}", "--out", "{out}")
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    (tmp_path / "train.py").write_text("print('step 1')\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def dry_run(typed, *words):
+    code, out, err = typed("submit", "run", "--dry-run", "--json", *words)
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_a_program_is_prepared_as_any_run(typed, study):
+    found = dry_run(typed, "--steps", "100", "--checkpoint-every", "10", "--flops", "1e9", *PROGRAM)
+    assert "lvjobs.worker" in found["script"]
+    assert "train-s0-" in found["script"], "it has the name of its script"
+    (stage,) = found["estimate"]["stages"]
+    assert stage["steps"] == 100
+    assert not (study / "runs.db").exists() or not list((study / "checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (PROGRAM, "nothing says what a step of this program costs; nothing was submitted: add flops = 6e9"),
+        (("--flops", "1e9", "--"), "no program follows --"),
+        (("--flops", "1e9"), "--flops is of a program: write the program at the end, after --"),
+        (("--from-checkpoint", "x"), "--from-checkpoint is of a program"),
+        (("--flops", "1e9", "--", "no-such-program"), "no-such-program is not on PATH; nothing was submitted"),
+        (("--flops", "1e9", "--", "./gone.sh"), "gone.sh does not exist; nothing was submitted"),
+        (("--flops", "1e9", "--", "./train.py"), "train.py is not executable; nothing was submitted"),
+        (("--flops", "1e9", "--progress", "step", *PROGRAM), "has no step; name the group of its number"),
+        (("--flops", "1e9", "--checkpoint", "/abs/{step}", *PROGRAM), "is outside of {out}"),
+        (("--flops", "1e9", "--set", "lr=1", *PROGRAM), "nothing uses the key 'lr'"),
+        (("--flops", "1e9", *PROGRAM, "{lr}"), "command has the unknown placeholder {lr}"),
+        (("--flops", "1e9", "--set", "resources.processes=2", *PROGRAM), "a program starts its own processes"),
+        (("--flops", "1e9", "--preset", "keras", *PROGRAM), "'huggingface'"),
+        (
+            ("--flops", "1e9", "--checkpoint", "{out}/a", "--from-checkpoint", "gone", *PROGRAM),
+            "gone does not exist; nothing was submitted",
+        ),
+        (("--flops", "1e9", "--set", "link=['gone']", *PROGRAM), "link"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(typed, study, words, said):
+    code, out, err = typed("submit", "run", *words)
+    assert code == 2, out
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (study / "checkpoints").exists() or not list((study / "checkpoints").iterdir())
+
+
+def test_a_directory_that_is_too_large_is_refused_with_its_largest_files(typed, study):
+    (study / "weights.bin").write_bytes(bytes(11_000_000))
+    code, _, err = typed("submit", "run", "--flops", "1e9", *PROGRAM)
+    assert code == 2
+    assert "weights.bin" in err
+    assert "link = [" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_the_api_takes_a_program_as_a_setting(study):
+    found = lvjobs.Study.open(study, new=True)
+    settings = {"command": [sys.executable, "train.py", "{steps}"], "flops": 1e9, "steps": 7, "progress": PROGRESS}
+    assert "train-s0-" in found.preview(settings).script
+    with pytest.raises(UsageError, match="unknown placeholder"):
+        found.preview({**settings, "command": ["python", "{nothing}"]})
