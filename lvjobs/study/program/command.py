@@ -85,7 +85,9 @@ class CommandConfig(SettingsTable):
     metrics: Texts = Field(
         default_factory=list, description="regular expressions of metrics without a step; each group is a metric"
     )
-    progress_file: str = Field(default="", description="JSON lines or CSV (.csv) that it appends to; * in the name")
+    progress_file: str = Field(
+        default="", description="file that it appends to: JSON lines, CSV (.csv) or TensorBoard's; * in its name"
+    )
     progress_key: str = Field(default=STEP, min_length=1, description="key of the step in progress_file")
     first_step: Int = Field(default=1, ge=0, description="number that the program gives to its first step")
     first_checkpoint: Int = Field(default=1, ge=0, description="number in a checkpoint's name after one step")

@@ -15,6 +15,7 @@ from typing import Any
 
 from lvjobs.study.program.command import STEP, CommandConfig
 from lvjobs.study.program.placeholders import fill, names_in
+from lvjobs.worker.program.event_files import read_events
 
 _TAKEN = frozenset({"kind", "time", "step", "steps", "seconds"})
 """Names that the journal has for itself: a metric of such a name is left out."""
@@ -77,8 +78,12 @@ class LineParser:
         return None if whole is None else whole - self._first + 1
 
 
+EVENT_FILE = "tfevents"
+"""Part of the name of TensorBoard's files."""
+
+
 class GrowingFile:
-    """A file of JSON lines or CSV that a program appends to."""
+    """A file that a program appends to: CSV (`.csv`), TensorBoard's events by their name, or else JSON lines."""
 
     def __init__(self, directory: Path, pattern: str) -> None:
         """Find the file by its path in `directory`, in which a * stands for anything; the last one made counts."""
@@ -99,6 +104,11 @@ class GrowingFile:
                 stream.seek(self._offset)
                 data = stream.read()
         except FileNotFoundError:  # it was deleted a moment ago
+            return
+        if EVENT_FILE in newest.name:
+            events, end = read_events(data)
+            self._offset += end
+            yield from events
             return
         end = data.rfind(b"\n") + 1
         self._offset += end
