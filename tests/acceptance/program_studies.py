@@ -1,0 +1,420 @@
+"""Studies of the programs in tests/programs: the settings of each, its undisturbed result, and kills of its processes."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import psutil
+import tomlkit
+from driving import TESTS, Study, until
+
+from lvjobs.study.layout import RunLayout
+from lvjobs.study.program.placeholders import arguments
+
+PROGRAMS = TESTS / "programs"
+PAUSE = ["--step_seconds={pause}"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A program as a run: its files, its [train], and its result.
+
+    `final` is its result, a path in its working directory. `last` is what stands there once its last step is saved; empty
+    where the result is overwritten in place. The key `pause` of [train] has the seconds that are added to a step; where a
+    program lacks such an option, [train] lacks the key.
+    """
+
+    files: tuple[str, ...]
+    train: dict[str, Any]
+    final: str
+    last: str = ""
+    make: Callable[[Path], None] | None = None
+
+
+def build_heat(directory: Path) -> None:
+    """Compile heat.c."""
+    subprocess.run(["cc", "-O1", "-o", directory / "heat", PROGRAMS / "heat.c", "-lm"], check=True)
+
+
+TRL_INPUTS = '''
+import json
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+words = ["<end>", "<unk>", *"abcdefghijklmnopqrstuvwxyz"]
+words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", pad_token="<end>", unk_token="<unk>")
+tokenizer.save_pretrained("model")
+torch.manual_seed(0)
+sizes = {"vocab_size": 32, "n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2}
+GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)).save_pretrained("model")
+with open("data/train.jsonl", "w", encoding="utf-8") as file:
+    for first in range(64):
+        letters = [chr(97 + first * place % 26) for place in range(1, 17)]
+        print(json.dumps({"text": " ".join(letters)}), file=file)
+'''
+
+
+def make_trl_inputs(directory: Path) -> None:
+    """Make a model of 30,000 parameters with a tokenizer of 28 words, and 64 texts."""
+    (directory / "data").mkdir()
+    subprocess.run([sys.executable, "-c", TRL_INPUTS], cwd=directory, check=True, capture_output=True)
+
+
+SUBJECTS = {
+    "nano": Subject(
+        ("nano.py", "nano_config.py"),
+        {
+            "command": [
+                *("python", "nano.py", "nano_config.py", "--out_dir={out}", "--max_iters={steps}"),
+                *("--lr_decay_iters={steps}", "--eval_interval={checkpoint_every}", *PAUSE),
+            ],
+            "resume": ["--init_from=resume"],
+            "checkpoint": "{out}/ckpt.pt",
+            "progress": r"^iter (?P<step>\d+): loss (?P<loss>[\d.]+)",
+            "validation": r"^step (?P<step>\d+): train loss [\d.]+, val loss (?P<loss>[\d.]+)",
+            "first_step": 0,
+            "steps": 120,
+            "checkpoint_every": 20,
+            "pause": 0.02,
+        },
+        "out/ckpt.pt",
+    ),
+    "trainer": Subject(
+        ("trainer.py",),
+        {
+            "preset": "huggingface",
+            "command": [
+                *("python", "trainer.py", "--output_dir", "{out}", "--max_steps", "{steps}"),
+                *("--save_steps", "{checkpoint_every}", "--seed={seed}", *PAUSE),
+            ],
+            "resume": ["--resume_from_checkpoint", "{checkpoint}"],
+            "steps": 60,
+            "checkpoint_every": 5,
+            "pause": 0.03,
+        },
+        "out/model.safetensors",
+        "out/checkpoint-60",
+    ),
+    "trl": Subject(
+        (),
+        {
+            "preset": "huggingface",
+            "command": [
+                *("trl", "sft", "--model_name_or_path", "model", "--dataset_name", "./data", "--output_dir", "{out}"),
+                *("--max_steps", "{steps}", "--save_steps", "{checkpoint_every}", "--learning_rate={learning_rate}"),
+                *("--per_device_train_batch_size", "4", "--logging_steps", "1", "--report_to", "none"),
+                *("--use_cpu", "--bf16", "False", "--gradient_checkpointing", "False"),
+            ],
+            "link": ["data"],
+            "steps": 100,
+            "checkpoint_every": 4,
+            "learning_rate": 1e-3,
+        },
+        "out/model.safetensors",
+        "out/checkpoint-100",
+        make_trl_inputs,
+    ),
+    "accelerated": Subject(
+        ("accelerated.py",),
+        {
+            "preset": "accelerate",
+            "command": [
+                *("accelerate", "launch", "--cpu", "--num_processes=1", "accelerated.py", "--output_dir={out}"),
+                *("--num_epochs={steps}", "--checkpointing_steps=epoch", *PAUSE),
+            ],
+            "checkpoint": "{out}/epoch_{step}",
+            "progress": r"^epoch (?P<step>\d+): .*'loss': (?P<loss>[\d.e-]+)",
+            "first_step": 0,
+            "first_checkpoint": 0,
+            "steps": 12,
+            "checkpoint_every": 1,
+            "pause": 0.03,
+        },
+        "out/epoch_11/model.safetensors",
+        "out/epoch_11",
+    ),
+    "snapshot": Subject(
+        ("snapshot.py",),
+        {
+            "command": [
+                *("torchrun", "--standalone", "--nproc-per-node=2", "snapshot.py", "--epochs={steps}"),
+                *("--save_every={checkpoint_every}", "--snapshot_path={out}/snapshot.pt", "--epoch_seconds={pause}"),
+                "--padding_mb=4",
+            ],
+            "checkpoint": "{out}/snapshot.pt",
+            "progress": r"^epoch (?P<step>\d+) loss (?P<loss>\S+)",
+            "steps": 30,
+            "checkpoint_every": 3,
+            "pause": 0.1,
+        },
+        "out/snapshot.pt",
+    ),
+    "lit": Subject(
+        ("lit.py",),
+        {
+            "preset": "lightning",
+            "command": [
+                *("python", "lit.py", "--dir={out}", "--max_steps={steps}", "--save_every={checkpoint_every}"),
+                *("--learning_rate={learning_rate}", *PAUSE),
+            ],
+            "steps": 80,
+            "checkpoint_every": 10,
+            "learning_rate": 1e-2,
+            "pause": 0.03,
+        },
+        "out/epoch=3-step=80.ckpt",
+        "out/epoch=3-step=80.ckpt",
+    ),
+    "imagenet": Subject(
+        ("imagenet.py",),
+        {
+            "command": [
+                *("python", "imagenet.py", "--dummy", "--epochs={steps}", "--seed={seed}", "--lr={learning_rate}"),
+                "--batch-seconds={pause}",
+            ],
+            "resume": ["--resume={checkpoint}"],
+            "out": ".",
+            "checkpoint": "{out}/checkpoint.pth.tar",
+            "progress": r"^Epoch: \[(?P<step>\d+)\]\[ *(\d+)/\2\].*Loss (?P<loss>\S+)",
+            "first_step": 0,
+            "steps": 12,
+            "checkpoint_every": 1,
+            "learning_rate": 0.1,
+            "pause": 0.03,
+        },
+        "checkpoint.pth.tar",
+    ),
+    "counter": Subject(
+        ("counter.py",),
+        {
+            "command": [
+                *("python", "counter.py", "--steps={steps}", "--every={checkpoint_every}", "--out={out}"),
+                *("--lr={learning_rate}", "--seed={seed}"),
+            ],
+            "resume": ["--resume={checkpoint}"],
+            "checkpoint": "{out}/checkpoint.json",
+            "progress": r"^step (?P<step>\d+): loss (?P<loss>\S+)",
+            "validation": r"^step (?P<step>\d+0): loss (?P<loss>\S+)",
+            "steps": 20,
+            "checkpoint_every": 10,
+            "learning_rate": 0.1,
+        },
+        "out/result.json",
+    ),
+    "heat": Subject(
+        (),
+        {
+            "command": ["./heat", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-s", "{pause}"],
+            "resume": ["-r", "{checkpoint}"],
+            "checkpoint": "{out}/state-{step}.bin",
+            "progress": r"^step (?P<step>\d+) residual (?P<residual>\S+)",
+            "steps": 100,
+            "checkpoint_every": 10,
+            "pause": 30,
+        },
+        "out/state-100.bin",
+        "out/state-100.bin",
+        build_heat,
+    ),
+}
+
+
+@dataclass
+class Alone:
+    """The undisturbed result of each program, run outside of lvjobs once it is wanted."""
+
+    root: Path
+    printed: dict[str, str] = field(default_factory=dict)
+
+    def final(self, name: str, **changes: Any) -> Path:
+        """Return the path of the result of a program. Keys of `changes` replace those of its [train]."""
+        subject, directory = SUBJECTS[name], self.root / "-".join([name, *map(str, changes.values())])
+        if directory.name not in self.printed:
+            (directory / "out").mkdir(parents=True)  # lvjobs makes {out} too
+            put_files(subject, directory)
+            values = {"seed": 0, "out": "out", **subject.train, **changes}
+            values["pause"] = type(values.get("pause", 0))()
+            words = arguments(values["command"], values)
+            done = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            self.printed[directory.name] = done.stdout
+        return directory / subject.final
+
+    def validation_loss(self, name: str) -> float:
+        """Return the last loss that a program printed in a line of `validation`."""
+        self.final(name)
+        losses = re.findall(SUBJECTS[name].train["validation"], self.printed[name], re.MULTILINE)
+        return float(losses[-1][-1])
+
+
+def put_files(subject: Subject, directory: Path) -> None:
+    """Put a program and its inputs into a directory."""
+    for name in subject.files:
+        shutil.copy(PROGRAMS / name, directory)
+    if subject.make:
+        subject.make(directory)
+
+
+class ProgramStudy(Study):
+    """A study of one program on the local profile. Keys of `changes` replace those of its [train]."""
+
+    def __init__(self, root: Path, subject: Subject, stages=(), resources=None, **changes: Any):
+        super().__init__(root, profile="local")
+        (root / "toy_task.py").unlink()
+        put_files(subject, root)
+        self.subject, self.train = subject, {**subject.train, "flops": 1e9, **changes}
+        document = {"profile": "local", "local_slots": 2, "resources": resources or {}, "train": self.train}
+        document |= {"stage": list(stages)} if stages else {}
+        policy = {"backoff_seconds": 0.2, "unclear_seconds": 3, "lost_seconds": 5, "killed_retries": 100}
+        (root / "study.toml").write_text(tomlkit.dumps({**document, "policy": policy}), encoding="utf-8")
+
+    def layout(self, name: str) -> RunLayout:
+        """Return the paths of a run."""
+        return RunLayout(self.files(name))
+
+    def final(self, name: str) -> Path:
+        """Return the path of the run's result."""
+        return self.layout(name).final / self.subject.final
+
+    def works(self, name: str) -> list[Path]:
+        """Return the working directories of the run's generations."""
+        return sorted(self.files(name).glob("*.work"))
+
+    def saved(self, name: str, generation: int | None = None) -> list[int]:
+        """Return the steps of the checkpoints that the run, or one of its generations, published."""
+        return [line["step"] for line in self.journal(name, generation) if line["kind"] == "checkpoint"]
+
+    def program(self, name: str) -> psutil.Process | None:
+        """Return the process that the run's newest worker started, if it runs."""
+        with suppress(psutil.NoSuchProcess, IndexError):
+            return psutil.Process(self.claims(name)[-1]["pid"]).children()[0]
+        return None
+
+    def is_inside_a_save(self, name: str) -> bool:
+        """Return whether a checkpoint of the newest generation has begun and is not complete."""
+        complete, work = self.train.get("complete", ""), self.works(name)[-1]
+        if self.train.get("preset") == "huggingface":
+            complete = "trainer_state.json"
+        if complete:
+            return any(not (path / complete).exists() for path in work.glob("out/checkpoint-*"))
+        return any(work in path.parents for path in self._open_for_writing(name))
+
+    def _open_for_writing(self, name: str) -> Iterator[Path]:
+        if (program := self.program(name)) is not None:
+            for process in tree(program):
+                with suppress(psutil.Error):
+                    opened = (file for file in process.open_files() if file.mode != "r")
+                    yield from (Path(file.path) for file in opened if Path(file.path).suffix != ".csv")
+
+
+def tree(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and all that descend from it."""
+    return [process, *process.children(recursive=True)]
+
+
+def ranks(launcher: psutil.Process) -> list[psutil.Process]:
+    """Return the processes that torchrun started."""
+    return [process for process in launcher.children() if "snapshot.py" in process.cmdline()]
+
+
+def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
+    """Send a signal to processes of which some may have ended."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def kill(study: ProgramStudy, name: str, victim: str) -> None:
+    """SIGKILL to the worker, to the program's whole tree, to the program that the worker started, or to one rank."""
+    program = study.program(name)
+    assert program is not None, study.story(name)
+    chosen = {
+        "worker": lambda: [psutil.Process(program.ppid())],
+        "program": lambda: tree(program),
+        "launcher": lambda: [program],
+        "rank": lambda: ranks(program)[-1:],
+    }[victim]()
+    assert chosen
+    signal_all(chosen, signal.SIGSTOP)
+    signal_all(chosen, signal.SIGKILL)
+
+
+def wait_into_a_save(study: ProgramStudy, name: str, seconds: float = 60) -> bool:
+    """Stop the program inside a save; return False if none was met in time. SIGKILL ends a stopped process too."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and (program := study.program(name)) is not None:
+        if study.is_inside_a_save(name):
+            processes = tree(program)
+            signal_all(processes, signal.SIGSTOP)
+            if study.is_inside_a_save(name):
+                return True
+            signal_all(processes, signal.SIGCONT)
+    return False
+
+
+def assert_is_not_at_its_end(study: ProgramStudy, name: str) -> None:
+    """Fail if the run, at this moment, has its last step."""
+    assert not study.layout(name).done.exists()
+    assert max(study.executed(name), default=0) < study.train["steps"]
+    if study.subject.last:
+        assert not (study.works(name)[-1] / study.subject.last).exists()
+
+
+def wait_for_a_checkpoint(study: ProgramStudy, name: str, generation: int = 1) -> None:
+    """Wait until a generation of the run has published a checkpoint of its own."""
+    until(lambda: study.saved(name, generation), 300)
+
+
+def wait_a_moment(chance: random.Random, most: float) -> None:
+    """Wait for a random time, `most` seconds at the most."""
+    time.sleep(chance.uniform(0, most))
+
+
+def end_all(study: ProgramStudy) -> None:
+    """Kill each process that works for a study."""
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words = chain(process.info["cmdline"] or (), [process.info["cwd"] or ""])
+        if process.pid != os.getpid() and any(str(study.root) in word for word in words):
+            signal_all([process], signal.SIGKILL)
+
+
+def tensors(path: Path) -> dict[str, Any]:
+    """Return the tensors in a file, by their place in it."""
+    import torch
+    from safetensors.torch import load_file
+
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
+    found = {}
+
+    def visit(value: Any, place: str) -> None:
+        if isinstance(value, torch.Tensor):
+            found[place] = value
+        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+        for key, each in items:
+            visit(each, f"{place}/{key}")
+
+    visit(torch.load(path, weights_only=False), "")
+    return found
+
+
+def are_equal(first: Path, second: Path) -> bool:
+    """Return whether two files hold the same tensors, bit for bit; or, of files without tensors, the same bytes."""
+    if first.suffix == ".bin":
+        return first.read_bytes() == second.read_bytes()
+    ours, theirs = tensors(first), tensors(second)
+    assert ours
+    return ours.keys() == theirs.keys() and all(ours[key].equal(theirs[key]) for key in ours)
