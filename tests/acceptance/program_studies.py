@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import tomlkit
 from driving import TESTS, Study, until
 
@@ -23,6 +24,9 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.placeholders import arguments
 
 PROGRAMS = TESTS / "programs"
+LAST_FILES = {"huggingface": "trainer_state.json", "accelerate": "random_states_0.pkl"}
+"""The file of a checkpoint that a library writes last, where a checkpoint is a directory."""
+
 PAUSE = ["--step_seconds={pause}"]
 
 
@@ -47,7 +51,7 @@ def build_heat(directory: Path) -> None:
     subprocess.run(["cc", "-O1", "-o", directory / "heat", PROGRAMS / "heat.c", "-lm"], check=True)
 
 
-TRL_INPUTS = '''
+TRL_INPUTS = """
 import json
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -64,7 +68,7 @@ with open("data/train.jsonl", "w", encoding="utf-8") as file:
     for first in range(64):
         letters = [chr(97 + first * place % 26) for place in range(1, 17)]
         print(json.dumps({"text": " ".join(letters)}), file=file)
-'''
+"""
 
 
 def make_trl_inputs(directory: Path) -> None:
@@ -260,6 +264,11 @@ class Alone:
         return float(losses[-1][-1])
 
 
+def beside_python(patch: pytest.MonkeyPatch) -> None:
+    """Let commands find python, torchrun, accelerate and trl of the environment of the tests."""
+    patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
 def put_files(subject: Subject, directory: Path) -> None:
     """Put a program and its inputs into a directory."""
     for name in subject.files:
@@ -303,26 +312,32 @@ class ProgramStudy(Study):
             return psutil.Process(self.claims(name)[-1]["pid"]).children()[0]
         return None
 
-    def is_inside_a_save(self, name: str) -> bool:
-        """Return whether a checkpoint of the newest generation has begun and is not complete."""
-        complete, work = self.train.get("complete", ""), self.works(name)[-1]
-        if self.train.get("preset") == "huggingface":
-            complete = "trainer_state.json"
-        if complete:
-            return any(not (path / complete).exists() for path in work.glob("out/checkpoint-*"))
-        return any(work in path.parents for path in self._open_for_writing(name))
+    def is_inside_a_save(self, name: str, processes: list[psutil.Process]) -> bool:
+        """Return whether these processes, of the newest generation, have begun a checkpoint that is not complete."""
+        works, last = self.works(name), LAST_FILES.get(self.train.get("preset", ""))
+        if not works:  # the run is done
+            return False
+        work = works[-1]
+        if last:
+            found = chain(work.glob("out/checkpoint-*/"), work.glob("out/epoch_*/"))
+            return any(not (path / last).exists() for path in found)
+        return any(work in path.parents for path in open_for_writing(processes))
 
-    def _open_for_writing(self, name: str) -> Iterator[Path]:
-        if (program := self.program(name)) is not None:
-            for process in tree(program):
-                with suppress(psutil.Error):
-                    opened = (file for file in process.open_files() if file.mode != "r")
-                    yield from (Path(file.path) for file in opened if Path(file.path).suffix != ".csv")
+
+def open_for_writing(processes: list[psutil.Process]) -> Iterator[Path]:
+    """Yield the files that processes have open for writing, but for tables of metrics."""
+    for process in processes:
+        with suppress(psutil.Error):
+            yield from (
+                Path(each.path) for each in process.open_files() if each.mode != "r" and ".csv" not in each.path
+            )
 
 
 def tree(process: psutil.Process) -> list[psutil.Process]:
-    """Return a process and all that descend from it."""
-    return [process, *process.children(recursive=True)]
+    """Return a process and all that descend from it; none if it has ended."""
+    with suppress(psutil.NoSuchProcess):
+        return [process, *process.children(recursive=True)]
+    return []
 
 
 def ranks(launcher: psutil.Process) -> list[psutil.Process]:
@@ -335,6 +350,17 @@ def signal_all(processes: list[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
+
+
+def are_stopped(processes: list[psutil.Process]) -> bool:
+    """Send SIGSTOP to a program's processes and wait until it has its effect; return False if the first has ended."""
+    signal_all(processes, signal.SIGSTOP)
+    with suppress(psutil.NoSuchProcess, IndexError):
+        ended = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        while (status := processes[0].status()) not in ended:
+            time.sleep(0.001)
+        return status == psutil.STATUS_STOPPED
+    return False
 
 
 def kill(study: ProgramStudy, name: str, victim: str) -> None:
@@ -356,12 +382,13 @@ def wait_into_a_save(study: ProgramStudy, name: str, seconds: float = 60) -> boo
     """Stop the program inside a save; return False if none was met in time. SIGKILL ends a stopped process too."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and (program := study.program(name)) is not None:
-        if study.is_inside_a_save(name):
-            processes = tree(program)
-            signal_all(processes, signal.SIGSTOP)
-            if study.is_inside_a_save(name):
-                return True
-            signal_all(processes, signal.SIGCONT)
+        processes = tree(program)
+        for _ in range(100):  # a look for descendants takes longer than many saves
+            if study.is_inside_a_save(name, processes):
+                if are_stopped(processes) and study.is_inside_a_save(name, processes):
+                    return True
+                signal_all(processes, signal.SIGCONT)
+            time.sleep(0.001)
     return False
 
 
@@ -403,7 +430,9 @@ def tensors(path: Path) -> dict[str, Any]:
     def visit(value: Any, place: str) -> None:
         if isinstance(value, torch.Tensor):
             found[place] = value
-        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+        items = (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+        )
         for key, each in items:
             visit(each, f"{place}/{key}")
 

@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 from driving import until
@@ -15,6 +13,7 @@ from program_studies import (
     ProgramStudy,
     are_equal,
     assert_is_not_at_its_end,
+    beside_python,
     end_all,
     kill,
     put_files,
@@ -36,11 +35,6 @@ def alone(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         beside_python(patch)
         yield Alone(tmp_path_factory.mktemp("alone"))
-
-
-def beside_python(patch):
-    """Let commands find python, torchrun, accelerate and trl of the environment of the tests."""
-    patch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 
 
 @pytest.fixture
@@ -78,7 +72,13 @@ def killed_once(study, victim, *, inside_a_save=False, seed=0):
 
 @pytest.mark.parametrize(
     ("name", "victim", "seed"),
-    [("heat", "worker", 1), ("accelerated", "program", 2), ("snapshot", "program", 3), ("snapshot", "launcher", 4), ("snapshot", "rank", 5)],
+    [
+        ("heat", "worker", 1),
+        ("accelerated", "program", 2),
+        ("snapshot", "program", 3),
+        ("snapshot", "launcher", 4),
+        ("snapshot", "rank", 5),
+    ],
 )
 def test_a_killed_program_ends_bit_for_bit_as_an_undisturbed_one(make_study, alone, name, victim, seed):
     study = make_study(name)
@@ -168,7 +168,13 @@ def test_lightning_does_not_requeue_its_job_by_itself(tmp_path, monkeypatch):
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
     scontrol.chmod(0o755)
-    slurm = {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "run", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    slurm = {
+        "SLURM_NTASKS": "1",
+        "SLURM_JOB_ID": "77",
+        "SLURM_JOB_NAME": "run",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+    }
     environment = {**os.environ, "PATH": f"{scontrol.parent}:{os.environ['PATH']}", **slurm}
     put_files(SUBJECTS["lit"], tmp_path)
     program = Program(
