@@ -11,18 +11,18 @@ import pytest
 HEAD = """\
 # Kills of programs
 
-`scripts/test --storm --kills=docs/programs-kills.md` writes this page. Each program of
-[tests/programs](https://github.com/lvjobs/lvjobs/tree/main/tests/programs) ran unchanged, through the command line and on the local profile, and was
-killed 20 times with SIGKILL: in turn its worker, and all of its own processes. A third of the moments were random from the start
-of an attempt, a third random after its first checkpoint, and a third inside a save where one was met. A run that completed was
-followed by another one until all kills were done.
+`scripts/test --storm --kills=docs/programs-kills.md` writes this page. Each program of `tests/programs` ran unchanged,
+through the command line and on the local profile, and was killed with SIGKILL: in turn its worker, and all of its own
+processes. A third of the moments were random from the start of an attempt, a third random after its first checkpoint, and
+a third inside a save where one was met. After a run that completed, another one followed until all kills were done.
 
-*inside saves*: kills while a checkpoint had begun and was not complete. *attempts from a checkpoint*: attempts that resumed; the
-others began at step 0, because no checkpoint was there yet. *bitwise*: all tensors of each run's result (of the C program, all
-bytes) are equal to those of the program that ran once, without lvjobs and without a kill. *completed*: the program saves no random
-state, so its result may differ. For nanoGPT, the last validation losses were compared.
+*inside saves*: kills while a checkpoint had begun and was not complete. *from a checkpoint*: attempts that resumed from
+one; the others began at step 0, because there was none yet. *bitwise*: all tensors of each run's result (of the C program,
+all bytes) are equal to those of the program that ran once, without lvjobs and without a kill. *completed*: the program
+saves no random state, so its result may differ. *within*: so does this one, and its last validation losses differ by no
+more than this.
 
-| program | kills | inside saves | runs | attempts from a checkpoint | verdict |
+| program | kills | inside saves | runs | from a checkpoint | verdict |
 |---|--:|--:|--:|--:|---|
 """
 
