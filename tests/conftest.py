@@ -11,12 +11,13 @@ from typing import Any, TypeAlias
 import pytest
 from faults import Gathered, fault
 from hypothesis import HealthCheck, settings
+from kills import GatheredKills, killed
 from remedies import remedies_are_taken, take
 
 from lvjobs.cli import main
 from lvjobs.remedies import registry
 
-__all__ = ["fault", "remedies_are_taken", "take"]  # fixtures for all
+__all__ = ["fault", "killed", "remedies_are_taken", "take"]  # fixtures for all
 
 Typed: TypeAlias = Callable[..., tuple[int | str | None, str, str]]
 
@@ -29,8 +30,9 @@ settings.load_profile("lvjobs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--faults docs/faults.md`, `--storm`."""
+    """`--faults docs/faults.md`, `--kills docs/programs-kills.md`, `--storm`."""
     parser.addoption("--faults", type=Path, help="write the table of faults there (tests/faults.py)")
+    parser.addoption("--kills", type=Path, help="write the table of killed programs there (tests/kills.py)")
     parser.addoption("--storm", action="store_true", help="run the tests marked storm, too")
 
 
@@ -40,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if path := config.getoption("--faults"):
         config.pluginmanager.register(Gathered(path))
+    if path := config.getoption("--kills"):
+        config.pluginmanager.register(GatheredKills(path))
     config.pluginmanager.register(Summary())
 
 
