@@ -290,8 +290,7 @@ def main() -> None:
     note = (
         f"Peers: {_LOOP} (`--resume auto`), {_ALONE}, `{_COPY}`. A run is killed at most {options.kills} times; a "
         f"stuck one no more. Steps of 10 ms; times are medians of {options.repetitions}, of 600 steps with 6 "
-        "checkpoints. By name: a hard link; in place: a copy. Taking includes fsync and SHA-256, and the peer's copy "
-        "neither. Program: tests/programs/counter.py."
+        "checkpoints. By name: a hard link; in place: a copy. Taking includes fsync and SHA-256; a plain copy does not."
     )
     print_table(["what", "lvjobs", "peer's", "ratio", "peer"], rows, [note])
 
