@@ -120,8 +120,12 @@ def _first_sentence(command: click.Command) -> str:
 
 
 def _prose(text: str) -> str:
-    paragraphs = inspect.cleandoc(text.replace("\b", "")).split("\n\n")
-    return "\n\n".join(inline(" ".join(each.split())) for each in paragraphs) + "\n"
+    """Return a command's help as Markdown; a paragraph after click's mark for one that is not wrapped is a block."""
+    found = []
+    for each in inspect.cleandoc(text).split("\n\n"):
+        block = each.partition("\b\n")[2]
+        found.append(f"```text\n{block}\n```" if block else inline(" ".join(each.split())))
+    return "\n\n".join(found) + "\n"
 
 
 def inline(text: str) -> str:
@@ -142,7 +146,7 @@ def study_reference() -> str:
     for section in sections():
         if section.header != header:
             header = section.header
-            parts.append(f"{'###' if header.startswith('[stage.') else '##'} {header}\n")
+            parts.append(f"{'###' if '.' in header else '##'} {header}\n")
         if header:
             parts.append(inline(section.about) + "\n")
         rows = [

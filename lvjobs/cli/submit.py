@@ -197,15 +197,15 @@ def run(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Submit a run of a program, or of a function of your own.
+    """Submit a run of a program (docs/programs.md), or of a function of your own (docs/tasks.md).
 
     \b
-    lvjobs submit run                                        what [train] in study.toml declares
-    lvjobs submit run --flops 6e9 -- python train.py         a program, with all of its arguments (docs/programs.md)
-    lvjobs submit run package.module:function                a function (docs/tasks.md)
+    lvjobs submit run                                   [train] of study.toml
+    lvjobs submit run --flops 6e9 -- python train.py    a program and its arguments
+    lvjobs submit run package.module:function           a function
 
     The same settings again are the same run: it is not submitted twice.
-    """  # noqa: D301 - click reads the backspace
+    """  # noqa: D301 - click reads the backspace, so the docstring cannot be raw
     options |= _program(options)
     prepared = prepare_task(load_study(root), overrides(options, pairs, profile), name, task, file)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))

@@ -14,7 +14,7 @@ from lvjobs.study.config import StudyConfig
 from lvjobs.study.fields import leaves
 from lvjobs.study.presets import STUDIES
 from lvjobs.study.run import model_of
-from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings
+from lvjobs.study.settings import OwnSettings, ProgramSettings, RunSettings, TrainSettings
 from lvjobs.study.space import Range, Search
 from lvjobs.study.stages import Prune, Stage
 
@@ -73,13 +73,20 @@ def sections() -> Iterator[TableSection]:
             yield _section("[train]", RunSettings)
             yield _section("[train]", TrainSettings, leave=RunSettings.model_fields)
             yield _section("[train]", OwnSettings, leave=RunSettings.model_fields)
+            yield _section("[train]", ProgramSettings, leave=OwnSettings.model_fields)
+            yield from _inner("train", ProgramSettings)
         elif name == "stage":
             yield _section("[[stage]]", Stage)
-            for key, field in Stage.model_fields.items():
-                if inner := model_of(field.annotation):
-                    yield _section(f"[stage.{key}]", inner)
+            yield from _inner("stage", Stage)
         else:
             yield _section(f"[{name}]", model)
+
+
+def _inner(table: str, model: type[BaseModel]) -> Iterator[TableSection]:
+    """Yield the tables in a table."""
+    for key, field in model.model_fields.items():
+        if inner := model_of(field.annotation):
+            yield _section(f"[{table}.{key}]", inner)
 
 
 def _section(header: str, model: type[BaseModel], leave: Collection[str] = ()) -> TableSection:
@@ -101,9 +108,9 @@ def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], p
             opening = f"{header}\n{opening}"
         if header == "[[stage]]":
             parts += [_STAGES, *map(_stage, stages), _MORE_STAGES, *_examples()]
-        elif "task" in section.keys:  # its own settings exclude all others
+        elif {"task", "command"} & section.keys.keys():  # its own settings exclude all others
             parts.append(opening)
-        elif not header.startswith("[stage."):
+        elif "." not in header:
             parts.append(opening + _keys(section, live.get(header, {}), shown if header == "[resources]" else {}))
     return "\n".join(parts)
 

@@ -139,7 +139,8 @@ def problem(line):
     """Why the line could not be typed, or None."""
     try:
         for arguments in commands(line):
-            parse(arguments)
+            is_program = arguments[:2] == ["submit", "run"] and "--" in arguments
+            parse(arguments[: arguments.index("--")] if is_program else arguments)
     except (click.ClickException, ValueError) as error:
         return getattr(error, "message", error)
     return None
@@ -169,6 +170,8 @@ def test_every_command_in_a_sentence_exists(page):
         "cd study && lvjobs budget sett 1",
         'eval "$(lvjobs lab environment)"',
         "lvjobs watch everything",
+        "lvjobs submit run --flop 6e9 -- python train.py",
+        "lvjobs watch -- everything",
     ],
 )
 def test_a_command_that_cannot_be_typed_is_found(line):
@@ -225,6 +228,11 @@ def test_every_key_and_every_option_says_what_it_means():
         rows = [line.split(" | ") for line in made().splitlines() if line.startswith("| `")]
         wordless += [f"{name}: {row[0]}" for row in rows if not row[-1].strip(" |")]
     assert wordless == []
+
+
+def test_no_help_shows_the_mark_of_a_paragraph_that_is_not_wrapped():
+    """In a raw docstring, click does not find its mark: it shows the mark, and wraps the examples into one line."""
+    assert "\\b" not in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", ["design.md", "json.md"])

@@ -101,7 +101,7 @@ class CommandConfig(SettingsTable):
     may_end_early: bool = Field(default=False, description="exit code 0 before the last step also means done")
     retry_exit_codes: list[Int] = Field(default_factory=list, description="exit codes after which the run is retried")
     flops: StepFlops | None = Field(default=None, description="FLOPs of one step")
-    snapshot: Snapshot = Snapshot()
+    snapshot: Snapshot = Field(default=Snapshot(), description="limits of that copy")
 
     @field_validator("flops", mode="before")
     @classmethod
