@@ -30,6 +30,11 @@ _UNREADABLE_SECONDS = 600.0
 """Seconds for which a run trains on though its directory cannot be read: file systems come back."""
 
 
+def runs_a_program(config: RunConfig) -> bool:
+    """Return whether the run is that of a program, not of a training function."""
+    return config.task == COMMAND_TASK
+
+
 @dataclass
 class Attempt:
     """The implementation of `lvjobs.worker.Run`, which documents each method."""
@@ -76,7 +81,7 @@ class Attempt:
     @property
     def runs_a_program(self) -> bool:
         """Return whether the checkpoints are those of another program (`lvjobs.worker.program.harvest`)."""
-        return self.config.task == COMMAND_TASK
+        return runs_a_program(self.config)
 
     @property
     def directory(self) -> Path:

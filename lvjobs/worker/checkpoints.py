@@ -91,8 +91,12 @@ def verify(path: Path) -> Checkpoint:
     return Checkpoint(own, path, manifest, digest)
 
 
-def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, dict[CheckpointName, str]]:
+def find_newest_valid(
+    layout: RunLayout, below: int | None = None
+) -> tuple[Checkpoint | None, dict[CheckpointName, str]]:
     """Return the newest checkpoint whose checksums hold, and what is damaged in each newer one, which was skipped.
+
+    With `below`, only checkpoints of earlier steps count.
 
     Raises:
         LvjobsError: a checkpoint cannot be read, even some seconds later. It may be good, so no step is trained without
@@ -100,9 +104,11 @@ def find_newest_valid(layout: RunLayout) -> tuple[Checkpoint | None, dict[Checkp
     """
     invalid: dict[CheckpointName, str] = {}
     for name, path in reversed(published(layout).items()):
+        if below is not None and name.step >= below:
+            continue
         try:
             return _verify_patiently(path, layout.root.name), invalid
-        except ValueError as error:  # noqa: PERF203 - a few
+        except ValueError as error:
             invalid[name] = str(error)
     return None, invalid
 

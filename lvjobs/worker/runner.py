@@ -20,7 +20,7 @@ from lvjobs.records.run_files import Done
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.words import LeaveCause
 from lvjobs.worker import determinism, loading, signals
-from lvjobs.worker.attempt import Attempt
+from lvjobs.worker.attempt import Attempt, runs_a_program
 from lvjobs.worker.checkpoints import find_newest_valid, sweep_leftovers
 from lvjobs.worker.early_exit import STRANDED, Deadline, carry_out, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import (
@@ -91,6 +91,9 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     submission.refresh()  # after the claim, which is durable: see lvjobs.worker.submission
     journal = JournalWriter(layout.journal(claim.generation))
     found, invalid = find_newest_valid(layout)
+    if found is not None and runs_a_program(config) and found.name.step >= config.steps:
+        # Its program was killed before it ended. Many programs train a step too many from the checkpoint of their last.
+        found = find_newest_valid(layout, below=config.steps)[0] or found
     journal.write(
         "start",
         generation=claim.generation,

@@ -119,6 +119,20 @@ def test_a_killed_run_ends_as_one_that_was_not(zygote, tmp_path, undisturbed, ki
     assert again.count(found.name.step) == 1, "no step before the checkpoint is executed again"
 
 
+def test_a_program_that_was_killed_after_its_last_checkpoint_repeats_its_last_interval(zygote, tmp_path, undisturbed):
+    """From the checkpoint of its last step, a Trainer would train one step more than it has."""
+    once = tmp_path / "once"
+    layout = make_program(tmp_path / "run", "--named", f"--hang-at={STEPS}", f"--once={once}", **NAMED)
+    pid = zygote.start(layout)
+    wait_for(lambda: published(layout)[-1:] == [f"000001-{STEPS:08d}"], "the last checkpoint")
+    os.kill(pid, signal.SIGKILL)
+    zygote.wait(pid)
+    assert zygote.run(layout) == DONE
+    assert entries(layout, "start")[1]["resumed_from"] == f"000001-{STEPS - EVERY:08d}"
+    assert executed(layout)[STEPS:] == list(range(STEPS - EVERY + 1, STEPS + 1))
+    assert result(layout) == undisturbed
+
+
 def test_no_torn_checkpoint_is_ever_published(zygote, tmp_path, undisturbed):
     """The program writes in place and slowly: nearly every kill hits a save."""
     layout = make_program(
