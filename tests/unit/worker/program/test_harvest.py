@@ -82,6 +82,7 @@ def test_an_open_file_is_found_where_the_study_is_reached_by_a_link(scene, tmp_p
         assert not found.harvest.scan()
         assert found.harvest.problem == "state-10 is still being written"
         writer.communicate(b"")
+    assert not found.harvest.scan(finished=True, killed=True), "it was open a moment ago"
     assert found.harvest.scan()
 
 
@@ -253,3 +254,27 @@ def test_all_is_kept_but_links_caches_and_older_checkpoints(tmp_path):
     (tmp_path / "train.py").symlink_to(tmp_path / "out" / "model")
     (tmp_path / "data").symlink_to(tmp_path / "out")
     assert outputs(tmp_path, pattern, (".lvjobs", "__pycache__")) == ["out/model", "out/checkpoint-10/a", "wandb/log"]
+
+
+def test_a_file_without_an_end_of_its_own_is_not_taken_from_a_program_that_was_killed(scene, monkeypatch):
+    """No process has it open any more, and its format is unknown: it may be the first half."""
+    found = scene(checkpoint="{out}/state-{step}")
+    found.write("state-10", "half")
+    assert not found.harvest.scan(finished=True, killed=True)
+    assert found.harvest.problem == "state-10 was written just before the program was killed, and may be torn"
+    monkeypatch.setattr(harvest, "_REST_SECONDS", 0.0)
+    assert found.harvest.scan(finished=True, killed=True)
+
+
+def test_a_whole_json_file_is_taken_from_a_program_that_was_killed(scene):
+    found = scene(checkpoint="{out}/state-{step}.json")
+    found.write("state-10.json")
+    assert found.harvest.scan(finished=True, killed=True)
+
+
+@pytest.mark.parametrize("ended", [{}, {"complete": "x.json"}], ids=["unmarked", "marked"])
+def test_a_directory_without_a_last_file_is_not_taken_from_a_program_that_was_killed(scene, ended):
+    found = scene(checkpoint="{out}/state-{step}", **ended)
+    found.write("state-10/x.json")
+    assert found.harvest.scan(finished=True, killed=True) is bool(ended)
+    assert found.harvest.scan(finished=True) is not bool(ended)
