@@ -38,9 +38,10 @@ def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvir
 def make_work(attempt: Attempt, config: CommandConfig) -> Path:
     """Make the generation's working directory, with links to the submitted files; delete those of older generations."""
     layout = attempt.layout
-    for old in layout.root.glob("*.work"):
-        shutil.rmtree(old, ignore_errors=True)
     work = layout.root / f"{attempt.generation:06d}.work"
+    for old in layout.root.glob("*.work"):
+        if old.name < work.name:  # a newer generation may have begun while this one was paused
+            shutil.rmtree(old, ignore_errors=True)
     source = Path(lvjobs.__file__).parents[1] / PROGRAM
     work.mkdir()
     for directory, _, files in os.walk(source):

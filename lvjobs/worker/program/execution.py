@@ -26,7 +26,7 @@ from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
-from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
+from lvjobs.worker.program.end import Outcome, ProgramFailed, judge, was_killed
 from lvjobs.worker.program.harvest import Harvest, outputs
 from lvjobs.worker.program.process import Program, environment_of
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
@@ -117,9 +117,9 @@ class Execution:
         try:
             self._watch(program)
         finally:
-            code = program.end()
+            has_ended, code = program.exit_code is not None, program.end()
         self._read(program)
-        self.harvest.scan(finished=True)
+        self.harvest.scan(finished=True, killed=not has_ended or was_killed(code, program.tail))
         return Outcome(
             code=code,
             step=max(self.attempt.logged, self.attempt.checkpointed),

@@ -30,7 +30,7 @@ from lvjobs.records.run_files import Manifest
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.program.placeholders import fill
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.program.formats import flaw_of
+from lvjobs.worker.program.formats import flaw_of, shows_its_end
 from lvjobs.worker.program.process import files_being_written
 from lvjobs.worker.saved_files import linked, take
 
@@ -166,10 +166,11 @@ class Harvest:
             return path.relative_to(self._work)
         return None
 
-    def scan(self, *, finished: bool = False) -> bool:
+    def scan(self, *, finished: bool = False, killed: bool = False) -> bool:
         """Publish the whole checkpoints that are new; return whether there was one.
 
-        `finished`: all processes of the program have ended, so nothing changes any more.
+        `finished`: all processes of the program have ended, so nothing changes any more. `killed`: one of them may have
+        been in the middle of a checkpoint, and no open file tells any more.
 
         Raises:
             Superseded, LvjobsError: see `Attempt.checkpoint`.
@@ -178,13 +179,27 @@ class Harvest:
         for step, path in self.pattern.paths(self._work) if self.pattern else ():
             with suppress(FileNotFoundError):  # the program deleted or replaced it
                 now = signature_of(self._work, path)
-                if now and now != self._taken.get(path) and (finished or self._rests(path, now)):
+                if (
+                    now
+                    and now != self._taken.get(path)
+                    and self._is_settled(path, now, finished=finished, killed=killed)
+                ):
                     found |= self._take(path, step, now)
         return found
 
-    def _rests(self, path: Path, now: Signature) -> bool:
-        if self._complete or not path.is_dir():
+    def _is_settled(self, path: Path, now: Signature, *, finished: bool, killed: bool) -> bool:
+        """Return whether a checkpoint shows by itself where it ends, or has not changed for some time."""
+        rests = self._rests(path, now)
+        if self._complete or (finished and not killed):
             return True
+        if path.is_dir():
+            return rests
+        if killed and not rests and not shows_its_end(path):
+            self.problem = f"{path.name} was written just before the program was killed, and may be torn"
+            return False
+        return True
+
+    def _rests(self, path: Path, now: Signature) -> bool:
         since, before = self._resting.setdefault(path, (time.monotonic(), now))
         if before != now:
             self._resting[path] = time.monotonic(), now
@@ -192,12 +207,13 @@ class Harvest:
         return time.monotonic() - since >= _REST_SECONDS
 
     def _take(self, path: Path, step: int | None, now: Signature) -> bool:
-        names = {self._work / name for name, *_ in now}
+        names = {(self._work / name).resolve() for name, *_ in now}  # /proc shows no symbolic links
         if self._complete and not (path / self._complete).exists():
             self.problem = f"{path.name} has no {self._complete}"
             return False
-        if open_files := names & files_being_written(self._work):
+        if open_files := names & files_being_written(self._work.resolve()):
             self.problem = f"{min(open_files).name} is still being written"
+            self._resting.pop(path, None)
             return False
         in_place = self.pattern is not None and self.pattern.is_in_place
         if step is None:

@@ -103,6 +103,20 @@ _MAY_BE_EMPTY = {".distcp", ".jsonl", ".ndjson"}
 """The names of files that may hold no byte. Torch writes such `.distcp` files for threads without tensors."""
 
 
+_UNCHECKED: tuple[Check, ...] = (_start_flaw,)
+"""Checks that say nothing about a file's end."""
+
+
+def shows_its_end(path: Path) -> bool:
+    """Return whether `flaw_of` finds that this file was cut. Raises OSError if the file cannot be read."""
+    with path.open("rb") as stream:
+        start = stream.read(RAW)
+    if any(start.startswith(magic, offset) for offset, magic, _ in _BY_CONTENT):
+        return True
+    check = _BY_NAME.get((path.suffix or path.name).lower(), _start_flaw)
+    return check not in _UNCHECKED and (check is not _saved_flaw or start.startswith(PICKLES))
+
+
 def flaw_of(path: Path) -> str:
     """Return "" where a file is whole as far as its format tells, else a few words about what is wrong.
 

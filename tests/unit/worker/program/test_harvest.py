@@ -15,6 +15,7 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.program import harvest
+from lvjobs.worker.program.directory import make_work
 from lvjobs.worker.program.harvest import Harvest, Pattern, outputs
 from lvjobs.worker.submission import Submission
 
@@ -69,6 +70,39 @@ def test_a_file_that_a_process_of_the_run_has_open_for_writing_is_not_taken(scen
     writer.communicate(b"\n")
     assert found.harvest.scan()
     assert published(found.layout) == ["000001-00000010"]
+
+
+def test_an_open_file_is_found_where_the_study_is_reached_by_a_link(scene, tmp_path):
+    """/proc shows the real path of a file that is open."""
+    found = scene(checkpoint="{out}/state-{step}")
+    found.layout.root.rename(tmp_path / "disk")
+    found.layout.root.symlink_to(tmp_path / "disk")
+    with found.write("state-10").open("a") as stream:
+        writer = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=stream)
+        assert not found.harvest.scan()
+        assert found.harvest.problem == "state-10 is still being written"
+        writer.communicate(b"")
+    assert not found.harvest.scan(finished=True, killed=True), "it was open a moment ago"
+    assert found.harvest.scan()
+
+
+def test_the_files_of_a_newer_generation_are_left_alone(scene):
+    """A worker that was paused after its claim, and wakes up beside its successor."""
+    found = scene()
+    older, newer = found.layout.root / "000001.work", found.layout.root / "000003.work"
+    newer.mkdir()
+    attempt = Attempt(
+        found.layout,
+        RunFile.read(found.layout.config).config,
+        2,
+        Submission(found.layout, ""),
+        JournalWriter(found.layout.journal(2)),
+        None,
+    )
+    assert make_work(attempt, found.config).name == "000002.work"
+    attempt.journal.close()
+    assert newer.is_dir()
+    assert not older.exists()
 
 
 def test_a_file_that_is_open_for_reading_is_taken(scene):
@@ -220,3 +254,27 @@ def test_all_is_kept_but_links_caches_and_older_checkpoints(tmp_path):
     (tmp_path / "train.py").symlink_to(tmp_path / "out" / "model")
     (tmp_path / "data").symlink_to(tmp_path / "out")
     assert outputs(tmp_path, pattern, (".lvjobs", "__pycache__")) == ["out/model", "out/checkpoint-10/a", "wandb/log"]
+
+
+def test_a_file_without_an_end_of_its_own_is_not_taken_from_a_program_that_was_killed(scene, monkeypatch):
+    """No process has it open any more, and its format is unknown: it may be the first half."""
+    found = scene(checkpoint="{out}/state-{step}")
+    found.write("state-10", "half")
+    assert not found.harvest.scan(finished=True, killed=True)
+    assert found.harvest.problem == "state-10 was written just before the program was killed, and may be torn"
+    monkeypatch.setattr(harvest, "_REST_SECONDS", 0.0)
+    assert found.harvest.scan(finished=True, killed=True)
+
+
+def test_a_whole_json_file_is_taken_from_a_program_that_was_killed(scene):
+    found = scene(checkpoint="{out}/state-{step}.json")
+    found.write("state-10.json")
+    assert found.harvest.scan(finished=True, killed=True)
+
+
+@pytest.mark.parametrize("ended", [{}, {"complete": "x.json"}], ids=["unmarked", "marked"])
+def test_a_directory_without_a_last_file_is_not_taken_from_a_program_that_was_killed(scene, ended):
+    found = scene(checkpoint="{out}/state-{step}", **ended)
+    found.write("state-10/x.json")
+    assert found.harvest.scan(finished=True, killed=True) is bool(ended)
+    assert found.harvest.scan(finished=True) is not bool(ended)
