@@ -220,8 +220,8 @@ def _missing(values: Mapping[str, Any], guess: Guess, source: str) -> dict[str, 
     if not known.get("progress") and not known.get("progress_file") and not reports_itself(source):
         found["progress"] = Open(
             r"step (?P<step>\d+): loss (?P<loss>\S+)",
-            "regular expression of the lines that it prints, with a group step; or progress_file; or the program calls "
-            "lvjobs log",
+            "regular expression of the lines that it prints, with a group step; or progress_file; or the program "
+            "reports its steps itself (docs/programs.md)",
         )
     elif "progress" in values and progress_of(source) == values["progress"]:
         found["first_step"] = Open(0, "set 0 if the program gives its first step the number 0", is_needed=False)

@@ -33,8 +33,8 @@ def log(step: int, validation: bool, values: tuple[str, ...]) -> None:
     path = os.environ.get(_VARIABLE)
     if not path:
         raise UsageError(
-            f"${_VARIABLE} is not set, because this is not inside a run; nothing was logged: call lvjobs log in the "
-            "program that lvjobs submit run starts"
+            f"${_VARIABLE} is not set, because this is not inside a run; nothing was logged: type it in the program "
+            "that a run executes"
         )
     line = (json.dumps(record) + "\n").encode()
     try:

@@ -13,6 +13,12 @@ INIT_PROFILE = Remedy(
     "Writes a study.toml with that profile.",
     ("there is none in",),
 )
+INIT_SCRIPT = Remedy(
+    'lvjobs init --command "bash SCRIPT"',
+    "`lvjobs init --from` cannot tell which command of a batch script is the program.",
+    "Writes a study.toml whose program is the whole script; remove srun from the script.",
+    ("make the whole script the run:", "name the program:", "or begin with"),
+)
 INIT_ELSEWHERE = Remedy(
     "lvjobs init --study DIR",
     "The study belongs to another user.",

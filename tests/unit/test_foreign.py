@@ -281,7 +281,24 @@ def until_ended(program):
         time.sleep(0.01)
 
 
+def batch_script(world):
+    """What `init --from` reports of a script's lines."""
+    (world.root / "job.sh").write_text(f"source '{TEXT}'\npython train.py\n", encoding="utf-8")
+    code, out, err = world.typed("init", "--study", world.root / "new", "--from", world.root / "job.sh")
+    assert code == 0, err
+    world.printed += [out, err]
+
+
+def typed_program(world):
+    """A command that study.toml cannot hold, because it is not UTF-8."""
+    code, out, err = world.typed("init", "--study", world.root / "new", "--", "python", f"{TEXT}\udcff")
+    assert code == 2
+    world.printed += [out, err]
+
+
 PLACES = {
+    "cli.init": batch_script,
+    "api.program_questions": typed_program,
     "worker.program.process": program_prints,
     "tasks.git": git_fails,
     "tasks.copy_limits": working_directory,

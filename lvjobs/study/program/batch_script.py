@@ -7,13 +7,11 @@ working directory; everything else is reported with its line.
 import re
 from collections.abc import Sequence
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.study.program.batch_options import read_options
 from lvjobs.study.program.command_line import BatchScript, set_program
 from lvjobs.study.program.shell_words import Command, NotConstant, commands_in, shown
-
-WRAP = 'lvjobs init --command "bash job.sh"'
-"""The command that makes a whole script the run."""
 
 _BLOCKS = {
     **dict.fromkeys(("for", "while", "until", "select"), "done"),
@@ -118,7 +116,7 @@ class _Reader:
         elif _activates(words):
             self._script.notes.append(
                 f"line {command.line}: not taken over: {shown(command.source)}: lvjobs does not activate an "
-                "environment; type lvjobs submit run in that environment"
+                "environment; submit the run in that environment"
             )
         elif first in ("source", ".", "eval", "alias", "unset", "mkdir", "rm", "cp", "mv", "ln", "rsync", "tar"):
             self._leave_out(command, "do this before the run is submitted, if the program needs it")
@@ -188,17 +186,19 @@ class _Reader:
         if block and (run is None or (block[1] > run.line and block[0] != "if")):
             raise UsageError(
                 f"lines {block[1]}-{block[2]}: the last command is inside {shown(block[0])} ...; nothing was written: "
-                f"make the whole script the run: {WRAP}"
+                f"make the whole script the run: {remedies.INIT_SCRIPT}"
             )
         if run is None:
-            raise UsageError(f"the script has no command that trains; nothing was written: name the program: {WRAP}")
+            raise UsageError(
+                f"the script has no command that trains; nothing was written: name the program: {remedies.INIT_SCRIPT}"
+            )
         self._check_shell(run)
         try:
             words = [word for each in run.words for word in each.expanded(self._constants)]
         except NotConstant as error:
             raise UsageError(
                 f"line {run.line}: the command has {error}, which only a shell knows; nothing was written: write its "
-                f"value there, or make the whole script the run: {WRAP}"
+                f"value there, or make the whole script the run: {remedies.INIT_SCRIPT}"
             ) from None
         set_program(self._script, words, run.line)
         return self._script
@@ -215,13 +215,12 @@ class _Reader:
         if wrong:
             raise UsageError(
                 f"line {run.line}: the command has {shown(wrong)!r}, which needs a shell; nothing was written: make "
-                f"the whole script the run: {WRAP}"
+                f"the whole script the run: {remedies.INIT_SCRIPT}"
             )
         left = [*run.redirections, *(f"| {each.source}" for each in self._tail)]
         if left:
             self._script.notes.append(
-                f"line {run.line}: left out: {shown(' '.join(left))}: lvjobs keeps what the program prints "
-                "(lvjobs logs)"
+                f"line {run.line}: left out: {shown(' '.join(left))}: lvjobs keeps what the program prints under logs/"
             )
 
 

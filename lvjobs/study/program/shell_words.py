@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 
 _OPERATOR = re.compile(r"&&|\|\||\|&|;;|&>>?|<<<|<<|>>|>&|<&|>\||<>|[|&;()<>]")
@@ -171,7 +172,7 @@ class _Scanner:
         if match[0] == "<<":
             raise UsageError(
                 f"line {self.line}: a here-document (<<) cannot be read; put its text into a file of its own, or begin "
-                'with lvjobs init --command "bash job.sh"'
+                f"with {remedies.INIT_SCRIPT}"
             )
         self._skip(len(match[0]))
         yield match[0]

@@ -135,7 +135,9 @@ def descendants() -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                parent = int(
+                    (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+                )
                 children.setdefault(parent, []).append(int(entry.name))
     found, waiting = [], [os.getpid()]
     while waiting:
@@ -154,7 +156,7 @@ def files_being_written(directory: Path) -> set[Path]:
             for link in (place / "fd").iterdir():
                 with contextlib.suppress(OSError, ValueError, StopIteration):
                     path = link.readlink()
-                    lines = (place / "fdinfo" / link.name).read_text().splitlines()
+                    lines = (place / "fdinfo" / link.name).read_text(encoding="ascii").splitlines()
                     flags = int(next(line.split()[1] for line in lines if line.startswith("flags:")), 8)
                     if flags & os.O_ACCMODE and path.is_relative_to(directory):
                         found.add(path)

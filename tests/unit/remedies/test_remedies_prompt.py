@@ -56,6 +56,16 @@ def test_a_directory_without_a_study(bare, typed, take):
     assert typed("status")[0] == 0
 
 
+@pytest.mark.remedy("INIT_SCRIPT")
+def test_a_batch_script_that_is_more_than_a_program(bare, typed, take):
+    (bare / "job.sbatch").write_text("#!/bin/bash\nfor seed in 1 2; do\n  python train.py --seed $seed\ndone\n")
+    code, _, err = typed("init", "--from", "job.sbatch")
+    assert (code, (bare / "study.toml").exists()) == (2, False)
+    code, _, _ = take(remedies.INIT_SCRIPT, err, choose={"SCRIPT": "job.sbatch"})
+    assert code == 0
+    assert 'command = ["bash", "job.sbatch"]' in (bare / "study.toml").read_text()
+
+
 @pytest.mark.remedy("STATUS")
 def test_a_study_over_which_no_pass_was_made(scene, typed, take):
     begun(scene)

@@ -36,7 +36,7 @@ from lvjobs.worker.program.formats.arrays import HDF5, NPY, hdf5_flaw, npy_flaw,
 from lvjobs.worker.program.formats.pickles import PICKLES, TORCH, pickle_flaw, torch_flaw
 from lvjobs.worker.program.formats.reading import RAW, in_bytes, is_zero, read_at
 from lvjobs.worker.program.formats.texts import json_flaw, lines_flaw
-from lvjobs.worker.program.formats.zips import END, LOCAL, zip_flaw
+from lvjobs.worker.program.formats.zips import END, ENTRY, zip_flaw
 
 Check = Callable[[BinaryIO, int], str]
 
@@ -44,7 +44,7 @@ Check = Callable[[BinaryIO, int], str]
 def _start_flaw(stream: BinaryIO, size: int) -> str:
     """Return the flaw of a file that may have any content and is too short to show one of torch's formats."""
     start = read_at(stream, 0, RAW)
-    torn = any(magic.startswith(start) for magic in (LOCAL, *TORCH))
+    torn = any(magic.startswith(start) for magic in (ENTRY, *TORCH))
     return f"torch: it has only {in_bytes(size)}" if torn else ""
 
 
@@ -64,7 +64,7 @@ def _saved_or_tar_flaw(stream: BinaryIO, size: int) -> str:
 
 
 _BY_CONTENT: tuple[tuple[int, bytes, Check], ...] = (
-    (0, LOCAL, zip_flaw),
+    (0, ENTRY, zip_flaw),
     (0, END, zip_flaw),
     *((0, magic, torch_flaw) for magic in TORCH),
     (0, NPY, npy_flaw),

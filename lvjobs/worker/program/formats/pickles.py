@@ -5,7 +5,6 @@ cut pickle has it in its place. In torch's older format five pickles are followe
 pickle names the type and the number of elements of each storage, so the file's size is known.
 """
 
-import pickle
 import pickletools
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -16,8 +15,9 @@ _PROTOCOLS = range(2, 6)
 PICKLES = tuple(bytes([0x80, protocol]) for protocol in _PROTOCOLS)
 """The first bytes of a pickle. Those of older protocols cannot be told from other content."""
 
-TORCH = tuple(pickle.dumps(0x1950A86A20F9469CFC6C, protocol) for protocol in _PROTOCOLS)
-"""The first pickle of torch's older format, in each protocol."""
+_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+TORCH = (*(start + _MAGIC for start in PICKLES[:2]), *(start + b"\x95\r" + bytes(7) + _MAGIC for start in PICKLES[2:]))
+"""The first pickle of torch's older format, the number 0x1950A86A20F9469CFC6C, in each protocol."""
 
 _STOP = b"."
 _MOST_OPCODES = 500_000

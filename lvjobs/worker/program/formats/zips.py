@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from lvjobs.worker.program.formats.reading import in_bytes, is_zero, number_at, read_at
 
-LOCAL = b"PK\x03\x04"
+ENTRY = b"PK\x03\x04"
 END = b"PK\x05\x06"
 _CENTRAL = b"PK\x01\x02"
 _END64 = b"PK\x06\x06"
@@ -160,7 +160,7 @@ def _flaw_of_entries(stream: BinaryIO, place: _Place, entries: Sequence[_Entry],
     for number in sorted({last * probe // max(1, probes - 1) for probe in range(probes)}) if entries else ():
         entry = entries[number]
         header = read_at(stream, place.start + entry.at, _LOCAL_SIZE + len(entry.name))
-        if not header.startswith(LOCAL) or header[_LOCAL_SIZE:] != entry.name:
+        if not header.startswith(ENTRY) or header[_LOCAL_SIZE:] != entry.name:
             zeros = " (zeros are in its place)" if is_zero(header) else ""
             return f"zip: the header of entry {number + 1} of {last + 1} is missing{zeros}"
     return ""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lvjobs import remedies
 from lvjobs.cluster.options import _RESERVED
 from lvjobs.errors import UsageError
 from lvjobs.study.program.batch_options import LEFT_OUT, LETTERS, OURS
@@ -180,7 +181,7 @@ def test_the_last_command_is_the_run(command, words):
 def test_what_only_a_shell_knows_is_refused(command, part):
     words = refusal(script(command))
     assert words.startswith(f"line 2: the command has {part}, which only a shell knows")
-    assert words.endswith('lvjobs init --command "bash job.sh"')
+    assert words.endswith(str(remedies.INIT_SCRIPT))
 
 
 @pytest.mark.parametrize(
