@@ -122,7 +122,7 @@ def program_toml(profile: str, resources: Mapping[str, Any], defaults: Mapping[s
     for section in sections():
         if section.header == "[train]" and header != "[train]":
             parts.append(train)
-        elif not section.header.startswith(("[train]", "[[stage]]", "[stage.", "[evaluation]")):
+        elif not section.header.startswith(("[train", "[[stage]]", "[stage.", "[evaluation]")):
             opening = f"{section.header}\n{_comment(section.about)}" if section.header else ""
             shown = _shown_defaults(defaults) if section.header == "[resources]" else {}
             parts.append(opening + _keys(section, live.get(section.header, {}), shown))

@@ -135,9 +135,8 @@ def descendants() -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                parent = int(
-                    (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
-                )
+                text = (entry / "stat").read_text(encoding="utf-8", errors="replace")  # the command may hold brackets
+                parent = int(text.rpartition(")")[2].split()[1])
                 children.setdefault(parent, []).append(int(entry.name))
     found, waiting = [], [os.getpid()]
     while waiting:
