@@ -97,7 +97,9 @@ def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
         ProgramLost: it was killed.
     """
     code = outcome.code
-    if code == 0 and outcome.step + outcome.gap > outcome.steps:
+    # A program that was asked to stop may end with 0 at any step: what it did not report counts only without that.
+    unreported = 0 if outcome.was_stopped else outcome.gap - 1
+    if code == 0 and outcome.step + unreported >= outcome.steps:
         return ProgramEnd(is_done=True, step=outcome.steps)
     if outcome.was_stopped:
         return ProgramEnd(is_done=False, step=outcome.step)

@@ -154,7 +154,7 @@ class Execution:
 
     def _watch(self, program: Program) -> None:
         """Return once the program has ended, or must not run on."""
-        scanned, due = time.monotonic(), self.attempt.logged
+        scanned, due = time.monotonic(), self.attempt.logged // self.attempt.config.checkpoint_every
         while program.exit_code is None:
             self._read(program)
             stopping, now = self.attempt.must_stop(), time.monotonic()

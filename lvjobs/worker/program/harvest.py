@@ -125,12 +125,14 @@ class Harvest:
         self._taken: dict[Path, Signature] = {}
         self._resting: dict[Path, tuple[float, Signature]] = {}
         self._reached: deque[tuple[float, int]] = deque([(0.0, attempt.step)], maxlen=10_000)
+        self._reports_steps = False
         self.problem = ""
         """Why the newest checkpoint was not taken, if it was not."""
 
     def note_step(self, when: float, step: int) -> None:
         """Note that a step was reported at `when` (seconds since the epoch)."""
         self._reached.append((when, step))
+        self._reports_steps = True
 
     def adopt(self, origin: Path) -> None:
         """Publish a checkpoint that exists already, a file or a directory, as the run's first one, and begin from it.
@@ -218,7 +220,10 @@ class Harvest:
         in_place = self.pattern is not None and self.pattern.is_in_place
         if step is None:
             step = self._step_at(max(changed for *_, changed, _ in now))
+        elif not self._reports_steps and step > self._attempt.logged:  # nothing else shows that they were executed
+            self._attempt.advance(step, {})
         if step <= 0:
+            self.problem = f"{path.name} was written before a step was reported, so its step is unknown"
             return False
 
         try:
@@ -249,13 +254,15 @@ class Harvest:
     def _step_at(self, changed_ns: int) -> int:
         """Return the step of a checkpoint that has none in its name: the last one reported before it changed.
 
-        If a multiple of `checkpoint_every` comes next, it is that one: many programs save before they print.
+        If a multiple of `checkpoint_every` comes next, it is that one: many programs save before they print. That does
+        not hold once the program was asked to stop: it may save at any step.
         """
         every = self._attempt.config.checkpoint_every
         steps = [step for when, step in self._reached if when <= changed_ns / 1e9 + _SLACK_SECONDS][-2:]
+        steps = steps or [self._reached[0][1]]  # older than all that is kept: a copy of a file keeps the file's time
         last, gap = steps[-1], max(1, steps[-1] - steps[0])
         due = (last // every + 1) * every
-        return due if due - last <= gap and last % every else last
+        return due if due - last <= gap and last % every and self._attempt.reason is None else last
 
 
 def remove(path: Path) -> None:

@@ -173,6 +173,7 @@ def _prepare() -> None:
     _libc.prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a job's script may start the worker in the background
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -278,3 +278,20 @@ def test_a_directory_without_a_last_file_is_not_taken_from_a_program_that_was_ki
     found.write("state-10/x.json")
     assert found.harvest.scan(finished=True, killed=True) is bool(ended)
     assert found.harvest.scan(finished=True) is not bool(ended)
+
+
+def test_a_file_that_is_older_than_all_reports_that_are_kept_has_a_step(scene):
+    """A copy of a file may keep the file's time, and the oldest reports are forgotten."""
+    found = scene(checkpoint="{out}/state.json")
+    os.utime(found.write("state.json"), (1e9, 1e9))
+    for step in range(1, 12_000):
+        found.harvest.note_step(2e9 + step, step)
+    assert found.harvest.scan(finished=True)
+    assert published(found.layout) == ["000001-00002000"]
+
+
+def test_a_file_without_a_step_is_not_taken_and_the_reason_is_known(scene):
+    found = scene(checkpoint="{out}/state.json")
+    found.write("state.json")
+    assert not found.harvest.scan(finished=True)
+    assert found.harvest.problem == "state.json was written before a step was reported, so its step is unknown"
