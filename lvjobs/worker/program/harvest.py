@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lvjobs.errors import LvjobsError
-from lvjobs.records.run_files import Manifest
+from lvjobs.records.run_files import CheckpointName, Manifest
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.program.placeholders import fill
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.program.formats import flaw_of, shows_its_end
 from lvjobs.worker.program.process import files_being_written
-from lvjobs.worker.saved_files import linked, take
+from lvjobs.worker.pruning import discard_damaged
+from lvjobs.worker.saved_files import take
 
 WORK = "work"
 """The directory in a checkpoint whose files have their paths in the program's working directory."""
@@ -60,13 +61,12 @@ def signature_of(work: Path, path: Path) -> Signature:
     return tuple(found)
 
 
-def lay_out(checkpoint: Path, manifest: Manifest, work: Path, *, link: bool) -> None:
-    """Put the files of a published checkpoint back where the program wrote them."""
+def lay_out(checkpoint: Path, manifest: Manifest, work: Path) -> None:
+    """Copy the files of a published checkpoint back to where the program wrote them, which may write to them again."""
     for file in manifest.files:
         target = work / Path(file).relative_to(WORK)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not (link and linked(checkpoint / file, target)):
-            shutil.copy2(checkpoint / file, target)
+        shutil.copy2(checkpoint / file, target)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Harvest:
         found = self._attempt.found
         if found is None or self.pattern is None:
             return None
-        lay_out(found.path, found.manifest, self._work, link=not self.pattern.is_in_place)
+        lay_out(found.path, found.manifest, self._work)
         for _, path in self.pattern.paths(self._work):
             self._taken[path] = signature_of(self._work, path)
             return path.relative_to(self._work)
@@ -181,11 +181,8 @@ class Harvest:
         for step, path in self.pattern.paths(self._work) if self.pattern else ():
             with suppress(FileNotFoundError):  # the program deleted or replaced it
                 now = signature_of(self._work, path)
-                if (
-                    now
-                    and now != self._taken.get(path)
-                    and self._is_settled(path, now, finished=finished, killed=killed)
-                ):
+                is_new = now and now != self._taken.get(path)
+                if is_new and self._is_settled(path, now, finished=finished, killed=killed):
                     found |= self._take(path, step, now)
         return found
 
@@ -226,6 +223,8 @@ class Harvest:
             self.problem = f"{path.name} was written before a step was reported, so its step is unknown"
             return False
 
+        if {inode for *_, inode in now} & {inode for *_, inode in self._taken.get(path, ())} and not in_place:
+            discard_damaged(self._attempt.layout, CheckpointName(self._attempt.generation, step))
         try:
             fill_it = partial(self._copy, path=path, before=now, link=not in_place)
             published = self._attempt.publish_harvested(step, fill_it)

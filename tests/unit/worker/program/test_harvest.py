@@ -295,3 +295,25 @@ def test_a_file_without_a_step_is_not_taken_and_the_reason_is_known(scene):
     found.write("state.json")
     assert not found.harvest.scan(finished=True)
     assert found.harvest.problem == "state.json was written before a step was reported, so its step is unknown"
+
+
+def test_a_checkpoint_that_is_saved_again_under_its_name_is_taken_again(scene):
+    """Hard links let the program write into the published files."""
+    found = scene(checkpoint="{out}/state-{step}.json")
+    path = found.write("state-10.json", '{"a": 1}')
+    assert found.harvest.scan()
+    path.write_text('{"a": 2, "b": 3}')
+    assert find_newest_valid(found.layout)[0] is None
+    assert found.harvest.scan()
+    newest, _ = find_newest_valid(found.layout)
+    assert (newest.path / "work/out/state-10.json").read_text() == '{"a": 2, "b": 3}'
+
+
+def test_a_program_that_writes_into_the_checkpoint_from_which_it_resumes_leaves_the_published_one(scene):
+    found = scene(checkpoint="{out}/state-{step}.json")
+    found.write("state-10.json", '{"a": 1}')
+    assert found.harvest.scan()
+    newest, _ = find_newest_valid(found.layout)
+    harvest.lay_out(newest.path, newest.manifest, found.layout.root / "000002.work")
+    (found.layout.root / "000002.work/out/state-10.json").write_text("{")
+    assert find_newest_valid(found.layout)[0] is not None
