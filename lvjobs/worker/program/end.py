@@ -15,6 +15,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lvjobs.foreign import cleaned
 from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.study.program.command import CommandConfig
 
@@ -42,7 +43,7 @@ class Outcome:
 
     `code` is negative for a signal. `step` is the last step that was reported or is in a checkpoint, of `steps`; `gap`
     is the distance between the last two reports. `counts` says whether the run reads steps at all, `reports` how many
-    were read. `tail` has the last lines of its output. `not_taken` says why its newest checkpoint was not taken.
+    were read. `tail` has the last lines of its output.
     """
 
     code: int
@@ -53,7 +54,6 @@ class Outcome:
     reports: int
     was_stopped: bool
     tail: Sequence[str] = ()
-    not_taken: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,15 @@ def _ended_early(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
             "correct progress, and submit it again"
         )
     raise ProgramFailed(RecordedError("EndedEarly", message, "\n".join(outcome.tail)))
+
+
+def wrong_step(name: str, step: int, most: int) -> RecordedError:
+    """Return the error of a program whose checkpoint has a number in its name that cannot be its step."""
+    return RecordedError(
+        "WrongCheckpointStep",
+        f"{cleaned(name)!r} is a checkpoint of step {step} by its name, and the run has {most} at most; correct "
+        "checkpoint ({step} where the name has the step, * where it has another number), and submit it again",
+    )
 
 
 def _error(outcome: Outcome) -> RecordedError:

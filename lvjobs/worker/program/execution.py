@@ -9,6 +9,7 @@ code is not trusted alone: 0 means done only once the last step was reported (`e
 
 import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
+from lvjobs.foreign import cleaned
 from lvjobs.records.failure import RecordedError
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.program.placeholders import arguments, fill
@@ -72,6 +74,9 @@ def run(attempt: Attempt) -> None:
     laid_out = harvest.lay_out()
     attempt.begin()
     outcome = Execution(attempt, config, work, values, harvest).run(laid_out)
+    if harvest.problem:
+        sys.stdout.write(f"lvjobs worker: a checkpoint was not taken: {cleaned(harvest.problem)}\n")
+        sys.stdout.flush()
     check_fence(attempt.layout, attempt.generation)  # a newer generation deletes this one's working directory
     end = judge(outcome, config)
     if end.is_done:

@@ -30,6 +30,7 @@ from lvjobs.records.run_files import CheckpointName, Manifest
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.program.placeholders import fill
 from lvjobs.worker.attempt import Attempt
+from lvjobs.worker.program.end import ProgramFailed, wrong_step
 from lvjobs.worker.program.formats import flaw_of, shows_its_end
 from lvjobs.worker.program.process import files_being_written
 from lvjobs.worker.pruning import discard_damaged
@@ -51,11 +52,11 @@ Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
 def signature_of(work: Path, path: Path) -> Signature:
-    """Return the files of a checkpoint, sorted; symbolic links are left out. Raises OSError if it goes away."""
+    """Return the files of a checkpoint, sorted, without the links in a directory. Raises OSError if it goes away."""
     paths = sorted(path.rglob("*")) if path.is_dir() else [path]
     found = []
     for each in paths:
-        status = each.lstat()
+        status = each.stat() if each == path else each.lstat()
         if stat.S_ISREG(status.st_mode):
             found.append((each.relative_to(work).as_posix(), status.st_size, status.st_mtime_ns, status.st_ino))
     return tuple(found)
@@ -217,6 +218,8 @@ class Harvest:
         in_place = self.pattern is not None and self.pattern.is_in_place
         if step is None:
             step = self._step_at(max(changed for *_, changed, _ in now))
+        elif step > (most := self._attempt.config.steps + self._attempt.config.checkpoint_every):
+            raise ProgramFailed(wrong_step(path.name, step, most))
         elif not self._reports_steps and step > self._attempt.logged:  # nothing else shows that they were executed
             self._attempt.advance(step, {})
         if step <= 0:
@@ -226,7 +229,7 @@ class Harvest:
         if {inode for *_, inode in now} & {inode for *_, inode in self._taken.get(path, ())} and not in_place:
             discard_damaged(self._attempt.layout, CheckpointName(self._attempt.generation, step))
         try:
-            fill_it = partial(self._copy, path=path, before=now, link=not in_place)
+            fill_it = partial(self._copy, path=path, before=now, link=not in_place and not path.is_symlink())
             published = self._attempt.publish_harvested(step, fill_it)
         except ValueError as error:
             self.problem = str(error)

@@ -16,6 +16,7 @@ from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.program import harvest
 from lvjobs.worker.program.directory import make_work
+from lvjobs.worker.program.end import ProgramFailed
 from lvjobs.worker.program.harvest import Harvest, Pattern, outputs
 from lvjobs.worker.submission import Submission
 
@@ -317,3 +318,27 @@ def test_a_program_that_writes_into_the_checkpoint_from_which_it_resumes_leaves_
     harvest.lay_out(newest.path, newest.manifest, found.layout.root / "000002.work")
     (found.layout.root / "000002.work/out/state-10.json").write_text("{")
     assert find_newest_valid(found.layout)[0] is not None
+
+
+@pytest.mark.parametrize("pattern", ["{out}/latest.json", "{out}/latest-{step}.json"])
+def test_a_checkpoint_that_is_a_link_to_a_file_is_taken(scene, pattern):
+    found = scene(checkpoint=pattern)
+    found.write("state", '{"a": 1}')
+    name = pattern.format(out="out", step=10)
+    (found.work / name).symlink_to("state")
+    found.harvest.note_step(0.0, 10)
+    assert found.harvest.scan()
+    newest, _ = find_newest_valid(found.layout)
+    copy = newest.path / "work" / name
+    assert not copy.is_symlink()
+    assert copy.read_text() == '{"a": 1}'
+
+
+def test_a_number_that_cannot_be_a_step_is_refused(scene):
+    found = scene(checkpoint="{out}/state-{step}.json")
+    found.write("state-1700000000.json")
+    with pytest.raises(
+        ProgramFailed, match=r"'state-1700000000.json' is a checkpoint of step 1700000000 by its name, and"
+    ):
+        found.harvest.scan()
+    assert not published(found.layout)
