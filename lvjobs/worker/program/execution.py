@@ -168,6 +168,7 @@ class Execution:
             if stopping or is_due or now - scanned > _SCAN_SECONDS:
                 scanned, due = now, self.attempt.logged // self.attempt.config.checkpoint_every
                 found = self.harvest.scan()
+                program.reap()
             if stopping and not self._may_continue(program, found=found):
                 return
             time.sleep(_POLL_SECONDS)

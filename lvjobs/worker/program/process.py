@@ -86,6 +86,13 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.Signals[f"SIG{name}"])
 
+    def reap(self) -> None:
+        """Take note of the processes that ended after the program left them behind: each is a zombie until then."""
+        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, peek)) and ended.si_pid != self._process.pid:
+                os.waitpid(ended.si_pid, os.WNOHANG)
+
     def end(self) -> int:
         """Kill all of its processes, wait for them, and read the rest of what they printed. Return the exit code.
 

@@ -286,6 +286,29 @@ open("out/result.json", "w").write("{}")
     assert (layout.final / "out/result.json").exists()
 
 
+def test_processes_that_a_program_leaves_behind_do_not_stay_as_zombies(zygote, tmp_path):
+    """They are the worker's children, and it ends only with the run."""
+    script = """
+import os, time
+from contextlib import suppress
+from pathlib import Path
+for _ in range(20):
+    if not os.fork():
+        os.fork()
+        os._exit(0)
+    os.wait()
+def left():
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if " Z %d " % os.getppid() in each.read_text():
+                return True
+while left():
+    time.sleep(0.1)
+"""
+    layout = make_program(tmp_path / "run", command=[sys.executable, "-c", script], progress=[])
+    assert zygote.run(layout) == DONE
+
+
 def test_a_run_of_a_pack_counts_the_gpus_that_it_sees(zygote, tmp_path):
     script = "import sys; open('out/seen', 'w').write(sys.argv[1])"
     layout = make_program(tmp_path / "run", command=[sys.executable, "-c", script, "{gpus}"], progress=[])
