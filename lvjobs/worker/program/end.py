@@ -15,7 +15,6 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lvjobs.foreign import cleaned
 from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.study.program.command import CommandConfig
 
@@ -139,7 +138,7 @@ def wrong_step(name: str, step: int, most: int) -> RecordedError:
     """Return the error of a program whose checkpoint has a number in its name that cannot be its step."""
     return RecordedError(
         "WrongCheckpointStep",
-        f"{cleaned(name)!r} is a checkpoint of step {step} by its name, and the run has {most} at most; correct "
+        f"{name!r} is a checkpoint of step {step} by its name, and the run has {most} at most; correct "
         "checkpoint ({step} where the name has the step, * where it has another number), and submit it again",
     )
 

@@ -9,7 +9,6 @@ code is not trusted alone: 0 means done only once the last step was reported (`e
 
 import os
 import shutil
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
-from lvjobs.foreign import cleaned
 from lvjobs.records.failure import RecordedError
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.program.placeholders import arguments, fill
@@ -30,7 +28,7 @@ from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
 from lvjobs.worker.program.end import Outcome, ProgramFailed, judge, was_killed
 from lvjobs.worker.program.harvest import Harvest, outputs
-from lvjobs.worker.program.process import Program, environment_of
+from lvjobs.worker.program.process import Program, environment_of, note
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
 from lvjobs.worker.saved_files import finish_program
 from lvjobs.worker.versions import python_path
@@ -75,8 +73,7 @@ def run(attempt: Attempt) -> None:
     attempt.begin()
     outcome = Execution(attempt, config, work, values, harvest).run(laid_out)
     if harvest.problem:
-        sys.stdout.write(f"lvjobs worker: a checkpoint was not taken: {cleaned(harvest.problem)}\n")
-        sys.stdout.flush()
+        note(f"a checkpoint was not taken: {harvest.problem}")
     check_fence(attempt.layout, attempt.generation)  # a newer generation deletes this one's working directory
     end = judge(outcome, config)
     if end.is_done:

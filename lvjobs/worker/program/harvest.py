@@ -207,11 +207,10 @@ class Harvest:
         return time.monotonic() - since >= _REST_SECONDS
 
     def _take(self, path: Path, step: int | None, now: Signature) -> bool:
-        names = {(self._work / name).resolve() for name, *_ in now}  # /proc shows no symbolic links
         if self._complete and not (path / self._complete).exists():
             self.problem = f"{path.name} has no {self._complete}"
             return False
-        if open_files := names & files_being_written(self._work.resolve()):
+        if open_files := files_being_written(path.resolve()):  # /proc shows no symbolic links
             self.problem = f"{min(open_files).name} is still being written"
             self._resting.pop(path, None)
             return False

@@ -46,6 +46,13 @@ def environment_of(environ: Mapping[str, str], python_path: str, own: Mapping[st
     return {**kept, **({"PYTHONPATH": python_path} if python_path else {}), **own}
 
 
+def note(text: str) -> None:
+    """Print a line of lvjobs' own into the job's log, among what the program printed."""
+    with contextlib.suppress(OSError):  # a full disk
+        sys.stdout.write(f"lvjobs worker: {cleaned(text)}\n")
+        sys.stdout.flush()
+
+
 class Program:
     """The running program, and all processes that came from it."""
 
