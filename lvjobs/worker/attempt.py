@@ -266,7 +266,7 @@ class Attempt:
                 self._readable = now
         if self.submission.is_revoked:
             return REVOKED
-        if (self.logged < self.config.steps or self.runs_a_program) and self._meter.is_used_up(self._executed):
+        if self.logged != self.config.steps and self._meter.is_used_up(self._executed):
             return EXHAUSTED
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lvjobs.records.curves import LOSSES
 from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.checkpoints import published, temporary
+from lvjobs.worker.checkpoints import published, temporary, verify
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.stored import open_checkpoint
 
@@ -60,6 +60,23 @@ def prune(
         # It may be gone already, or owned by another user: leftover files are no reason to end a run.
         with suppress(OSError):
             _delete(paths[name], temporary(layout, name))
+
+
+def discard_damaged(layout: RunLayout, name: CheckpointName) -> None:
+    """Delete a checkpoint if it is damaged: its program wrote again into files to which it has hard links.
+
+    Raises:
+        Superseded: a newer generation has claimed the run; nothing was deleted.
+        OSError: the checkpoint cannot be read.
+    """
+    path = published(layout).get(name)
+    if path is None:
+        return
+    try:
+        verify(path)
+    except ValueError:
+        check_fence(layout, name.generation)
+        _delete(path, temporary(layout, name))
 
 
 def _delete(path: Path, aside: Path) -> None:

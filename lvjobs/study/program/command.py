@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from lvjobs.foreign import secrets_in
 from lvjobs.study.fields import Float, Int, Texts
 from lvjobs.study.program.placeholders import BUILT_IN, OF_A_CHECKPOINT, fill, names_in
 from lvjobs.study.tables import SettingsTable
@@ -121,6 +122,16 @@ class CommandConfig(SettingsTable):
             if not groups:
                 raise ValueError(f"{text!r} names no metric; name a group: (?P<loss>\\S+)")
         return expressions
+
+    @field_validator("environment")
+    @classmethod
+    def _keeps_no_secret(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name, value in variables.items():
+            if secrets_in({name: value}) and not value.isdecimal() and not names_in([value]):
+                raise ValueError(
+                    f"the variable {name} looks like a secret, and reports show study.toml; export it before you submit"
+                )
+        return variables
 
     @field_validator("out", "complete")
     @classmethod

@@ -19,7 +19,8 @@ PRIVATE = ".lvjobs"
 def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvironment) -> dict[str, Any]:
     """Return what stands for each placeholder, but for those of a checkpoint."""
     name, devices = attempt.layout.root.name, os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    gpus = os.environ.get("SLURM_GPUS_ON_NODE") or len([device for device in devices.split(",") if device])
+    # A run of a pack sees its own GPUs only, while SLURM_GPUS_ON_NODE counts those of the job.
+    gpus = len([device for device in devices.split(",") if device]) or os.environ.get("SLURM_GPUS_ON_NODE", "0")
     return {
         **config.own,
         **{key: getattr(attempt.config, key) for key in ("steps", "seed", "checkpoint_every")},

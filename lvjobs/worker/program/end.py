@@ -42,7 +42,7 @@ class Outcome:
 
     `code` is negative for a signal. `step` is the last step that was reported or is in a checkpoint, of `steps`; `gap`
     is the distance between the last two reports. `counts` says whether the run reads steps at all, `reports` how many
-    were read. `tail` has the last lines of its output. `not_taken` says why its newest checkpoint was not taken.
+    were read. `tail` has the last lines of its output.
     """
 
     code: int
@@ -53,7 +53,6 @@ class Outcome:
     reports: int
     was_stopped: bool
     tail: Sequence[str] = ()
-    not_taken: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,9 @@ def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
         ProgramLost: it was killed.
     """
     code = outcome.code
-    if code == 0 and outcome.step + outcome.gap > outcome.steps:
+    # A program that was asked to stop may end with 0 at any step: what it did not report counts only without that.
+    unreported = 0 if outcome.was_stopped else outcome.gap - 1
+    if code == 0 and outcome.step + unreported >= outcome.steps:
         return ProgramEnd(is_done=True, step=outcome.steps)
     if outcome.was_stopped:
         return ProgramEnd(is_done=False, step=outcome.step)
@@ -131,6 +132,15 @@ def _ended_early(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
             "correct progress, and submit it again"
         )
     raise ProgramFailed(RecordedError("EndedEarly", message, "\n".join(outcome.tail)))
+
+
+def wrong_step(name: str, step: int, most: int) -> RecordedError:
+    """Return the error of a program whose checkpoint has a number in its name that cannot be its step."""
+    return RecordedError(
+        "WrongCheckpointStep",
+        f"{name!r} is a checkpoint of step {step} by its name, and the run has {most} at most; correct "
+        "checkpoint ({step} where the name has the step, * where it has another number), and submit it again",
+    )
 
 
 def _error(outcome: Outcome) -> RecordedError:

@@ -43,7 +43,7 @@ def _record(event: bytes) -> dict[str, Any]:
     numbers: dict[str, float] = {}
     for field, value in _fields(event):
         if field == _STEP and isinstance(value, int):
-            step = value
+            step = value - (1 << 64 if value >> 63 else 0)  # a program may write -1
         elif field == _SUMMARY and isinstance(value, bytes):
             for inner, summary in _fields(value):
                 if inner == _VALUE and isinstance(summary, bytes):

@@ -28,7 +28,7 @@ from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
 from lvjobs.worker.program.end import Outcome, ProgramFailed, judge, was_killed
 from lvjobs.worker.program.harvest import Harvest, outputs
-from lvjobs.worker.program.process import Program, environment_of
+from lvjobs.worker.program.process import Program, environment_of, note
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
 from lvjobs.worker.saved_files import finish_program
 from lvjobs.worker.versions import python_path
@@ -72,6 +72,8 @@ def run(attempt: Attempt) -> None:
     laid_out = harvest.lay_out()
     attempt.begin()
     outcome = Execution(attempt, config, work, values, harvest).run(laid_out)
+    if harvest.problem:
+        note(f"a checkpoint was not taken: {harvest.problem}")
     check_fence(attempt.layout, attempt.generation)  # a newer generation deletes this one's working directory
     end = judge(outcome, config)
     if end.is_done:
@@ -154,7 +156,7 @@ class Execution:
 
     def _watch(self, program: Program) -> None:
         """Return once the program has ended, or must not run on."""
-        scanned, due = time.monotonic(), self.attempt.logged
+        scanned, due = time.monotonic(), self.attempt.logged // self.attempt.config.checkpoint_every
         while program.exit_code is None:
             self._read(program)
             stopping, now = self.attempt.must_stop(), time.monotonic()
@@ -163,6 +165,7 @@ class Execution:
             if stopping or is_due or now - scanned > _SCAN_SECONDS:
                 scanned, due = now, self.attempt.logged // self.attempt.config.checkpoint_every
                 found = self.harvest.scan()
+                program.reap()
             if stopping and not self._may_continue(program, found=found):
                 return
             time.sleep(_POLL_SECONDS)

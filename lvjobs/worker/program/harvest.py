@@ -26,13 +26,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lvjobs.errors import LvjobsError
-from lvjobs.records.run_files import Manifest
+from lvjobs.records.run_files import CheckpointName, Manifest
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.program.placeholders import fill
 from lvjobs.worker.attempt import Attempt
+from lvjobs.worker.program.end import ProgramFailed, wrong_step
 from lvjobs.worker.program.formats import flaw_of, shows_its_end
 from lvjobs.worker.program.process import files_being_written
-from lvjobs.worker.saved_files import linked, take
+from lvjobs.worker.pruning import discard_damaged
+from lvjobs.worker.saved_files import take
 
 WORK = "work"
 """The directory in a checkpoint whose files have their paths in the program's working directory."""
@@ -50,23 +52,22 @@ Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
 def signature_of(work: Path, path: Path) -> Signature:
-    """Return the files of a checkpoint, sorted; symbolic links are left out. Raises OSError if it goes away."""
+    """Return the files of a checkpoint, sorted, without the links in a directory. Raises OSError if it goes away."""
     paths = sorted(path.rglob("*")) if path.is_dir() else [path]
     found = []
     for each in paths:
-        status = each.lstat()
+        status = each.stat() if each == path else each.lstat()
         if stat.S_ISREG(status.st_mode):
             found.append((each.relative_to(work).as_posix(), status.st_size, status.st_mtime_ns, status.st_ino))
     return tuple(found)
 
 
-def lay_out(checkpoint: Path, manifest: Manifest, work: Path, *, link: bool) -> None:
-    """Put the files of a published checkpoint back where the program wrote them."""
+def lay_out(checkpoint: Path, manifest: Manifest, work: Path) -> None:
+    """Copy the files of a published checkpoint back to where the program wrote them, which may write to them again."""
     for file in manifest.files:
         target = work / Path(file).relative_to(WORK)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not (link and linked(checkpoint / file, target)):
-            shutil.copy2(checkpoint / file, target)
+        shutil.copy2(checkpoint / file, target)
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,14 @@ class Harvest:
         self._taken: dict[Path, Signature] = {}
         self._resting: dict[Path, tuple[float, Signature]] = {}
         self._reached: deque[tuple[float, int]] = deque([(0.0, attempt.step)], maxlen=10_000)
+        self._reports_steps = False
         self.problem = ""
         """Why the newest checkpoint was not taken, if it was not."""
 
     def note_step(self, when: float, step: int) -> None:
         """Note that a step was reported at `when` (seconds since the epoch)."""
         self._reached.append((when, step))
+        self._reports_steps = True
 
     def adopt(self, origin: Path) -> None:
         """Publish a checkpoint that exists already, a file or a directory, as the run's first one, and begin from it.
@@ -160,7 +163,7 @@ class Harvest:
         found = self._attempt.found
         if found is None or self.pattern is None:
             return None
-        lay_out(found.path, found.manifest, self._work, link=not self.pattern.is_in_place)
+        lay_out(found.path, found.manifest, self._work)
         for _, path in self.pattern.paths(self._work):
             self._taken[path] = signature_of(self._work, path)
             return path.relative_to(self._work)
@@ -179,11 +182,8 @@ class Harvest:
         for step, path in self.pattern.paths(self._work) if self.pattern else ():
             with suppress(FileNotFoundError):  # the program deleted or replaced it
                 now = signature_of(self._work, path)
-                if (
-                    now
-                    and now != self._taken.get(path)
-                    and self._is_settled(path, now, finished=finished, killed=killed)
-                ):
+                is_new = now and now != self._taken.get(path)
+                if is_new and self._is_settled(path, now, finished=finished, killed=killed):
                     found |= self._take(path, step, now)
         return found
 
@@ -207,22 +207,28 @@ class Harvest:
         return time.monotonic() - since >= _REST_SECONDS
 
     def _take(self, path: Path, step: int | None, now: Signature) -> bool:
-        names = {(self._work / name).resolve() for name, *_ in now}  # /proc shows no symbolic links
         if self._complete and not (path / self._complete).exists():
             self.problem = f"{path.name} has no {self._complete}"
             return False
-        if open_files := names & files_being_written(self._work.resolve()):
+        if open_files := files_being_written(path.resolve()):  # /proc shows no symbolic links
             self.problem = f"{min(open_files).name} is still being written"
             self._resting.pop(path, None)
             return False
         in_place = self.pattern is not None and self.pattern.is_in_place
         if step is None:
             step = self._step_at(max(changed for *_, changed, _ in now))
+        elif step > (most := self._attempt.config.steps + self._attempt.config.checkpoint_every):
+            raise ProgramFailed(wrong_step(path.name, step, most))
+        elif not self._reports_steps and step > self._attempt.logged:  # nothing else shows that they were executed
+            self._attempt.advance(step, {})
         if step <= 0:
+            self.problem = f"{path.name} was written before a step was reported, so its step is unknown"
             return False
 
+        if {inode for *_, inode in now} & {inode for *_, inode in self._taken.get(path, ())} and not in_place:
+            discard_damaged(self._attempt.layout, CheckpointName(self._attempt.generation, step))
         try:
-            fill_it = partial(self._copy, path=path, before=now, link=not in_place)
+            fill_it = partial(self._copy, path=path, before=now, link=not in_place and not path.is_symlink())
             published = self._attempt.publish_harvested(step, fill_it)
         except ValueError as error:
             self.problem = str(error)
@@ -249,13 +255,15 @@ class Harvest:
     def _step_at(self, changed_ns: int) -> int:
         """Return the step of a checkpoint that has none in its name: the last one reported before it changed.
 
-        If a multiple of `checkpoint_every` comes next, it is that one: many programs save before they print.
+        If a multiple of `checkpoint_every` comes next, it is that one: many programs save before they print. That does
+        not hold once the program was asked to stop: it may save at any step.
         """
         every = self._attempt.config.checkpoint_every
         steps = [step for when, step in self._reached if when <= changed_ns / 1e9 + _SLACK_SECONDS][-2:]
+        steps = steps or [self._reached[0][1]]  # older than all that is kept: a copy of a file keeps the file's time
         last, gap = steps[-1], max(1, steps[-1] - steps[0])
         due = (last // every + 1) * every
-        return due if due - last <= gap and last % every else last
+        return due if due - last <= gap and last % every and self._attempt.reason is None else last
 
 
 def remove(path: Path) -> None:

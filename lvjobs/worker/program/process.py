@@ -46,6 +46,13 @@ def environment_of(environ: Mapping[str, str], python_path: str, own: Mapping[st
     return {**kept, **({"PYTHONPATH": python_path} if python_path else {}), **own}
 
 
+def note(text: str) -> None:
+    """Print a line of lvjobs' own into the job's log, among what the program printed."""
+    with contextlib.suppress(OSError):  # a full disk
+        sys.stdout.write(f"lvjobs worker: {cleaned(text)}\n")
+        sys.stdout.flush()
+
+
 class Program:
     """The running program, and all processes that came from it."""
 
@@ -85,6 +92,13 @@ class Program:
         """Send a signal (`TERM`) to its process group."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.Signals[f"SIG{name}"])
+
+    def reap(self) -> None:
+        """Take note of the processes that ended after the program left them behind: each is a zombie until then."""
+        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, peek)) and ended.si_pid != self._process.pid:
+                os.waitpid(ended.si_pid, os.WNOHANG)
 
     def end(self) -> int:
         """Kill all of its processes, wait for them, and read the rest of what they printed. Return the exit code.
@@ -174,6 +188,7 @@ def _prepare() -> None:
     _libc.prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a job's script may start the worker in the background
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,8 @@ from lvjobs.study.program.command import STEP, CommandConfig
 from lvjobs.study.program.placeholders import fill, names_in
 from lvjobs.worker.program.event_files import read_events
 
-_TAKEN = frozenset({"kind", "time", "step", "steps", "seconds"})
-"""Names that the journal has for itself: a metric of such a name is left out."""
+_TAKEN = frozenset({"kind", "time", "step", "steps", "seconds", "self"})
+"""Names that the journal has for itself, or that no argument can have: a metric of such a name is left out."""
 
 _NAME = re.compile(r"[A-Za-z_][\w./-]{0,63}\Z")
 
@@ -91,16 +92,22 @@ class GrowingFile:
         self._path: Path | None = None
         self._offset = 0
         self._header: list[str] | None = None
+        self._first_line = b""
+        self._rows = 0
 
     def records(self) -> Iterator[Mapping[str, Any]]:
         """Yield the records whose lines were completed since the last call."""
         try:
-            newest = max(self._directory.glob(self._pattern), key=lambda path: path.stat().st_mtime, default=None)
+            found = [path for path in self._directory.glob(self._pattern) if path.is_file()]  # a FIFO's end would wait
+            newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
             if newest is None:
                 return
-            if newest != self._path:
-                self._path, self._offset, self._header = newest, 0, None
+            skipped = 0
             with newest.open("rb") as stream:
+                is_cut = os.fstat(stream.fileno()).st_size < self._offset
+                if newest != self._path or is_cut or stream.read(len(self._first_line)) != self._first_line:
+                    skipped = 0 if newest != self._path or is_cut else self._rows
+                    self._path, self._offset, self._header, self._rows, self._first_line = newest, 0, None, 0, b""
                 stream.seek(self._offset)
                 data = stream.read()
         except FileNotFoundError:  # it was deleted a moment ago
@@ -111,21 +118,28 @@ class GrowingFile:
             yield from events
             return
         end = data.rfind(b"\n") + 1
+        if not self._offset and newest.suffix == ".csv":
+            self._first_line = data[: data.find(b"\n") + 1]
         self._offset += end
         for line in data[:end].decode("utf-8", errors="replace").splitlines():
-            if line.strip():
-                yield from self._record(line)
+            for record in self._record(line) if line.strip() else ():
+                self._rows += 1
+                if self._rows > skipped:  # Lightning writes all rows again when a new metric gets a column
+                    yield record
 
     def _record(self, line: str) -> Iterator[Mapping[str, Any]]:
         if self._path is None or self._path.suffix != ".csv":
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             if isinstance(value, dict):
                 yield value
             return
-        row = next(csv.reader(io.StringIO(line)), [])
+        try:
+            row = next(csv.reader(io.StringIO(line)), [])
+        except csv.Error:
+            return
         if self._header is None:
             self._header = row
         else:
@@ -151,7 +165,7 @@ def _metrics(values: Mapping[str, Any]) -> dict[str, float]:
             continue
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if name != "validation" and not math.isinf(number):
             found[str(name)] = number

@@ -37,6 +37,7 @@ def settings(**changes):
         ),
         ({"command": ["python", "{lr}", "{checkpoint}"]}, "a first attempt does not have; move it to resume"),
         ({"environment": {"A": "{step}"}}, "environment has {step}"),
+        ({"environment": {"HF_TOKEN": "hf_0123456789"}}, "the variable HF_TOKEN looks like a secret, and reports show"),
         ({"progress": [r"^step \d+"]}, r"has no step; name the group of its number: (?P<step>\d+)"),
         ({"progress": ["("]}, "is not a regular expression (missing ), unterminated subpattern"),
         ({"metrics": ["loss .*"]}, r"names no metric; name a group: (?P<loss>\S+)"),

@@ -243,6 +243,93 @@ def test_exit_code_0_after_a_signal_is_not_done(zygote, tmp_path, undisturbed):
     assert result(layout) == undisturbed
 
 
+def test_exit_code_0_after_a_signal_counts_no_step_that_was_not_reported(zygote, tmp_path):
+    """It prints every seventh step, and saves step 36 of 40 at the signal."""
+    script = """
+import json, signal, sys, time
+def save(*_):
+    json.dump({"step": 36}, open("out/checkpoint.json", "w"))
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+for step in range(7, 36, 7):
+    print("step %d: loss 1" % step, flush=True)
+    time.sleep(0.05)
+time.sleep(600)
+"""
+    layout = make_program(
+        tmp_path / "run", command=[sys.executable, "-c", script], stop="TERM", checkpoint="{out}/checkpoint.json"
+    )
+    pid = zygote.start(layout)
+    wait_for_step(layout, 35)
+    os.kill(pid, signal.SIGTERM)
+    assert zygote.wait(pid) == EXITED_EARLY
+    assert not layout.done.exists()
+    assert published(layout) == ["000001-00000035"]
+
+
+def test_the_names_of_checkpoints_show_the_steps_of_a_program_that_reports_none(zygote, tmp_path):
+    script = """
+import os, signal, time
+for step in (10, 20):
+    open("out/%d.json" % step, "w").write("{}")
+while not os.path.exists("../000001-00000020"):
+    time.sleep(0.05)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    layout = make_program(
+        tmp_path / "run", command=[sys.executable, "-c", script], progress=[], checkpoint="{out}/{step}.json"
+    )
+    assert zygote.run(layout) == 137
+    kinds = [
+        (entry.kind, entry.fields["step"]) for entry in journals(layout)[0] if entry.kind in ("step", "checkpoint")
+    ]
+    assert kinds == [("step", 10), ("checkpoint", 10), ("step", 20), ("checkpoint", 20)]
+    assert sum(each["steps"] for each in entries(layout, "step")) == 20, "they are charged"
+
+
+def test_a_program_that_used_up_its_allowance_at_its_last_step_ends_by_itself(zygote, tmp_path):
+    script = """
+import time
+print("step 40: loss 1", flush=True)
+time.sleep(0.5)
+open("out/result.json", "w").write("{}")
+"""
+    layout = make_program(tmp_path / "run", command=[sys.executable, "-c", script])
+    submit(layout, allowance=STEPS)
+    assert zygote.run(layout, LVJOBS_TOKEN="abc") == DONE
+    assert (layout.final / "out/result.json").exists()
+
+
+def test_processes_that_a_program_leaves_behind_do_not_stay_as_zombies(zygote, tmp_path):
+    """They are the worker's children, and it ends only with the run."""
+    script = """
+import os, time
+from contextlib import suppress
+from pathlib import Path
+for _ in range(20):
+    if not os.fork():
+        os.fork()
+        os._exit(0)
+    os.wait()
+def left():
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if " Z %d " % os.getppid() in each.read_text():
+                return True
+while left():
+    time.sleep(0.1)
+"""
+    layout = make_program(tmp_path / "run", command=[sys.executable, "-c", script], progress=[])
+    assert zygote.run(layout) == DONE
+
+
+def test_a_run_of_a_pack_counts_the_gpus_that_it_sees(zygote, tmp_path):
+    script = "import sys; open('out/seen', 'w').write(sys.argv[1])"
+    layout = make_program(tmp_path / "run", command=[sys.executable, "-c", script, "{gpus}"], progress=[])
+    assert zygote.run(layout, SLURM_GPUS_ON_NODE=4, CUDA_VISIBLE_DEVICES=2) == DONE
+    assert (layout.final / "out/seen").read_text() == "1"
+
+
 def test_a_program_that_ignores_its_checkpoint_is_held(zygote, tmp_path):
     layout = make_program(tmp_path / "run", "--in-place", "--ignore-resume", "--seconds-per-step=0.02", **IN_PLACE)
     pid = zygote.start(layout)

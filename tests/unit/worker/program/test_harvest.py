@@ -16,6 +16,7 @@ from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.program import harvest
 from lvjobs.worker.program.directory import make_work
+from lvjobs.worker.program.end import ProgramFailed
 from lvjobs.worker.program.harvest import Harvest, Pattern, outputs
 from lvjobs.worker.submission import Submission
 
@@ -278,3 +279,66 @@ def test_a_directory_without_a_last_file_is_not_taken_from_a_program_that_was_ki
     found.write("state-10/x.json")
     assert found.harvest.scan(finished=True, killed=True) is bool(ended)
     assert found.harvest.scan(finished=True) is not bool(ended)
+
+
+def test_a_file_that_is_older_than_all_reports_that_are_kept_has_a_step(scene):
+    """A copy of a file may keep the file's time, and the oldest reports are forgotten."""
+    found = scene(checkpoint="{out}/state.json")
+    os.utime(found.write("state.json"), (1e9, 1e9))
+    for step in range(1, 12_000):
+        found.harvest.note_step(2e9 + step, step)
+    assert found.harvest.scan(finished=True)
+    assert published(found.layout) == ["000001-00002000"]
+
+
+def test_a_file_without_a_step_is_not_taken_and_the_reason_is_known(scene):
+    found = scene(checkpoint="{out}/state.json")
+    found.write("state.json")
+    assert not found.harvest.scan(finished=True)
+    assert found.harvest.problem == "state.json was written before a step was reported, so its step is unknown"
+
+
+def test_a_checkpoint_that_is_saved_again_under_its_name_is_taken_again(scene):
+    """Hard links let the program write into the published files."""
+    found = scene(checkpoint="{out}/state-{step}.json")
+    path = found.write("state-10.json", '{"a": 1}')
+    assert found.harvest.scan()
+    path.write_text('{"a": 2, "b": 3}')
+    assert find_newest_valid(found.layout)[0] is None
+    assert found.harvest.scan()
+    newest, _ = find_newest_valid(found.layout)
+    assert (newest.path / "work/out/state-10.json").read_text() == '{"a": 2, "b": 3}'
+
+
+def test_a_program_that_writes_into_the_checkpoint_from_which_it_resumes_leaves_the_published_one(scene):
+    found = scene(checkpoint="{out}/state-{step}.json")
+    found.write("state-10.json", '{"a": 1}')
+    assert found.harvest.scan()
+    newest, _ = find_newest_valid(found.layout)
+    harvest.lay_out(newest.path, newest.manifest, found.layout.root / "000002.work")
+    (found.layout.root / "000002.work/out/state-10.json").write_text("{")
+    assert find_newest_valid(found.layout)[0] is not None
+
+
+@pytest.mark.parametrize("pattern", ["{out}/latest.json", "{out}/latest-{step}.json"])
+def test_a_checkpoint_that_is_a_link_to_a_file_is_taken(scene, pattern):
+    found = scene(checkpoint=pattern)
+    found.write("state", '{"a": 1}')
+    name = pattern.format(out="out", step=10)
+    (found.work / name).symlink_to("state")
+    found.harvest.note_step(0.0, 10)
+    assert found.harvest.scan()
+    newest, _ = find_newest_valid(found.layout)
+    copy = newest.path / "work" / name
+    assert not copy.is_symlink()
+    assert copy.read_text() == '{"a": 1}'
+
+
+def test_a_number_that_cannot_be_a_step_is_refused(scene):
+    found = scene(checkpoint="{out}/state-{step}.json")
+    found.write("state-1700000000.json")
+    with pytest.raises(
+        ProgramFailed, match=r"'state-1700000000.json' is a checkpoint of step 1700000000 by its name, and"
+    ):
+        found.harvest.scan()
+    assert not published(found.layout)

@@ -1,6 +1,8 @@
 """What a program reports: in lines, and in files that grow."""
 
 import json
+import os
+import struct
 
 import pytest
 
@@ -51,6 +53,46 @@ def test_a_file_is_read_as_it_grows_and_a_line_once_it_is_complete(tmp_path):
     assert list(growing.records()) == [{"step": 22}]
 
 
+@pytest.mark.parametrize(
+    "line", ["[" * 200_000, '{"step": 1, "x": 1' + "0" * 5000 + "}", "\0"], ids=["deep", "long", "zero"]
+)
+def test_a_line_that_is_no_record_is_skipped(tmp_path, line):
+    (tmp_path / "log.jsonl").write_text(f'{line}\n{{"step": 2}}\n')
+    assert list(GrowingFile(tmp_path, "log.jsonl").records()) == [{"step": 2}]
+
+
+def test_a_row_that_is_too_long_is_skipped(tmp_path):
+    (tmp_path / "log.csv").write_text("step,x\n1," + "y" * 200_000 + "\n2,3\n")
+    assert list(GrowingFile(tmp_path, "log.csv").records()) == [{"step": "2", "x": "3"}]
+
+
+def test_a_number_that_no_float_holds_is_no_metric():
+    values = {"step": 1, "x": 10**400, "self": 1, "loss": 2}
+    assert list(parser().record(values)) == [Report(1, {"loss": 2.0})]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_read(tmp_path, make):
+    make(tmp_path / "log.csv")
+    assert list(GrowingFile(tmp_path, "log.csv").records()) == []
+
+
+def test_a_table_that_is_written_again_with_more_columns_is_read_by_its_new_header(tmp_path):
+    path, growing = tmp_path / "log.csv", GrowingFile(tmp_path, "log.csv")
+    path.write_text("epoch,step\n0,1\n")
+    assert list(growing.records()) == [{"epoch": "0", "step": "1"}]
+    path.write_text("accuracy,epoch,step\n,0,1\n5,0,2\n")
+    assert list(growing.records()) == [{"accuracy": "5", "epoch": "0", "step": "2"}]
+
+
+def test_a_file_that_was_cut_is_read_from_its_beginning(tmp_path):
+    path, growing = tmp_path / "log.jsonl", GrowingFile(tmp_path, "log.jsonl")
+    path.write_text('{"step": 1000}\n')
+    assert list(growing.records()) == [{"step": 1000}]
+    path.write_text('{"step": 1}\n')
+    assert list(growing.records()) == [{"step": 1}]
+
+
 def test_the_file_that_was_made_last_is_read_from_its_beginning(tmp_path):
     for number, text in enumerate(["step,loss\n1,0.5\n", "step,loss\n2,0.25\n"]):
         (tmp_path / f"version_{number}").mkdir()
@@ -89,3 +131,11 @@ def test_event_files_of_tensorboard_are_read_at_every_length(tmp_path):
 def test_bytes_that_are_no_events_raise_nothing():
     for data in (bytes(40), b"\x05" + bytes(7) + b"crc!" + b"\xff\xff\xff\xff\xff" + b"crc!", b"x" * 100):
         read_events(data)
+
+
+def test_a_negative_step_of_an_event_is_no_huge_one():
+    value = b"\x0a\x04loss\x15" + struct.pack("<f", 0.5)
+    summary = b"\x0a" + bytes([len(value)]) + value
+    event = b"\x10" + b"\xff" * 9 + b"\x01\x2a" + bytes([len(summary)]) + summary
+    record = struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4)
+    assert read_events(record) == ([{"step": -1, "loss": 0.5}], len(record))
