@@ -70,7 +70,8 @@ class ProgramStudy(Study):
         self.subject, self.train = subject, {**subject.train, "flops": 1e9, **changes}
         document = {"profile": "local", "local_slots": 2, "resources": resources or {}, "train": self.train}
         document |= {"stage": list(stages)} if stages else {}
-        policy = {"backoff_seconds": 0.2, "unclear_seconds": 3, "lost_seconds": 5, "killed_retries": 100}
+        policy = {"backoff_seconds": 0, "unclear_seconds": 3, "lost_seconds": 5}
+        policy |= {"killed_retries": 100, "no_progress_deaths": 100}
         (root / "study.toml").write_text(tomlkit.dumps({**document, "policy": policy}), encoding="utf-8")
 
     def layout(self, name: str) -> RunLayout:

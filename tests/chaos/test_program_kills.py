@@ -22,7 +22,7 @@ from program_studies import (
 pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.torch, pytest.mark.storm, pytest.mark.timeout(3600)]
 
 KILLS = 20
-TOLERANCE = 0.1
+TOLERANCE = 0.05
 VICTIMS = ("worker", "program")
 BITWISE = frozenset({"trainer", "trl", "accelerated", "snapshot", "heat"})
 
