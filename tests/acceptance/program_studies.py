@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -105,7 +106,8 @@ class ProgramStudy(Study):
         if last:
             found = chain(work.glob("out/checkpoint-*/"), work.glob("out/epoch_*/"))
             return any(not (path / last).exists() for path in found)
-        return any(work in path.parents for path in open_for_writing(processes))
+        temporary = Path(tempfile.gettempdir())  # Lightning writes there, and moves the file
+        return any(work in path.parents or path.parent == temporary for path in open_for_writing(processes))
 
 
 def open_for_writing(processes: list[psutil.Process]) -> Iterator[Path]:
