@@ -164,9 +164,10 @@ class Execution:
         try:
             self._watch(program)
         finally:
+            has_saved = program.exit_code is not None and bool(self.config.stop) and self.attempt.must_stop()
             code = program.end()
         self._read(program)
-        self.harvest.scan(finished=True)
+        self.harvest.scan(finished=True, cut_at=None if code == 0 or has_saved else time.time())
         return Outcome(
             code=code,
             step=max(self.attempt.logged, self.attempt.checkpointed),
@@ -264,9 +265,7 @@ class Execution:
         elif report.step is None:
             if self._reports:
                 attempt.report(attempt.logged, report.metrics)
-        elif (
-            self._reports and report.step <= attempt.logged
-        ):  # of another source, or of a bar that counts something else
+        elif self._reports and report.step <= attempt.logged:  # of another source, or of another bar
             if report.metrics:
                 attempt.report(report.step, report.metrics)
         elif report.step > 0:

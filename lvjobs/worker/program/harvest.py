@@ -38,7 +38,8 @@ WORK = "work"
 """The directory in a checkpoint whose files have their paths in the program's working directory."""
 
 _REST_SECONDS = 2.0
-"""Seconds for which a directory must not change, if no file in it is known to be the last."""
+"""Seconds for which a directory must not change, if no file in it is known to be the last. After a kill, too: each of
+its files may be whole, and the next one missing."""
 
 _SLACK_SECONDS = 0.01
 """Seconds by which a line may be read after it was printed."""
@@ -166,10 +167,11 @@ class Harvest:
             return path.relative_to(self._work)
         return None
 
-    def scan(self, *, finished: bool = False) -> bool:
+    def scan(self, *, finished: bool = False, cut_at: float | None = None) -> bool:
         """Publish the whole checkpoints that are new; return whether there was one.
 
-        `finished`: all processes of the program have ended, so nothing changes any more.
+        `finished`: all processes of the program have ended, so nothing changes any more. `cut_at`: when that was
+        (seconds since the epoch), if it may have been in the middle of a save.
 
         Raises:
             Superseded, LvjobsError: see `Attempt.checkpoint`.
@@ -178,9 +180,20 @@ class Harvest:
         for step, path in self.pattern.paths(self._work) if self.pattern else ():
             with suppress(FileNotFoundError):  # the program deleted or replaced it
                 now = signature_of(self._work, path)
-                if now and now != self._taken.get(path) and (finished or self._rests(path, now)):
+                if (
+                    now
+                    and now != self._taken.get(path)
+                    and (self._is_final(path, cut_at) if finished else self._rests(path, now))
+                ):
                     found |= self._take(path, step, now)
         return found
+
+    def _is_final(self, path: Path, cut_at: float | None) -> bool:
+        """Return whether a program that has ended had finished this checkpoint, as far as times tell."""
+        if cut_at is None or self._complete or not path.is_dir():
+            return True
+        changed = max(each.lstat().st_ctime for each in (path, *path.rglob("*")))
+        return cut_at - changed >= _REST_SECONDS
 
     def _rests(self, path: Path, now: Signature) -> bool:
         if self._complete or not path.is_dir():
