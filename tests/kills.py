@@ -13,8 +13,8 @@ HEAD = """\
 
 `scripts/test --storm --kills=docs/programs-kills.md` writes this page. Each program of `tests/programs` ran unchanged,
 through the command line and on the local profile, and was killed with SIGKILL: in turn its worker, and all of its own
-processes. A third of the moments were random from the start of an attempt, a third random after its first checkpoint, and
-a third inside a save where one was met. After a run that completed, another one followed until all kills were done.
+processes. Each moment was one of three kinds: random from the start of an attempt, random after its first
+checkpoint, or inside a save where one was met. After a run that completed, another one followed until all kills were done.
 
 *inside saves*: kills while a checkpoint had begun and was not complete. *from a checkpoint*: attempts that resumed from
 one; the others began at step 0, because there was none yet. *bitwise*: all tensors of each run's result (of the C program,

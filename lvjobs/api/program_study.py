@@ -74,7 +74,7 @@ def read_batch_file(path: Path) -> BatchScript:
     try:
         script = read_script(text)
     except UsageError as error:
-        words = str(error).replace("bash job.sh", f"bash {path}")
+        words = str(error).replace("bash SCRIPT", f"bash {path}")
         raise UsageError(f"{path}: {words}") from None
     kept = []
     for option in script.resources.pop("extra_sbatch", ()):

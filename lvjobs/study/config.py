@@ -31,7 +31,7 @@ from lvjobs.study.layout import StudyLayout
 from lvjobs.study.params import OBJECTIVE
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import CARRIED, model_of
-from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
+from lvjobs.study.settings import OwnSettings, ProgramSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
 from lvjobs.study.stages import LOSSES, Stage, in_order
 from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
@@ -67,9 +67,11 @@ class StudyConfig(SettingsTable):
         names = [stage.name for stage in stages]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two stages are called {twice}; give each a name of its own")
-        train = type(info.data.get("train", TrainSettings()))
+        declared = info.data.get("train", TrainSettings())
         for stage in stages:
-            _check_keys(stage, train)
+            _check_keys(stage, type(declared))
+            if isinstance(declared, ProgramSettings):
+                _check_program(stage, declared)
         return in_order(stages)
 
     def stage_named(self, name: str) -> Stage:
@@ -101,6 +103,20 @@ def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
                 f"stage {stage.name} would compare runs that differ in {wrong[0]} by {stage.select.metric}, which is "
                 "then of two texts or two objectives; make a stage of each value, evaluate their runs, and compare by: "
                 f"{remedies.EVALUATIONS}"
+            )
+
+
+def _check_program(stage: Stage, train: ProgramSettings) -> None:
+    """Refuse a stage that varies what its program does not get: the runs would be the same run, several times."""
+    varied = {
+        "seed": stage.seeds is not None and len(stage.seeds) > 1,
+        "steps": stage.steps not in (None, train.steps) or "steps" in stage.set,
+    }
+    for key in ("seed", "steps"):
+        if (varied[key] or key in {*stage.grid, *stage.space}) and key not in train.used:
+            raise ValueError(
+                f"stage {stage.name} varies {key}, but the command of [train] has no {{{key}}}, so its program would "
+                f"not notice; write {{{key}}} into command"
             )
 
 

@@ -45,8 +45,8 @@ class ProgramNeed(Need):
             raise UsageError(f"command: {path} does not exist; nothing was submitted: correct the path under [train]")
         if not os.access(path, os.X_OK):
             raise UsageError(
-                f"command: {path} is not executable; nothing was submitted: type chmod +x {self.name}, or begin the "
-                "command with its interpreter"
+                f"command: {path} is not executable; nothing was submitted: make it so, or begin the command with its "
+                "interpreter"
             )
 
 

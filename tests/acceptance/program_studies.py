@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -70,7 +71,8 @@ class ProgramStudy(Study):
         self.subject, self.train = subject, {**subject.train, "flops": 1e9, **changes}
         document = {"profile": "local", "local_slots": 2, "resources": resources or {}, "train": self.train}
         document |= {"stage": list(stages)} if stages else {}
-        policy = {"backoff_seconds": 0.2, "unclear_seconds": 3, "lost_seconds": 5, "killed_retries": 100}
+        policy = {"backoff_seconds": 0, "unclear_seconds": 3, "lost_seconds": 5}
+        policy |= {"killed_retries": 100, "no_progress_deaths": 100}
         (root / "study.toml").write_text(tomlkit.dumps({**document, "policy": policy}), encoding="utf-8")
 
     def layout(self, name: str) -> RunLayout:
@@ -104,7 +106,8 @@ class ProgramStudy(Study):
         if last:
             found = chain(work.glob("out/checkpoint-*/"), work.glob("out/epoch_*/"))
             return any(not (path / last).exists() for path in found)
-        return any(work in path.parents for path in open_for_writing(processes))
+        temporary = Path(tempfile.gettempdir())  # Lightning writes there, and moves the file
+        return any(work in path.parents or path.parent == temporary for path in open_for_writing(processes))
 
 
 def open_for_writing(processes: list[psutil.Process]) -> Iterator[Path]:

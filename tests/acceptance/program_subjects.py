@@ -148,7 +148,7 @@ SUBJECTS = {
             ],
             "checkpoint": "{out}/snapshot.pt",
             "progress": r"^epoch (?P<step>\d+) loss (?P<loss>\S+)",
-            "steps": 30,
+            "steps": 60,
             "checkpoint_every": 3,
             "pause": 0.1,
         },

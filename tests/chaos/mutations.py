@@ -32,7 +32,7 @@ _PROGRAM_TESTS = "unit/worker/program/test_attempts_of_programs.py"
 MUTATIONS = {
     "the look at who still writes a program's checkpoint": Mutation(
         _HARVEST,
-        "        if open_files := names & files_being_written(self._work):",
+        "        if open_files := files_being_written(path.resolve()):",
         "        if open_files := set():",
         ("unit/worker/program/test_harvest.py",),
     ),
@@ -56,13 +56,13 @@ MUTATIONS = {
     ),
     "the copy of a checkpoint that is written in place": Mutation(
         _HARVEST,
-        "before=now, link=not in_place)",
+        "before=now, link=not in_place and not path.is_symlink())",
         "before=now, link=True)",
         ("unit/worker/program/test_harvest.py",),
     ),
     "the doubt of an exit code of 0": Mutation(
         "lvjobs/worker/program/end.py",
-        "    if code == 0 and outcome.step + outcome.gap > outcome.steps:",
+        "    if code == 0 and outcome.step + unreported >= outcome.steps:",
         "    if code == 0:",
         (_PROGRAM_TESTS,),
     ),
@@ -80,7 +80,7 @@ MUTATIONS = {
     ),
     "the end of all processes of a program": Mutation(
         "lvjobs/worker/program/process.py",
-        "        while (left := descendants()) and",
+        "        while (left := descendants(self._others)) and",
         "        while (left := [p for p in descendants() if p == self._process.pid]) and",
         (f"{_PROGRAM_TESTS}::test_a_program_trains_on_after_a_signal_until_its_next_checkpoint",),
     ),

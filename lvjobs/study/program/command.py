@@ -161,7 +161,7 @@ class CommandConfig(SettingsTable):
                 if isinstance(own.get(name), Mapping):
                     words = f"{name} is a table, which cannot be an argument; make a key of each value"
                     raise ValueError(words)  # noqa: TRY004 - pydantic's
-        if unused := sorted(own.keys() - {name for names in used.values() for name in names}):
+        if unused := sorted(own.keys() - self.used):
             raise ValueError(
                 f"nothing uses the key {unused[0]!r}, so runs that differ in it would be the same; write "
                 f"{{{unused[0]}}} into command"
@@ -188,6 +188,11 @@ class CommandConfig(SettingsTable):
         mine = CommandConfig.model_fields
         fields = {key: getattr(self, key) for key in type(self).model_fields if key not in mine}
         return {**{key: value for key, value in fields.items() if key not in _NOT_OWN}, **(self.model_extra or {})}
+
+    @property
+    def used(self) -> set[str]:
+        """Return the names of the placeholders that are used anywhere."""
+        return {name for texts in self._texts().values() for name in names_in(texts)}
 
     def _texts(self) -> dict[str, list[str]]:
         """Return the texts that have placeholders, by their keys."""

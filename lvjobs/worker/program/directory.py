@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,27 @@ def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvir
     }
 
 
+def end_orphans(root: Path, newest: str) -> None:
+    """Kill, on this host, what older generations of the run left: ranks survive a killed worker, and a killed launcher.
+
+    Args:
+        root: The run directory.
+        newest: The name of the working directory of the newest generation.
+    """
+    beginning = os.fsencode(f"LVJOBS_PROGRESS={root}/")
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):  # it ended, or belongs to another user
+            variables = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdecimal() else []
+            own = next((each.removeprefix(beginning) for each in variables if each.startswith(beginning)), None)
+            if own is not None and own.split(b"/")[0] < os.fsencode(newest):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
 def make_work(attempt: Attempt, config: CommandConfig) -> Path:
     """Make the generation's working directory, with links to the submitted files; delete those of older generations."""
     layout = attempt.layout
     work = layout.root / f"{attempt.generation:06d}.work"
+    end_orphans(layout.root, work.name)
     for old in layout.root.glob("*.work"):
         if old.name < work.name:  # a newer generation may have begun while this one was paused
             shutil.rmtree(old, ignore_errors=True)

@@ -112,11 +112,6 @@ def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
     raise ProgramFailed(_error(outcome))
 
 
-def was_killed(code: int, tail: Sequence[str]) -> bool:
-    """Return whether a signal ended the program, or a process of its launcher, as far as code and output tell."""
-    return code < 0 or code > _SHELL or any(map(_CHILD_KILLED.match, tail))
-
-
 def _ended_early(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
     if not outcome.counts and not outcome.reports:
         return ProgramEnd(is_done=True, step=outcome.steps)

@@ -26,7 +26,7 @@ from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
-from lvjobs.worker.program.end import Outcome, ProgramFailed, judge, was_killed
+from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
 from lvjobs.worker.program.harvest import Harvest, outputs
 from lvjobs.worker.program.process import Program, environment_of, note
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
@@ -119,9 +119,10 @@ class Execution:
         try:
             self._watch(program)
         finally:
-            has_ended, code = program.exit_code is not None, program.end()
+            has_saved = program.exit_code is not None and bool(self.config.stop) and self.attempt.must_stop()
+            code = program.end()
         self._read(program)
-        self.harvest.scan(finished=True, killed=not has_ended or was_killed(code, program.tail))
+        self.harvest.scan(finished=True, killed=code != 0 and not has_saved)
         return Outcome(
             code=code,
             step=max(self.attempt.logged, self.attempt.checkpointed),
@@ -220,9 +221,7 @@ class Execution:
         elif report.step is None:
             if self._reports:
                 attempt.report(attempt.logged, report.metrics)
-        elif (
-            self._reports and report.step <= attempt.logged
-        ):  # of another source, or of a bar that counts something else
+        elif self._reports and report.step <= attempt.logged:  # of another source, or of another bar
             if report.metrics:
                 attempt.report(report.step, report.metrics)
         elif report.step > 0:

@@ -40,7 +40,8 @@ WORK = "work"
 """The directory in a checkpoint whose files have their paths in the program's working directory."""
 
 _REST_SECONDS = 2.0
-"""Seconds for which a directory must not change, if no file in it is known to be the last."""
+"""Seconds for which a directory must not change, if no file in it is known to be the last. After a kill, too: each of
+its files may be whole, and the next one missing."""
 
 _SLACK_SECONDS = 0.01
 """Seconds by which a line may be read after it was printed."""
@@ -172,8 +173,8 @@ class Harvest:
     def scan(self, *, finished: bool = False, killed: bool = False) -> bool:
         """Publish the whole checkpoints that are new; return whether there was one.
 
-        `finished`: all processes of the program have ended, so nothing changes any more. `killed`: one of them may have
-        been in the middle of a checkpoint, and no open file tells any more.
+        `finished`: all processes of the program have ended, so nothing changes any more. `killed`: it may have been
+        in the middle of a checkpoint, and no open file tells any more.
 
         Raises:
             Superseded, LvjobsError: see `Attempt.checkpoint`.

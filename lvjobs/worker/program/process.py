@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from lvjobs.foreign import cleaned
@@ -62,7 +62,8 @@ class Program:
         Raises:
             OSError: it cannot be started.
         """
-        _adopt_orphans()
+        _adopt_orphans(on=True)
+        self._others = frozenset(descendants())
         self.tail: deque[str] = deque(maxlen=_TAIL)
         self._lines: deque[tuple[float, str]] = deque()
         with signals.shielded():
@@ -106,7 +107,7 @@ class Program:
         A process that waits for a broken disk cannot be killed: after some seconds the worker ends without it.
         """
         until = time.monotonic() + _KILL_SECONDS
-        while (left := descendants()) and time.monotonic() < until:
+        while (left := descendants(self._others)) and time.monotonic() < until:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -118,6 +119,7 @@ class Program:
         self._reader.join(max(0.1, until - time.monotonic()))
         if self._process.stdout is not None and not self._reader.is_alive():
             self._process.stdout.close()
+        _adopt_orphans(on=False)
         code = self._process.poll()
         return -signal.SIGKILL if code is None else code
 
@@ -143,8 +145,8 @@ class Program:
                 self.tail.append(text)
 
 
-def descendants() -> list[int]:
-    """Return the process ids of all processes that descend from this one."""
+def descendants(others: Collection[int] = ()) -> list[int]:
+    """Return the process ids of all processes that descend from this one; not `others`, nor what descends from them."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -154,7 +156,7 @@ def descendants() -> list[int]:
                 children.setdefault(parent, []).append(int(entry.name))
     found, waiting = [], [os.getpid()]
     while waiting:
-        own = children.get(waiting.pop(), [])
+        own = [pid for pid in children.get(waiting.pop(), ()) if pid not in others]
         found += own
         waiting += own
     return found
@@ -179,8 +181,9 @@ def files_being_written(directory: Path) -> set[Path]:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _adopt_orphans() -> None:
-    _libc.prctl(_SUBREAPER, 1, 0, 0, 0)
+def _adopt_orphans(*, on: bool) -> None:
+    """Become, or be no longer, the parent of processes whose own parent below this process ends."""
+    _libc.prctl(_SUBREAPER, int(on), 0, 0, 0)
 
 
 def _prepare() -> None:

@@ -61,7 +61,9 @@ def test_a_batch_script_that_is_more_than_a_program(bare, typed, take):
     (bare / "job.sbatch").write_text("#!/bin/bash\nfor seed in 1 2; do\n  python train.py --seed $seed\ndone\n")
     code, _, err = typed("init", "--from", "job.sbatch")
     assert (code, (bare / "study.toml").exists()) == (2, False)
-    code, _, _ = take(remedies.INIT_SCRIPT, err, choose={"SCRIPT": "job.sbatch"})
+    shown = err.replace("bash job.sbatch", "bash SCRIPT")  # the message names the script
+    assert shown != err
+    code, _, _ = take(remedies.INIT_SCRIPT, shown, choose={"SCRIPT": "job.sbatch"})
     assert code == 0
     assert 'command = ["bash", "job.sbatch"]' in (bare / "study.toml").read_text()
 

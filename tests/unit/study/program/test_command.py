@@ -3,7 +3,7 @@
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.study.config import validated
+from lvjobs.study.config import study_model, validated
 from lvjobs.study.program.placeholders import arguments, fill, names_in
 from lvjobs.study.program.presets import PRESETS
 from lvjobs.study.run import with_values
@@ -106,3 +106,21 @@ def test_placeholders_become_values():
     assert names_in(texts) == ["lr", "layers", "on", "name", "scale"]
     with pytest.raises(KeyError):
         fill("{other}", values)
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ({"seeds": [0, 1]}, "stage one varies seed, but the command of [train] has no {seed}"),
+        ({"grid": {"seed": [0, 1]}}, "stage one varies seed"),
+        ({"steps": 9}, "stage one varies steps, but the command of [train] has no {steps}"),
+    ],
+)
+def test_a_stage_cannot_vary_what_its_program_does_not_get(stage, words):
+    """Equal runs would be reported as a spread of 0."""
+    values = {"train": GOOD, "stage": [{"name": "one", "grid": {"lr": [1e-3, 1e-4]}, **stage}]}
+    with pytest.raises(UsageError) as refused:
+        validated(study_model(values), values, "study.toml")
+    assert words in str(refused.value)
+    values["train"] = {**GOOD, "command": [*GOOD["command"], "{seed}", "{steps}"]}
+    assert validated(study_model(values), values, "study.toml").stage

@@ -493,3 +493,58 @@ def test_output_without_a_step_is_a_sign_of_life(tmp_path, monkeypatch):
     journal.close()
     assert attempt.done is not None
     assert [each["step"] for each in entries(layout, "alive")][:1] == [0]
+
+
+TWO_FILES = """
+import json, pathlib, sys, time
+begun = int(sys.argv[1].rpartition('-')[2]) if sys.argv[1:] else 0
+for step in range(begun + 1, 5):
+    directory = pathlib.Path(f'out/checkpoint-{step}')
+    directory.mkdir()
+    (directory / 'model.json').write_text(json.dumps(step))
+    if step == 3 and not begun:
+        time.sleep(600)
+    (directory / 'optimizer.json').write_text(json.dumps(step))
+    print(f'step {step}', flush=True)
+    if step == 2 and not begun:
+        time.sleep(4)
+"""
+
+
+@pytest.mark.parametrize("victim", ["worker", "program"])
+def test_a_directory_that_lacks_a_file_at_a_kill_is_not_published(zygote, tmp_path, victim):
+    """No file is declared to be the last, and each that is there is whole."""
+    (tmp_path / "two_files.py").write_text(TWO_FILES)
+    layout = make_program(
+        tmp_path / "run",
+        command=[sys.executable, str(tmp_path / "two_files.py")],
+        resume=["{checkpoint}"],
+        checkpoint="{out}/checkpoint-{step}",
+        progress=[r"^step (?P<step>\d+)"],
+        steps=4,
+        every=1,
+    )
+    pid = zygote.start(layout)
+    cut = layout.root / "000001.work/out/checkpoint-3/model.json"
+    wait_for(lambda: cut.exists() and cut.stat().st_size, "the first file of a checkpoint")
+    (program,) = processes_of(layout)
+    os.kill(pid if victim == "worker" else program.pid, signal.SIGKILL)
+    zygote.wait(pid)
+    assert published(layout) == ["000001-00000001", "000001-00000002"]
+    assert zygote.run(layout) == DONE
+    assert sorted(path.name for path in (layout.final / "out/checkpoint-4").iterdir()) == [
+        "model.json",
+        "optimizer.json",
+    ]
+
+
+def test_what_an_older_generation_left_on_the_host_is_ended(zygote, tmp_path):
+    """The kernel kills the program with its worker, and not what that started."""
+    layout = make_program(tmp_path / "run", "--in-place", "--seconds-per-step=0.02", "--children=2", **IN_PLACE)
+    pid = zygote.start(layout)
+    wait_for_step(layout, 5)
+    os.kill(pid, signal.SIGKILL)
+    zygote.wait(pid)
+    wait_for(lambda: len(processes_of(layout)) == 2, "the program ends, and its children live on")
+    assert zygote.run(layout) == DONE
+    assert not processes_of(layout)
