@@ -29,6 +29,9 @@ _OUTPUT = re.compile(
 )
 """Options that name the place of a program's output."""
 
+_TOKEN = re.compile(r"\b(hf_|ghp_|sk-)[A-Za-z0-9_-]{20,}")
+"""A token of Hugging Face, GitHub or OpenAI."""
+
 STEP = "step"
 """The group of a regular expression, and the key of a line, that has the step."""
 
@@ -127,7 +130,8 @@ class CommandConfig(SettingsTable):
     @classmethod
     def _keeps_no_secret(cls, variables: dict[str, str]) -> dict[str, str]:
         for name, value in variables.items():
-            if secrets_in({name: value}) and not value.isdecimal() and not names_in([value]):
+            is_named_so = secrets_in({name: value}) and "TOKENIZ" not in name.upper()
+            if is_named_so and not value.isdecimal() and not names_in([value]):
                 raise ValueError(
                     f"the variable {name} looks like a secret, and reports show study.toml; export it before you submit"
                 )
@@ -169,6 +173,16 @@ class CommandConfig(SettingsTable):
         if (self.resume or self.resume_command or self.from_checkpoint) and not self.checkpoint:
             raise ValueError('resume needs to know the checkpoint; add checkpoint = "{out}/..."')
         return self
+
+    @field_validator("command", "resume", "resume_command")
+    @classmethod
+    def _has_no_token(cls, words: list[str]) -> list[str]:
+        if any(_TOKEN.search(word) for word in words):
+            raise ValueError(
+                "a word of it looks like a secret token, and reports show study.toml; export it as a variable before you "
+                "submit, and let the program read that"
+            )
+        return words
 
     @field_validator("command", "resume", "resume_command")
     @classmethod

@@ -56,6 +56,11 @@ def settings(**changes):
         ({"task": "module:function"}, "has a task and a command; leave one of the two out"),
         ({"table": {"a": 1}, "command": ["x", "{lr}", "{table}"]}, "is a table, which cannot be an argument"),
         ({"_private": 1}, "no key may be called '_private'"),
+        (
+            {"command": ["x", "{lr}", f"--hub_token=hf_{'a' * 30}"]},
+            "looks like a secret token, and reports show study.toml",
+        ),
+        ({"environment": {"MY_API_KEY": "0123456789abc"}}, "looks like a secret"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(changes, words):
@@ -124,3 +129,8 @@ def test_a_stage_cannot_vary_what_its_program_does_not_get(stage, words):
     assert words in str(refused.value)
     values["train"] = {**GOOD, "command": [*GOOD["command"], "{seed}", "{steps}"]}
     assert validated(study_model(values), values, "study.toml").stage
+
+
+@pytest.mark.parametrize("variable", [{"TOKENIZERS_PARALLELISM": "true-ish-value"}, {"MAX_TOKENS": "40960000"}])
+def test_a_variable_that_only_sounds_like_a_secret_is_taken(variable):
+    assert settings(environment=variable).environment == variable
