@@ -179,8 +179,8 @@ class CommandConfig(SettingsTable):
     def _has_no_token(cls, words: list[str]) -> list[str]:
         if any(_TOKEN.search(word) for word in words):
             raise ValueError(
-                "a word of it looks like a secret token, and reports show study.toml; export it as a variable before you "
-                "submit, and let the program read that"
+                "a word of it looks like a secret token, and reports show study.toml; export it as a variable before "
+                "you submit, and let the program read that"
             )
         return words
 
