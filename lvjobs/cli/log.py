@@ -10,8 +10,8 @@ from lvjobs.errors import LvjobsError, UsageError
 
 _VARIABLE = "LVJOBS_PROGRESS"
 _NAME = re.compile(r"[A-Za-z_][\w./-]{0,63}\Z")
-_TAKEN = frozenset({"kind", "time", "step", "steps", "seconds", "validation"})
-"""Names that cannot be metrics, because the journal has them for itself (`lvjobs.worker.progress`)."""
+_TAKEN = frozenset({"kind", "time", "step", "steps", "seconds", "validation", "self"})
+"""Names that cannot be metrics, because the journal has them for itself (`lvjobs.worker.program.progress`)."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
