@@ -13,11 +13,12 @@ from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, expand_home, private, write_atomic
 from lvjobs.flops.architecture import hub_id_of
 from lvjobs.study.config import StudyContext, declared_settings, read_toml, validated
+from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import CARRIED, RunConfig
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.tables import Resources
 from lvjobs.sweep.request import Request, with_facts
-from lvjobs.tasks.registry import rates_of
+from lvjobs.tasks.registry import check_costs, rates_of
 
 ENTRY_POINTS = "lvjobs.tasks"
 
@@ -229,7 +230,8 @@ def check_task(study: StudyContext, config: RunConfig) -> None:
         UsageError: the task cannot be imported, is not marked with `lvjobs.task`, or fails in its first step.
     """
     find_beside(study.root)
-    if not rates_of(config):
+    check_costs([config], study.config.budget)
+    if not rates_of(config) and config.task != COMMAND_TASK:
         raise UsageError(
             f"{config.task} is not marked as a task; nothing was submitted: write @lvjobs.task above the function, so "
             "that its FLOPs are counted (docs/tasks.md)"

@@ -197,21 +197,26 @@ class Study(StudyView):
         """
         return updates.update(self)
 
-    def set_budget(self, limit: str, because: str = "") -> Status:
-        """Change the limit in FLOPs, in the ledger and in study.toml.
+    def set_budget(self, limit: str = "", because: str = "", gpu_hours: str = "") -> Status:
+        """Change the limit in FLOPs, in GPU-hours, or both, in the ledger and in study.toml.
 
         Args:
-            limit: The limit in FLOPs, as text that study.toml keeps as it is: "1e17".
+            limit: The limit in FLOPs, as text that study.toml keeps as it is: "1e17". Empty: it stays.
             because: The reason, kept in the ledger. Needed to raise the limit.
+            gpu_hours: The limit in GPU-hours, as text: "500". Empty: it stays.
 
         Raises:
-            UsageError: The limit is not a number, or is raised without a reason, or study.toml cannot be written.
+            UsageError: A limit is not a number, or is raised without a reason, or study.toml cannot be written.
         """
-        from lvjobs.control.budget.limit import change_limit
+        from lvjobs.control.budget.limit import change_limits
 
-        flops = config.validated(Budget, {"limit": limit}, "LIMIT").limit
+        typed = {key: text for key, text in (("limit", limit), ("gpu_hours", gpu_hours)) if text}
+        named = {"limit": "LIMIT", "gpu_hours": "--gpu-hours"}
+        if not typed:
+            raise UsageError("no limit is given: name one in FLOPs (1e17), or in GPU-hours (--gpu-hours 500)")
+        limits = {key: getattr(config.validated(Budget, {key: text}, named[key]), key) for key, text in typed.items()}
         with updates.open_session(self) as session:
-            change_limit(session.study, session.ledger, flops, limit, because, session.clock())
+            change_limits(session.study, session.ledger, limits, typed, because, session.clock())
         return updates.update(self)  # reads study.toml again
 
     def resume(

@@ -44,7 +44,7 @@ class PreparedRuns:
         """Submit the runs, and reconcile.
 
         Args:
-            agree: If the budget refuses, called with the proposal that fits; None to raise the refusal.
+            agree: If the budget refuses for FLOPs, called with the proposal that fits; None to raise the refusal.
 
         Raises:
             OverBudget: The budget refuses, and `agree` is None.
@@ -56,7 +56,7 @@ class PreparedRuns:
         try:
             entered, status = self._enter(wanted)
         except OverBudget as error:
-            if agree is None:
+            if agree is None or not error.shortfall.is_of_flops:
                 raise OverBudget(error.shortfall, self.study.where) from None
             # The lease is free while the user decides. Other processes may use the budget meanwhile.
             proposal, fitting = self._what_fits(wanted, error)

@@ -71,7 +71,10 @@ def _speed(text: str | None) -> float | None:
 @click.option("--table", is_flag=True, help="Print the study's FLOP summary for a report, in Markdown and in LaTeX.")
 @click.pass_context
 def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, table: bool) -> None:
-    """Show the FLOPs spent, reserved and left, counted from what the journals show was executed."""
+    """Show the FLOPs spent, reserved and left, counted from what the journals show was executed.
+
+    Where [budget] gpu_hours is set, show the same of GPU-hours, from accounting.
+    """
     if context.invoked_subcommand is not None:
         return
     study = Study.open(root)
@@ -97,24 +100,28 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
 
 
 @budget.command("set")
-@click.argument("limit")
+@click.argument("limit", default="", metavar="[FLOPS]")
+@click.option("--gpu-hours", default="", metavar="HOURS", help="Set the limit of GPU-hours (500, say).")
 @because_option("reason", "Why; needed to raise the limit, and kept in the ledger.")
 @study_option
 @json_option
 @click.pass_context
-def set_limit(context: click.Context, limit: str, reason: str, root: Path, as_json: bool) -> None:
-    """Set the LIMIT (1e17, say) for everything, here and in study.toml.
+def set_limit(context: click.Context, limit: str, gpu_hours: str, reason: str, root: Path, as_json: bool) -> None:
+    """Set the limit in FLOPS (1e17, say), in GPU-hours, or both, for everything, here and in study.toml.
 
     What runs goes on. What waits and no longer fits is held, with a reason; a raised limit lets it go on.
     """
     if root == Path() and context.parent is not None:
         root = context.parent.params["root"]  # lvjobs budget --study DIR set LIMIT
-    status = Study.open(root).set_budget(limit, reason)
+    status = Study.open(root).set_budget(limit, reason, gpu_hours)
     shown = status.stored["budget"]
     if as_json:
         print_json({"schema": status.stored["schema"], **shown})
         return
     tell(status)
-    free = shown["free"]
-    over = "" if free >= 0 else f"; {-free:.4g} more than that are spent or reserved already"
-    click.echo(f"the limit is {shown['limit']:.4g} FLOPs; {max(free, 0):.4g} are free{over}")
+    limits = {"FLOPs": shown if limit else None, "GPU-hours": shown["gpu_hours"] if gpu_hours else None}
+    for unit, limited in limits.items():
+        if limited:
+            free = limited["free"]
+            over = "" if free >= 0 else f"; {-free:.4g} more than that are spent or reserved already"
+            click.echo(f"the limit is {limited['limit']:.4g} {unit}; {max(free, 0):.4g} are free{over}")

@@ -10,10 +10,10 @@ from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Cluster, Job
 from lvjobs.cluster.templates import ProfileError
 from lvjobs.control.backends import cluster_for, driver_token, left_alone, used_profile
-from lvjobs.control.budget.accounts import Account, Books, open_account
+from lvjobs.control.budget.accounts import Books
 from lvjobs.control.budget.archive import ORPHAN_SECONDS, check_basis, close_what_is_over, reopen_older
 from lvjobs.control.budget.charges import VANISHED, charges_of
-from lvjobs.control.budget.limit import note_limit, reread_budget
+from lvjobs.control.budget.limit import note_limits, reread_budget
 from lvjobs.control.driver.driver import end_former_driver, keep_driver, waits_for_flops
 from lvjobs.control.driver.notify import notify
 from lvjobs.control.reconcile.act import act
@@ -176,15 +176,15 @@ def _known(transaction: Transaction, now: float) -> Known:
 
 def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
     """Return the books with what this pass observed. The ledger gets it only when the pass acts."""
-    accounts: dict[str, Account] = dict(books.accounts)
     for case in cases:
         saved = [action.attempt for action in case.actions if isinstance(action, SaveAttempt)]
         if not saved:
             continue
         claimed = [attempt for attempt in (*case.view.attempts, *saved) if attempt.generation is not None]
         charges = charges_of(case.run, list({attempt.generation: attempt for attempt in claimed}.values()))
-        accounts[case.run.id] = open_account(case.run, charges, accounts[case.run.id].reserved)
-    return replace(books, accounts=accounts)
+        newest = {(*each.execution, each.generation): each for each in (*case.view.attempts, *saved)}
+        books = books.with_account(case.run, charges, list(newest.values()))
+    return books
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def open_session(
             with ledger.transaction() as transaction:
                 arrival = arrive(transaction, study, clock(), answer)
                 reopen_older(transaction)
-                note_limit(transaction, study.config.budget.limit, clock())
+                note_limits(transaction, study.config.budget, clock())
                 stages = {stage.name: stage.model_dump(mode="json", by_alias=True) for stage in study.config.stage}
                 transaction.declare_stages(stages)
                 place = recorded_place(transaction)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from lvjobs.cluster.protocol import Cluster
 from lvjobs.control.backends import cluster_for, profile_of
-from lvjobs.control.budget.accounts import Books, Terms, keep_books
-from lvjobs.control.budget.archive import books_of
+from lvjobs.control.budget.accounts import Books, Terms
+from lvjobs.control.budget.archive import books_of, full_books_of
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.errors import UsageError
 from lvjobs.files import close_to_others, private
@@ -69,11 +69,11 @@ class Session:
 
     def books(self, transaction: Transaction) -> Books:
         """Return the accounts as the ledger has them, those of closed runs taken together."""
-        return books_of(transaction, self.terms)
+        return books_of(transaction, self.terms, self.study.layout, self.clock())
 
     def full_books(self, transaction: Transaction) -> Books:
         """Return the accounts of all runs, one by one."""
-        return keep_books(self.terms, transaction.runs(), transaction.charges(), transaction.reservations())
+        return full_books_of(transaction, self.terms, self.study.layout, self.clock())
 
 
 @contextmanager

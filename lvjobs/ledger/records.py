@@ -1,8 +1,9 @@
 """The rows of runs.db as other packages see them. Times are seconds since the epoch, FLOPs are integers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
+from operator import add
 from typing import Any
 
 from lvjobs.study.run import RunConfig
@@ -77,24 +78,24 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class WorkCounts:
-    """The counted work that costs FLOPs: training steps, validation windows, and series that are forecast."""
+    """The counted work that costs FLOPs: training steps, validation windows, and series that are forecast.
+
+    `gpu_seconds` is the time for which the run's jobs hold GPUs, times their number. It is 0 where the study has no
+    limit of GPU-hours.
+    """
 
     training: int = 0
     validation: int = 0
     generation: int = 0
+    gpu_seconds: int = 0
 
     def __add__(self, other: "WorkCounts") -> "WorkCounts":
-        return WorkCounts(
-            self.training + other.training, self.validation + other.validation, self.generation + other.generation
-        )
+        return WorkCounts(*map(add, astuple(self), astuple(other)))
 
     def beyond(self, other: "WorkCounts") -> "WorkCounts":
         """Return the part of this that `other` does not cover, for each kind of work."""
-        return WorkCounts(
-            max(0, self.training - other.training),
-            max(0, self.validation - other.validation),
-            max(0, self.generation - other.generation),
-        )
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return WorkCounts(*(max(0, mine - covered) for mine, covered in pairs))
 
 
 @dataclass(frozen=True)

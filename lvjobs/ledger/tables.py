@@ -173,6 +173,7 @@ reservations = Table(
     Column("training", Integer, nullable=False),
     Column("validation", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
+    Column("gpu_seconds", Integer, nullable=False, server_default="0"),
 )
 
 # The results of closed runs. A trigger deletes a row as soon as anything of the run changes in the tables above.

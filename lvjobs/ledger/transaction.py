@@ -1,7 +1,7 @@
 """The queries and changes of the ledger, inside one transaction."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import count
 from operator import attrgetter
 from typing import Any
@@ -228,10 +228,10 @@ class Transaction(Rows):
         """Set what runs may execute, counted from their beginning, in place of earlier reservations."""
         self._forget("reservations")
         self._reopened(reservations)
-        rows = [(run_id, work.training, work.validation, work.generation) for run_id, work in reservations.items()]
+        rows = [(run_id, *astuple(work)) for run_id, work in reservations.items()]
         if rows:
-            columns = "run_id, training, validation, generation"
-            change = f"INSERT OR REPLACE INTO reservations ({columns}) VALUES (?, ?, ?, ?)"  # noqa: S608
+            columns = "run_id, training, validation, generation, gpu_seconds"
+            change = f"INSERT OR REPLACE INTO reservations ({columns}) VALUES (?, ?, ?, ?, ?)"  # noqa: S608
             self._connection.exec_driver_sql(change, rows)
 
     def give_back(self, run_ids: Collection[str]) -> None:

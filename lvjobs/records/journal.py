@@ -5,7 +5,8 @@ the other lines (each has `kind` and `time`, seconds since the epoch on the work
 
     start       generation, token, job_id, restart_count, host, node (Slurm's name of it), pid, versions (of packages;
                 under `device` the device that computes), python_path (PYTHONPATH beyond the submitted code),
-                processes (that train together), checkpoint_every (steps between its checkpoints),
+                processes (that train together), checkpoint_every (steps between its checkpoints), job_start (when
+                the job began to hold its GPUs),
                 resumed_from (the name of the checkpoint that it resumed from, null for none)
     step        step, and metrics: loss, learning_rate, tokens, seconds; steps, where a program reports several at once:
                 how many it executed since its last report, `step` included

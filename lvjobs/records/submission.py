@@ -7,6 +7,7 @@ One file tells all workers of one sbatch what they need, because they never read
     {"allowance": 6, "name": "b", "run": {...}}
     {"revoke": ["a"]}                                    orders, in the order in which they were given
     {"allow": {"b": 9}}
+    {"allow_gpu_seconds": {"b": [7200, 2.0, 900, 3]}}    a `GpuAllowance`
 
 All but the orders is written once, on disk before sbatch. Since members are of one length, a worker finds its own among
 10,000 by bisection. Orders are appended, one line each, on disk before what depends on them. A reader opens the file
@@ -16,7 +17,7 @@ directory was missing.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, BinaryIO
 
 FORMAT = 1
@@ -37,11 +38,27 @@ class SubmittedRun:
 
 
 @dataclass(frozen=True)
+class GpuAllowance:
+    """The GPU-seconds that a run may hold in all, by jobs that hold `gpus` GPUs for it.
+
+    `spent` of the `seconds` were held before generation `before`, as a pass knew from accounting. The worker adds the
+    later generations, by their journals. It is an order from the beginning, because releases that know no GPU-seconds
+    refuse a member with an unknown key and ignore an unknown order.
+    """
+
+    seconds: int
+    gpus: float
+    spent: int = 0
+    before: int = 1
+
+
+@dataclass(frozen=True)
 class Orders:
     """Orders for all members: the names of the revoked ones, and renewed allowances by name."""
 
     revoked: Collection[str] = ()
     allowed: Mapping[str, int] = field(default_factory=dict)
+    gpu_seconds: Mapping[str, GpuAllowance] = field(default_factory=dict)
 
 
 def submission_text(members: Sequence[SubmittedRun]) -> bytes:
@@ -52,9 +69,15 @@ def submission_text(members: Sequence[SubmittedRun]) -> bytes:
     return b"".join([_padded(head, _HEAD), *(_padded(line, width) for line in lines)])
 
 
-def orders_text(revoked: Collection[str] = (), allowed: Mapping[str, int] | None = None) -> bytes:
-    """Return the line of one order."""
-    return _line({"revoke": sorted(revoked)} if revoked else {"allow": dict(allowed or {})})
+def orders_text(
+    revoked: Collection[str] = (),
+    allowed: Mapping[str, int] | None = None,
+    gpu_seconds: Mapping[str, GpuAllowance] | None = None,
+) -> bytes:
+    """Return the lines of these orders, one for each kind that is given."""
+    gpu = {name: astuple(allowance) for name, allowance in (gpu_seconds or {}).items()}
+    orders = {"revoke": sorted(revoked), "allow": dict(allowed or {}), "allow_gpu_seconds": gpu}
+    return b"".join(_line({kind: order}) for kind, order in orders.items() if order)
 
 
 _SORTED = json.JSONEncoder(sort_keys=True)
@@ -118,6 +141,7 @@ def read_orders(stream: BinaryIO, start: int = 0) -> tuple[Orders, int]:
     end = data.rfind(b"\n") + 1
     revoked: set[str] = set()
     allowed: dict[str, int] = {}
+    gpu_seconds: dict[str, GpuAllowance] = {}
     for line in data[:end].splitlines():
         try:
             order = json.loads(line)
@@ -125,4 +149,6 @@ def read_orders(stream: BinaryIO, start: int = 0) -> tuple[Orders, int]:
             continue
         revoked.update(order.get("revoke", ()))
         allowed.update(order.get("allow", {}))
-    return Orders(revoked, allowed), start + end
+        gpu = order.get("allow_gpu_seconds", {})
+        gpu_seconds.update({name: GpuAllowance(*values) for name, values in gpu.items()})
+    return Orders(revoked, allowed, gpu_seconds), start + end

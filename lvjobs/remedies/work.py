@@ -262,6 +262,12 @@ BUDGET_SET = Remedy(
     "Sets another limit; runs that wait for FLOPs continue. The reason stays on record.",
     ("lvjobs budget set",),
 )
+BUDGET_SET_HOURS = Remedy(
+    'lvjobs budget set --gpu-hours HOURS --because "REASON"',
+    "Runs do not fit the limit of GPU-hours, and more may be spent.",
+    "Sets another limit; runs that wait for GPU-hours continue. The reason stays on record.",
+    ("lvjobs budget set --gpu-hours",),
+)
 ESTIMATE = Remedy(
     "lvjobs estimate",
     "Whether everything that is declared fits the budget is not known.",

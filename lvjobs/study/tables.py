@@ -217,15 +217,18 @@ class Notify(SettingsTable):
 
 
 class Budget(SettingsTable):
-    """The budget of the whole study, in FLOPs of one convention (docs/flops.md)."""
+    """The budget of the whole study: FLOPs of one convention (docs/flops.md), GPU-hours, or both."""
 
     limit: Int = Field(
         default=10**17, gt=0, description="FLOPs for everything; lvjobs starts nothing that could exceed it"
     )
+    gpu_hours: Float | None = Field(
+        default=None, gt=0, description="GPU-hours for everything, beside the FLOPs; lvjobs starts nothing beyond them"
+    )
     convention: BudgetConvention = Field(default="official", description="how FLOPs are counted (`lvjobs flops`)")
     count_inference: bool = Field(default=True, description="count validation, generation and evaluation, too")
     renew: bool = Field(
-        default=True, description="renew a reservation that repeated steps used up; false: hold the run"
+        default=True, description="renew a reservation that was used up, by repeated steps or time; false: hold the run"
     )
 
     @field_validator("convention", mode="before")

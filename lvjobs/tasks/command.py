@@ -70,17 +70,10 @@ class CommandTask(Task):
         return super().default_name(config, prefix or _program_name(config.params["command"]), varied)
 
     def rates(self, config: RunConfig) -> Rates:
-        """Return the FLOPs that [train] declares, the same by every convention.
-
-        Raises:
-            UsageError: it declares none.
-        """
+        """Return the FLOPs that [train] declares, the same by every convention; empty where it declares none."""
         flops = read_params(CommandConfig, config.params).flops
         if flops is None:
-            raise UsageError(
-                "nothing says what a step of this program costs; nothing was submitted: add flops = 6e9, or flops = "
-                "{ parameters = 124e6, tokens = 491520 }, under [train] (--flops at the prompt)"
-            )
+            return {}
         by_kind = {"training": flops.of_a_step, "validation": flops.validation, "generation": 0}
         return {name: dict(by_kind) for name in BINDING}
 

@@ -9,6 +9,7 @@ from lvjobs.forecasting.tasks import EvaluationTask, TrainingTask
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK
 from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
+from lvjobs.study.tables import Budget
 from lvjobs.tasks.code_copies import ProgramFiles
 from lvjobs.tasks.command import CommandTask
 from lvjobs.tasks.function import FunctionTask
@@ -48,6 +49,20 @@ def learn(configs: Iterable[RunConfig]) -> None:
         by_task.setdefault(task_of(config), []).append(config)
     for task, own in by_task.items():
         task.learn(own)
+
+
+def check_costs(configs: Iterable[RunConfig], budget: Budget) -> None:
+    """Refuse programs that no limit of the budget counts.
+
+    Raises:
+        UsageError: a program declares no FLOPs, and GPU-hours are not limited.
+    """
+    if budget.gpu_hours is None and any(config.task == COMMAND_TASK and not rates_of(config) for config in configs):
+        raise UsageError(
+            "nothing says what a step of this program costs; nothing was submitted: add flops = 6e9, or flops = "
+            "{ parameters = 124e6, tokens = 491520 }, under [train] (--flops at the prompt), or limit its time: "
+            "gpu_hours = 100 under [budget]"
+        )
 
 
 def program_files(config: RunConfig | Mapping[str, Any], root: Path) -> ProgramFiles | None:

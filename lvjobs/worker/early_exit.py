@@ -58,6 +58,9 @@ STRANDED = "the move of its run directory"
 EXHAUSTED = "exhausted"
 """All steps that were reserved for the run are executed."""
 
+OUT_OF_GPU_HOURS = "exhausted GPU-hours"
+"""The GPU-hours that were reserved for the run are about to be used up."""
+
 _TIME_LIMIT = frozenset({DEADLINE, "SIGUSR2"})
 
 
@@ -96,10 +99,10 @@ def decide_early_exit(evidence: Evidence) -> EarlyExit:
         return EarlyExit(LeaveCause.CANCELLED, requeue=False, detail=f"{signal}; the job was cancelled")
     if signal == REVOKED:
         return EarlyExit(LeaveCause.STOPPED, requeue=False, detail="the submission may no longer train this run")
-    if signal == EXHAUSTED:
-        return EarlyExit(
-            LeaveCause.EXHAUSTED, requeue=False, detail="the FLOPs that were reserved for the run are used up"
-        )
+    if signal in (EXHAUSTED, OUT_OF_GPU_HOURS):
+        what = "FLOPs" if signal == EXHAUSTED else "GPU-hours"
+        detail = f"the {what} that were reserved for the run are used up"
+        return EarlyExit(LeaveCause.EXHAUSTED, requeue=False, detail=detail)
     if not evidence.on_slurm:
         return EarlyExit(_cause_of_signal(signal), requeue=False, detail=f"{signal}; no Slurm here")
     if evidence.job is None:
@@ -133,7 +136,7 @@ def _decide_on_slurm(evidence: Evidence, job: JobView) -> EarlyExit:
 def gather_evidence(signal: str, environment: JobEnvironment, *, superseded: bool = False) -> Evidence:
     """Query Slurm, for a bounded time, and return the evidence. Deafen the process first."""
     job = mode = None
-    if environment.on_slurm and not superseded and signal not in (REVOKED, EXHAUSTED):
+    if environment.on_slurm and not superseded and signal not in (REVOKED, EXHAUSTED, OUT_OF_GPU_HOURS):
         job = inside.query_self(environment.job_id)
         if job is not None and job.preempt_time is not None:
             mode = environment.preempt_mode or inside.query_preempt_mode(job.partition)

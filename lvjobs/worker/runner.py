@@ -90,6 +90,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     claim = claim_generation(layout, environment)
     submission.refresh()  # after the claim, which is durable: see lvjobs.worker.submission
     journal = JournalWriter(layout.journal(claim.generation))
+    job_start = claim.time if environment.packed else min(environment.start_time or claim.time, claim.time)
     found, invalid = find_newest_valid(layout)
     if found is not None and runs_a_program(config) and found.name.step >= config.steps:
         # Its program was killed before it ended. Many programs train a step too many from the checkpoint of their last.
@@ -106,6 +107,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         resumed_from=str(found.name) if found else None,
         processes=environment.processes,
         checkpoint_every=config.checkpoint_every,
+        job_start=job_start,
         versions=versions(),
         python_path=python_path(),
     )
@@ -120,8 +122,9 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
             f"worse, but not bit for bit what an undisturbed run would be"
         )
     sweep_leftovers(layout, claim.generation)
+    deadline = _deadline(environment, claim.time)
     attempt = Attempt(
-        layout, config, claim.generation, submission, journal, found, invalid, _deadline(environment, claim.time)
+        layout, config, claim.generation, submission, journal, found, invalid, deadline, job_start=job_start
     )
     signals.report_at_once(attempt.journal_signal)
     return _train_and_close(attempt, environment)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from lvjobs import files, remedies
 from lvjobs.errors import RunRefused
 from lvjobs.records.run_files import Allowance
-from lvjobs.records.submission import find_member, read_orders
+from lvjobs.records.submission import GpuAllowance, find_member, read_orders
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 
@@ -21,9 +21,9 @@ class Submission:
     """One run's part of a submission's file, and the orders for it as they were read last.
 
     `is_revoked`: the submission may train the run no more. `allowance`: the training steps that the run may execute in
-    all its attempts; None for no limit. A worker that is started by hand has no submission (its token is empty), and
-    one that an older release submitted has no file. The run directory then has run.json, and may have allowance.json
-    and a mark in `revoked/`.
+    all its attempts; None for no limit. `gpu_seconds`: the same for the GPU-seconds that its jobs may hold. A worker
+    that is started by hand has no submission (its token is empty), and one that an older release submitted has no file.
+    The run directory then has run.json, and may have allowance.json and a mark in `revoked/`.
     """
 
     def __init__(self, layout: RunLayout, token: str) -> None:
@@ -35,6 +35,7 @@ class Submission:
         """
         self.is_revoked = False
         self.allowance: int | None = None
+        self.gpu_seconds: GpuAllowance | None = None
         self._layout, self._token = layout, token
         self._path = layout.study.submission(token)
         self._text: str | None = None
@@ -80,6 +81,7 @@ class Submission:
         name = self._layout.root.name
         self.is_revoked |= name in orders.revoked
         self.allowance = orders.allowed.get(name, self.allowance)
+        self.gpu_seconds = orders.gpu_seconds.get(name, self.gpu_seconds)
 
     def _read_run_directory(self) -> None:
         path = self._layout.allowance

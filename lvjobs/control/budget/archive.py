@@ -18,12 +18,14 @@ from lvjobs.control.backends import digest_of, gpus_by_default
 from lvjobs.control.budget.accounts import KINDS, Account, Books, Priced, Terms, keep_books
 from lvjobs.control.budget.charges import VANISHED, charges_of
 from lvjobs.control.budget.efficiency import Share, shares_of
+from lvjobs.control.budget.gpu_hours import gpu_hours_of
 from lvjobs.control.budget.intervals import Groups, Measured, measure
 from lvjobs.control.budget.pace import Kind, Sample, samples_of
 from lvjobs.ledger.reading import by_run, current_rates
 from lvjobs.ledger.records import AttemptRecord, Closed, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.summary import FORMAT, RunStatus
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import canonical_json
 
 ORPHAN_SECONDS = 2 * 86400.0
@@ -181,17 +183,30 @@ def _keep(transaction: Transaction, tally: Tally) -> None:
     transaction.set_rows("closed_sums", [_Sums(*transaction.closed_mark(), tally.to_json())])
 
 
-def books_of(transaction: Transaction, terms: Terms, naming: Sequence[RunRecord] = ()) -> Books:
-    """Return the accounts of all runs that are not closed, and the sums of the others.
+def books_of(
+    transaction: Transaction, terms: Terms, layout: StudyLayout, now: float, naming: Sequence[RunRecord] = ()
+) -> Books:
+    """Return the accounts of all runs that are not closed, and the sums of the others, at `now` (epoch seconds).
 
     If one of the runs in `naming` is closed, return each run's own account instead: the caller needs that run's.
     """
-    reserved = transaction.reservations()
     if transaction.closed_among([run.id for run in naming]):
-        return keep_books(terms, transaction.runs(), transaction.charges(), reserved)
-    runs = transaction.unclosed()
-    charges = transaction.charges([run.id for run in runs])
-    return keep_books(terms, runs, charges, reserved, closed_tally(transaction).accounts)
+        return full_books_of(transaction, terms, layout, now)
+    runs, closed = transaction.unclosed(), closed_tally(transaction)
+    ids = [run.id for run in runs]
+    attempts = transaction.attempts(ids) if terms.gpu_seconds is not None else ()
+    samples = total([closed, Tally(samples=samples_of(runs, attempts))]).samples
+    held = sum(share.allocated_gpu for share in closed.shares.values())
+    hours = gpu_hours_of(terms.gpu_seconds, layout, runs, by_run(attempts), samples, now, held)
+    return keep_books(terms, runs, transaction.charges(ids), transaction.reservations(), closed.accounts, hours)
+
+
+def full_books_of(transaction: Transaction, terms: Terms, layout: StudyLayout, now: float) -> Books:
+    """Return the accounts of all runs, one by one, at `now` (epoch seconds)."""
+    runs, attempts = transaction.runs(), transaction.attempts()
+    samples = samples_of(runs, attempts) if terms.gpu_seconds is not None else {}
+    hours = gpu_hours_of(terms.gpu_seconds, layout, runs, by_run(attempts), samples, now)
+    return keep_books(terms, runs, transaction.charges(), transaction.reservations(), gpu_hours=hours)
 
 
 def reopen_older(transaction: Transaction) -> None:
@@ -206,7 +221,7 @@ def reopen_older(transaction: Transaction) -> None:
 
 def check_basis(transaction: Transaction, terms: Terms) -> None:
     """Reopen all runs if the rules have changed since they were closed: the convention, or a profile's GPUs."""
-    binding = {key: value for key, value in asdict(terms).items() if key != "limit"}
+    binding = {key: value for key, value in asdict(terms).items() if key not in ("limit", "gpu_seconds")}
     before = transaction.row("closed_basis", _Basis) or _Basis()
     known, digests = before.gpus, before.profiles
     profiles = {profile: digest_of(profile) for profile in sorted(closed_tally(transaction).profiles)}

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from lvjobs.ledger.reading import by_run
@@ -28,12 +29,14 @@ def replay_of_an_interval(config: Mapping[str, Any], step: int) -> WorkCounts:
     return WorkCounts(every, validations * task.windows(params), task.series(params, 0, every))
 
 
-def allowance(run: RunRecord, executed: WorkCounts, step: int) -> WorkCounts:
+def allowance(run: RunRecord, executed: WorkCounts, step: int, gpu_seconds: int = 0) -> WorkCounts:
     """Return all work that a run may execute, from its beginning.
 
-    It is the work `executed`, the work after `step`, and one checkpoint interval of replay.
+    It is the work `executed`, the work after `step`, and one checkpoint interval of replay. `gpu_seconds` are those
+    that it needs for this (`GpuHours.ahead`). A run whose task declares no cost has no other work.
     """
-    return executed + work_ahead(run.config, step) + replay_of_an_interval(run.config, step)
+    work = work_ahead(run.config, step) + replay_of_an_interval(run.config, step)
+    return executed + replace(work if run.rates else WorkCounts(), gpu_seconds=gpu_seconds)
 
 
 def newest_checkpoints(attempts: Iterable[AttemptRecord]) -> Mapping[str, int]:

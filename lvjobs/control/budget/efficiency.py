@@ -92,8 +92,8 @@ def shares_of(
     """
     by_stage: dict[str, list[Share]] = defaultdict(list)
     for run in runs:
-        asked = _gpus_requested(run, profile_gpus)
-        by_stage[run.stage].append(_share(run, attempts.get(run.id, ()), asked, now))
+        asked = gpus_requested(run, profile_gpus)
+        by_stage[run.stage].append(share_of(run, attempts.get(run.id, ()), asked, now))
     return {stage: _total(shares) for stage, shares in by_stage.items()}
 
 
@@ -101,14 +101,15 @@ def _total(shares: Iterable[Share]) -> Share:
     return Share(*map(sum, zip(*(vars(share).values() for share in shares), strict=True)))
 
 
-def _gpus_requested(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:
+def gpus_requested(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:
     """Return the GPUs that a job of this run asks for. The local backend allocates none, whatever is asked for."""
     if not backend_of(run.profile).is_site:
         return 0
     return int(run.resources.get("gpus", profile_gpus.get(run.submitted_by, 0)))
 
 
-def _share(run: RunRecord, attempts: Sequence[AttemptRecord], asked: int, now: float) -> Share:
+def share_of(run: RunRecord, attempts: Sequence[AttemptRecord], asked: int, now: float) -> Share:
+    """Return the share of one run up to `now`: what these attempts held, of jobs that ask for `asked` GPUs."""
     kept: dict[int, int] = defaultdict(int)
     for charge in charges_of(run, attempts):
         kept[charge.attempt_id] += charge.units if charge.kind == "useful" else 0

@@ -1,10 +1,12 @@
-"""The budget's limit: set in study.toml, by hand or by `lvjobs budget set`. Every change of it is recorded."""
+"""The budget's limits: set in study.toml, by hand or by `lvjobs budget set`. Every change of one is recorded."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from lvjobs.control.budget.accounts import Terms
+from lvjobs.control.budget.gpu_hours import HOUR
 from lvjobs.errors import UsageError
 from lvjobs.files import write_atomic
 from lvjobs.ledger.database import Ledger
@@ -13,12 +15,14 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext, load_study
 from lvjobs.study.tables import Budget
 
-_KEY = "limit"
+UNITS = {"limit": "FLOPs", "gpu_hours": "GPU-hours"}
+"""The limits, as [budget] and the ledger's settings name them, and their units."""
 
 
 def terms_of(budget: Budget) -> Terms:
     """Return the terms that study.toml's [budget] sets."""
-    return Terms(budget.limit, budget.convention, budget.count_inference)
+    seconds = None if budget.gpu_hours is None else int(budget.gpu_hours * HOUR)
+    return Terms(budget.limit, budget.convention, budget.count_inference, seconds)
 
 
 def reread_budget(study: StudyContext) -> StudyContext:
@@ -33,53 +37,70 @@ def reread_budget(study: StudyContext) -> StudyContext:
     return replace(study, config=study.config.model_copy(update={"budget": budget}))
 
 
-def note_limit(transaction: Transaction, limit: int, now: float, reason: str = "") -> None:
-    """Record a limit (in FLOPs) that differs from the last known one. An event without a reason says so.
+def note_limits(transaction: Transaction, budget: Budget, now: float, reason: str = "") -> None:
+    """Record each limit that differs from the last known one. An event without a reason says so.
 
-    The first limit of a study is recorded without an event.
+    The first limits of a study are recorded without an event. A limit of GPU-hours may be set and removed later.
     """
-    known = transaction.setting(_KEY)
-    if known == str(limit):
-        return
-    transaction.set_setting(_KEY, str(limit))
-    if known is not None:
-        verb = "raised" if limit > int(known) else "lowered"
-        text = f"the limit was {verb} from {int(known):.4g} to {limit:.4g} FLOPs: "
-        text += reason or "study.toml was edited, and no reason given"
-        details = {"from": known, "to": str(limit), "reason": reason}
+    is_new = transaction.setting("limit") is None
+    for key, unit in UNITS.items():
+        limit, known = getattr(budget, key), transaction.setting(key)
+        if known == str(limit) or (limit is None and not known):
+            continue
+        transaction.set_setting(key, "" if limit is None else str(limit))
+        if is_new:
+            continue
+        text = f"{_change(known, limit, unit)}: {reason or 'study.toml was edited, and no reason given'}"
+        details = {"from": known or "", "to": "" if limit is None else str(limit), "reason": reason}
         transaction.add_event(Event(now, "budget", text, details=details))
 
 
-def change_limit(study: StudyContext, ledger: Ledger, limit: int, typed: str, reason: str, now: float) -> None:
-    """Set the limit (in FLOPs) in study.toml, and record the change. `typed` is the limit as the user typed it.
+def _change(known: str | None, limit: float | None, unit: str) -> str:
+    if limit is None or not known:
+        done = "removed" if limit is None else f"set to {limit:.4g}"
+        return f"the limit of {unit} was {done}"
+    verb = "raised" if limit > float(known) else "lowered"
+    return f"the limit was {verb} from {float(known):.4g} to {limit:.4g} {unit}"
+
+
+def change_limits(
+    study: StudyContext, ledger: Ledger, limits: Mapping[str, float], typed: Mapping[str, str], reason: str, now: float
+) -> StudyContext:
+    """Set limits in study.toml, record the changes, and return the study with them.
+
+    `limits` are by their names in [budget] (`UNITS`), `typed` the same as the user typed them.
 
     Raises:
-        UsageError: the limit is raised without a reason, or study.toml cannot be written. The limit is unchanged.
+        UsageError: a limit is raised without a reason, or study.toml cannot be written. The limits are unchanged.
     """
-    known = ledger.call(Transaction.setting, _KEY)
-    if known is not None and limit > int(known) and not reason:
-        raise UsageError(
-            f"{limit:.4g} FLOPs is more than the limit of {int(known):.4g}, which stays: say why it may be raised, for "
-            'the record, with --because "..."'
-        )
-    _write(study, limit, typed)
-    ledger.call(note_limit, limit, now, reason or "by a command, and no reason given")
+    for key, limit in limits.items():
+        known = ledger.call(Transaction.setting, key)
+        if known and limit > float(known) and not reason:
+            raise UsageError(
+                f"{limit:.4g} {UNITS[key]} is more than the limit of {float(known):.4g}, which stays: say why it may "
+                'be raised, for the record, with --because "..."'
+            )
+    _write(study, limits, typed)
+    budget = study.config.budget.model_copy(update=dict(limits))
+    ledger.call(note_limits, budget, now, reason or "by a command, and no reason given")
+    return replace(study, config=study.config.model_copy(update={"budget": budget}))
 
 
-def _write(study: StudyContext, limit: int, typed: str) -> None:
-    """Set [budget] limit in study.toml, as it was typed, and keep everything else, comments too."""
+def _write(study: StudyContext, limits: Mapping[str, float], typed: Mapping[str, str]) -> None:
+    """Set keys of [budget] in study.toml, as they were typed, and keep everything else, comments too."""
     import tomlkit
 
     path = study.layout.config
-    value: Any = limit
-    with suppress(tomlkit.exceptions.ParseError):
-        item = tomlkit.value(typed)
-        if isinstance(item, (int, float)) and int(item) == limit:  # `1e17` is easier to read than its 18 digits
-            value = item
     try:
         document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
         table = document.setdefault("budget", tomlkit.table())
-        table["limit"] = value
+        for key, limit in limits.items():
+            value: Any = limit
+            with suppress(tomlkit.exceptions.ParseError):
+                item = tomlkit.value(typed[key])
+                if isinstance(item, (int, float)) and item == limit:  # `1e17` is easier to read than its 18 digits
+                    value = item
+            table[key] = value
         write_atomic(path, tomlkit.dumps(document))
     except OSError as error:
         raise UsageError(

@@ -5,11 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lvjobs.control.budget.cost import work_ahead
+from lvjobs.control.budget.cost import replay_of_an_interval, work_ahead
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.run import canonical_json
 from lvjobs.tasks.registry import task_of
+
+START_UP_SECONDS = 300.0
+"""The time until the first step, if accounting has not shown it yet: imports, the model, slow file systems."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Pace:
         work = work_ahead(config, step)
         checkpoints = -(-work.training // int(config.get("checkpoint_every", work.training)))
         return work.training * self.step + work.validation * self.window + checkpoints * self.checkpoint
+
+    def of_interval(self, config: Mapping[str, Any], step: int = 0) -> float:
+        """Return the seconds of one checkpoint interval, which a failure after `step` can cost."""
+        work = replay_of_an_interval(config, step)
+        return work.training * self.step + work.validation * self.window + self.checkpoint
 
 
 @dataclass(frozen=True)
@@ -91,13 +99,13 @@ class Sample:
     def pace(self, kind: Kind) -> Pace:
         """Return the pace of a run of this `kind`, scaled by the ratios of its official FLOPs to the sample's."""
         step = self.step_seconds / self.steps
-        window = step * self.kind.rates[1] / self.kind.rates[0]
+        window = step * self.kind.rates[1] / max(1, self.kind.rates[0])
         if self.windows and self.window_seconds:
             window = self.window_seconds / self.windows
         is_same = kind.settings == self.kind.settings
         return Pace(
-            step * kind.ratio(self.kind, 0),
-            window * kind.ratio(self.kind, 1),
+            step * (1 if is_same else kind.ratio(self.kind, 0)),
+            window * (1 if is_same else kind.ratio(self.kind, 1)),
             self.checkpoint_seconds / max(1, self.checkpoints),
             "measured" if is_same else "scaled",
             "" if is_same else self.kind.name,
@@ -111,7 +119,8 @@ def samples_of(runs: Iterable[RunRecord], attempts: Iterable[AttemptRecord]) -> 
     timed = by_run(attempt for attempt in attempts if attempt.executed and attempt.train_seconds)
     samples: dict[str, Sample] = {}
     for run in runs:
-        if timed[run.id] and (kind := kind_of(run)).rates[0]:
+        if timed[run.id] and not task_of(run.config).is_evaluation:
+            kind = kind_of(run)
             for attempt in timed[run.id]:
                 sample = _sample(kind, attempt)
                 samples[kind.settings] = samples[kind.settings] + sample if kind.settings in samples else sample
@@ -148,15 +157,15 @@ class Stopwatch:
     def pace(self, run: RunRecord) -> Pace | None:
         """Return the run's pace; None if nothing was measured on its cluster, or the run trains nothing."""
         kind = kind_of(run)
-        if not kind.rates[0]:
-            return None
         measured = self.samples.get(kind.settings)
         if measured is not None:
             return measured.pace(kind)
+        if not kind.rates[0]:
+            return None
         if self.flops_per_second:
             step, window = (rate / self.flops_per_second for rate in kind.rates)
             return Pace(step, window, 0.0, "given")
-        near = [sample for sample in self.samples.values() if sample.kind.profile == run.profile]
+        near = [each for each in self.samples.values() if each.kind.profile == run.profile and each.kind.rates[0]]
         # Another model is farther than any difference in FLOPs.
         distances = [(kind.model != each.kind.model, abs(math.log(kind.ratio(each.kind, 0)))) for each in near]
         return near[distances.index(min(distances))].pace(kind) if near else None

@@ -33,7 +33,7 @@ from lvjobs.study.tables import Resources
 from lvjobs.study.words import RunState
 from lvjobs.sweep.request import Points, Request, settings_of
 from lvjobs.sweep.sampling import SearchRecord
-from lvjobs.tasks.registry import learn, rates_of, task_of
+from lvjobs.tasks.registry import check_costs, learn, rates_of, task_of
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,8 @@ def _books(study: StudyContext, seen: LedgerView) -> Books:
 def _count(
     study: StudyContext, stages: Mapping[str, Sequence[RunConfig]], seen: LedgerView, books: Books, profile: str
 ) -> list[StageCells]:
-    learn([config for configs in stages.values() for config in configs])
+    learn(every := [config for configs in stages.values() for config in configs])
+    check_costs(every, study.config.budget)
     known = KnownRuns(seen.runs)
     evaluated = {name for stage in study.config.stage for name in stage.evaluate}
     evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # a single run: as if it is evaluated

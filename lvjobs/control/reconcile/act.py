@@ -33,7 +33,7 @@ from lvjobs.control.submission.avoided_nodes import avoid_node
 from lvjobs.control.submission.declare import changes_of, file_of, renewed
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn, wait
 from lvjobs.control.submission.send import SubmitResult, same_job
-from lvjobs.control.submission.submission_files import allow, revoke
+from lvjobs.control.submission.submission_files import allow, gpu_allowances, revoke
 from lvjobs.errors import UsageError
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.reading import by_run
@@ -95,13 +95,15 @@ def _write(
         _close_accounts(transaction, runs)
         # Before the commit: a submission that the ledger calls revoked must never train, even if this process crashes.
         revoke(study, [(each.token, runs[each.run_id].name) for each in actions if isinstance(each, Revoke)])
-        renewed_steps = {each.run_id: each.work.training for each in actions if isinstance(each, Reserve)}
+        renewed = {each.run_id: each.work.training for each in actions if isinstance(each, Reserve)}
+        gpu = gpu_allowances(transaction, study, [runs[run_id] for run_id in renewed])
         live = [member for member in transaction.members() if member.state is MemberState.LIVE]
     # After the commit: no worker may spend what the ledger did not reserve.
     allow(
         study,
-        [(member.token, runs[member.run_id].name) for member in live if member.run_id in renewed_steps],
-        {runs[run_id].name: steps for run_id, steps in renewed_steps.items()},
+        [(member.token, runs[member.run_id].name) for member in live if member.run_id in renewed],
+        {runs[run_id].name: steps for run_id, steps in renewed.items() if runs[run_id].rates},
+        {runs[run_id].name: allowance for run_id, allowance in gpu.items()},
     )
     return runs, list(dict.fromkeys(lines))
 

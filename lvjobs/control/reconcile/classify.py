@@ -66,7 +66,7 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
     if attempt.error and not attempt.died:
         return Failure(Cause.CODE_ERROR, attempt.error)
     if attempt.leave_cause is LeaveCause.EXHAUSTED:
-        return Failure(Cause.CANCELLED, f"left at step {attempt.step}: the FLOPs that were reserved for it are used up")
+        return Failure(Cause.CANCELLED, f"left at step {attempt.step}: what was reserved for it is used up")
     if attempt.leave_cause in _LEAVE_CAUSES:
         detail = _left(attempt)
         if attempt.leave_action == "requeued":

@@ -1,6 +1,7 @@
 """`lvjobs ledger check`: the ledger's file, its rows compared with the run directories, and its file system."""
 
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -9,8 +10,8 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.cluster.backends import is_elsewhere
-from lvjobs.control.budget.accounts import Books, keep_books, statement
-from lvjobs.control.budget.archive import books_of
+from lvjobs.control.budget.accounts import Books, statement
+from lvjobs.control.budget.archive import books_of, full_books_of
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.recovery.audit import audit
 from lvjobs.control.recovery.findings import Finding, finding
@@ -73,10 +74,11 @@ def check(study: StudyContext, wait: float) -> Checked:
             with opened as ledger, ledger.transaction() as transaction:
                 findings += other_place(transaction, study)
                 runs, charges, terms = transaction.runs(), transaction.charges(), terms_of(study.config.budget)
-                books = keep_books(terms, runs, charges, transaction.reservations())
+                now = time.time()
+                books = full_books_of(transaction, terms, layout, now)
                 findings += _of_log(study, int(transaction.setting(COMMITS) or 0))
                 findings += audit(transaction, layout, study.where)
-                findings += _sums(books, statement(books_of(transaction, terms)))
+                findings += _sums(books, statement(books_of(transaction, terms, layout, now)))
                 facts = {"runs": len(runs), "attempts": len(transaction.attempts()), "charges": len(charges)}
                 facts["spent"] = books.spent
     return Checked(storage, sound, facts, tuple(findings))

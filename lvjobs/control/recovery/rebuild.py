@@ -20,7 +20,7 @@ from lvjobs.cluster.backends import BACKENDS, backend_of
 from lvjobs.cluster.protocol import Snapshot
 from lvjobs.cluster.sent import SentJob, sent_jobs
 from lvjobs.cluster.templates import located_profile
-from lvjobs.control.budget.limit import note_limit
+from lvjobs.control.budget.limit import note_limits
 from lvjobs.control.reconcile.observe import Known, take_snapshots
 from lvjobs.control.recovery.place import restore_place
 from lvjobs.control.recovery.recover import BackupRecord, read_on, recover
@@ -112,7 +112,7 @@ def _restore(
         lost += read_on(transaction, study.layout, sent, now)
     snapshots, notes = _query(study, ledger, factory)
     with ledger.transaction() as transaction:
-        note_limit(transaction, study.config.budget.limit, now)
+        note_limits(transaction, study.config.budget, now)
         restore_place(transaction, study.layout)
         transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from its log and the run directories"))
         runs, attempts = len(transaction.runs()), len(transaction.attempts())

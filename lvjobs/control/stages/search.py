@@ -106,7 +106,11 @@ def _fitting(
         def lacks(count: int) -> Shortfall | None:
             prints = {config.fingerprint for _, configs in trials[:count] for config in configs}
             asked = [run for fingerprint, run in new.items() if fingerprint in prints]
-            return reservations_for(transaction, asked, session.terms)[1] if asked else None
+            return (
+                reservations_for(transaction, asked, session.terms, session.study.layout, session.clock())[1]
+                if asked
+                else None
+            )
 
         fitting = bisect_left(range(1, len(trials) + 1), 1, key=lambda count: lacks(count) is not None)
         shortfall = lacks(fitting + 1) if fitting < len(trials) else None

@@ -30,7 +30,7 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.words import RunState, StageState, SubmitOutcome
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
-from lvjobs.tasks.registry import program_files
+from lvjobs.tasks.registry import check_costs, program_files
 
 
 class OverBudget(UsageError):
@@ -41,11 +41,12 @@ class OverBudget(UsageError):
 
     def __init__(self, shortfall: Shortfall, where: Sequence[str] = ()) -> None:
         self.shortfall = shortfall
-        budget, more = remedies.BUDGET(*where), remedies.BUDGET_SET(*where)
-        super().__init__(
-            f"{shortfall}; nothing was submitted: see {budget}, raise the limit ({more}), or "
-            "add --fit to see what would fit"
-        )
+        budget = remedies.BUDGET(*where)
+        if shortfall.is_of_flops:
+            more, less = remedies.BUDGET_SET(*where), "add --fit to see what would fit"
+        else:
+            more, less = remedies.BUDGET_SET_HOURS(*where), "give a shorter --time-limit, or fewer runs"
+        super().__init__(f"{shortfall}; nothing was submitted: see {budget}, raise the limit ({more}), or {less}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def script(session: Session, wanted: RunRequest) -> tuple[str, str]:
     check_profile_resources(wanted.profile, wanted.resources)
     cluster = session.cluster(wanted.profile)
     declared = session.ledger.call(declare, wanted)
+    check_costs([run.configuration for run in declared.new], session.study.config.budget)
     runs = [replace(run, code=run.code or "0" * 16) for run in declared.new or declared.existing]
     first = [run for run in runs if run.stage == wanted.stage]  # an evaluation comes later, in a job of its own
     prepared = prepare_submission(session.study, Queue(session.ledger, session.clock()), cluster, first)
@@ -92,8 +94,9 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     with session.ledger.transaction() as transaction:
         former = _check_stage(transaction, wanted)
         declared = declare(transaction, wanted)
-        _, shortfall = reservations_for(transaction, declared.new, session.terms)
+        _, shortfall = reservations_for(transaction, declared.new, session.terms, study.layout, session.clock())
         completed = {run.id for run in transaction.runs() if run.state is RunState.COMPLETED}
+    check_costs([run.configuration for run in declared.new], study.config.budget)
     if declared.new and cluster.absent:
         raise UsageError(
             f"{cluster.absent}; nothing was submitted: run lvjobs on a login node of the cluster, or use --profile "
@@ -182,7 +185,7 @@ def _discard(session: Session, runs: Sequence[RunRecord], former: StageRecord | 
 def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
     """Reserve the FLOPs of runs that cannot be submitted yet; a pass submits them in their turn."""
     with session.ledger.transaction() as transaction:
-        wanted, _ = reservations_for(transaction, later, session.terms)
+        wanted, _ = reservations_for(transaction, later, session.terms, session.study.layout, session.clock())
         transaction.reserve({run.id: wanted[run.id] for run in later if run.id in wanted})
     return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
 

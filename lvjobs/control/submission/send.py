@@ -17,18 +17,20 @@ from lvjobs.cluster.protocol import (
     SubmitUnclear,
 )
 from lvjobs.control.backends import driver_name
-from lvjobs.control.budget.accounts import Terms
+from lvjobs.control.budget.accounts import Account, Amount, Terms
 from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.cost import allowance, newest_checkpoints
+from lvjobs.control.budget.gpu_hours import hours
 from lvjobs.control.submission.avoided_nodes import note_placed, place, read_avoidance
 from lvjobs.control.submission.slots import choices, is_packed, waits
-from lvjobs.control.submission.submission_files import write_submission
+from lvjobs.control.submission.submission_files import gpu_allowances, write_submission
 from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.config import StudyContext
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import RunState, SubmitOutcome
 
 
@@ -108,38 +110,50 @@ def request_for(
 
 @dataclass(frozen=True)
 class Shortfall:
-    """The budget's refusal of runs: the FLOPs that they need, the FLOPs that are free, and the limit."""
+    """The budget's refusal of runs: what they need, what is free, and the limits."""
 
-    wanted: int
-    free: int
-    limit: int
+    wanted: Amount
+    free: Amount
+    terms: Terms
+
+    @property
+    def is_of_flops(self) -> bool:
+        """Return whether FLOPs are lacking, else only GPU-hours are."""
+        return self.wanted.flops > self.free.flops
 
     def __str__(self) -> str:
         over = self.wanted - self.free
+        if self.is_of_flops:
+            return (
+                f"{self.wanted.flops:.4g} FLOPs are wanted (with a checkpoint interval of replay for each run), and "
+                f"{self.free.flops:.4g} of the limit of {self.terms.limit:.4g} are free: {over.flops:.4g} too many"
+            )
+        limit = hours(self.terms.gpu_seconds or 0)
         return (
-            f"{self.wanted:.4g} FLOPs are wanted (with a checkpoint interval of replay for each run), and "
-            f"{self.free:.4g} of the limit of {self.limit:.4g} are free: {over:.4g} too many"
+            f"{hours(self.wanted.gpu_seconds):.4g} GPU-hours are needed (each job's GPUs for its time limit, or for as "
+            f"long as similar runs took), and {hours(max(0, self.free.gpu_seconds)):.4g} of the limit of {limit:.4g} "
+            f"are free: {hours(over.gpu_seconds):.4g} too many"
         )
 
 
 def reservations_for(
-    transaction: Transaction, runs: Sequence[RunRecord], terms: Terms
+    transaction: Transaction, runs: Sequence[RunRecord], terms: Terms, layout: StudyLayout, now: float
 ) -> tuple[dict[str, WorkCounts], Shortfall | None]:
     """Return the allowance of each run, by its id, and the shortfall if the budget has no room for all; else None.
 
-    Runs of a task that declares no cost have no allowance.
+    Runs of a task that declares no cost have no allowance, unless GPU-hours are limited.
     """
-    books = books_of(transaction, terms, naming=runs)
-    wanted, extra = {}, 0
+    books = books_of(transaction, terms, layout, now, naming=runs)
+    wanted, extra, gpu_hours = {}, Amount(), books.gpu_hours.with_profiles(layout, runs)
     steps = newest_checkpoints(transaction.attempts([run.id for run in runs]))
     for run in runs:
-        if not run.rates:
+        if not run.rates and terms.gpu_seconds is None:
             continue
-        account = books.accounts.get(run.id)
-        executed = account.executed if account else WorkCounts()
-        wanted[run.id] = allowance(run, executed, steps[run.id])
-        extra += terms.price(run, wanted[run.id].beyond(executed)) - (account.set_aside(terms) if account else 0)
-    return wanted, Shortfall(extra, books.free, terms.limit) if wanted and extra > books.free else None
+        account = books.accounts.get(run.id) or Account(run, {})
+        work = allowance(run, account.executed, steps[run.id], gpu_hours.ahead(run, steps[run.id]))
+        wanted[run.id] = work
+        extra += terms.amount(run, work.beyond(account.executed)) - account.amount_set_aside(terms)
+    return wanted, None if not wanted or extra.fits(books.room) else Shortfall(extra, books.room, terms)
 
 
 def send(
@@ -152,7 +166,7 @@ def send(
     later: Sequence[RunRecord] = (),
     declare: Callable[[Transaction], object] | None = None,
 ) -> SubmitResult:
-    """Reserve the FLOPs of the job's runs, and submit it; do neither if the budget has no room.
+    """Reserve the FLOPs and GPU-hours of the job's runs, and submit it; do neither if the budget has no room.
 
     Args:
         study: The study.
@@ -172,7 +186,7 @@ def send(
     backend, packed = backend_of(runs[0].profile).name, is_packed(runs)
     submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
-        wanted, shortfall = reservations_for(transaction, [*runs, *later], terms)
+        wanted, shortfall = reservations_for(transaction, [*runs, *later], terms, study.layout, now)
         if shortfall is not None:
             outcome = SubmitOutcome.OVER_BUDGET
             return SubmitResult(runs, token, outcome, said=str(shortfall), shortfall=shortfall)
@@ -182,7 +196,8 @@ def send(
         entries = read_avoidance(transaction).in_force(study.config.policy, now)
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve({run.id: wanted[run.id] for run in bounded})
-        write_submission(study, token, runs, {run.id: wanted[run.id].training for run in bounded})
+        steps = {run.id: wanted[run.id].training for run in bounded if run.rates}
+        write_submission(study, token, runs, steps, gpu_allowances(transaction, study, bounded))
         transaction.add_submission(submission, [run.id for run in runs])
         transaction.update_runs_of(token, state=RunState.SUBMITTING, reason="", not_before=0.0)
         if is_automatic(runs[0].resources):  # the time limit was computed for this job

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from lvjobs.control.budget.gpu_hours import gpu_hours_of
+from lvjobs.control.budget.limit import terms_of
 from lvjobs.errors import UsageError
 from lvjobs.files import (
     append_line,
@@ -21,9 +23,11 @@ from lvjobs.files import (
     write_many,
 )
 from lvjobs.ledger.database import Ledger
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import Member, RunRecord
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.run_files import Allowance, parse_generation
-from lvjobs.records.submission import SubmittedRun, find_member, orders_text, read_orders, submission_text
+from lvjobs.records.submission import GpuAllowance, SubmittedRun, find_member, orders_text, read_orders, submission_text
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
@@ -37,6 +41,7 @@ def write_submission(
     token: str,
     runs: Sequence[RunRecord],
     allowances: Mapping[str, int | None],
+    gpu_seconds: Mapping[str, GpuAllowance] | None = None,
     revoked: Sequence[str] = (),
 ) -> None:
     """Write the file of a submission: all that its workers need. It is on disk when this returns.
@@ -46,6 +51,7 @@ def write_submission(
         token: The submission's token.
         runs: Its members.
         allowances: The training steps that a run may execute in all, by its id; a run without any has no limit.
+        gpu_seconds: The GPU-seconds that a run may hold, by its id, see `gpu_allowances`.
         revoked: The names of members that the submission may no longer train.
 
     Raises:
@@ -55,7 +61,7 @@ def write_submission(
     try:
         for directory in (study.layout.checkpoints, study.layout.internal, study.layout.submissions):
             make_directory(directory)
-        orders = orders_text(revoked=revoked) if revoked else b""
+        orders = orders_text(revoked=revoked, gpu_seconds=_by_name(runs, gpu_seconds or {}))
         write_atomic(study.layout.submission(token), submission_text(members) + orders)
         older = [run for run in with_directory(study, runs) if study.layout.run(run.name).is_older]
         write_again(study, older)
@@ -66,6 +72,25 @@ def write_submission(
             f"{study.layout.submission(token)} cannot be written ({error.strerror}); nothing was submitted: make room "
             "there, or choose another --study"
         ) from error
+
+
+def gpu_allowances(transaction: Transaction, study: StudyContext, runs: Sequence[RunRecord]) -> dict[str, GpuAllowance]:
+    """Return the GPU-seconds that runs may hold by the ledger's reservations, by run id; no others are limited."""
+    terms = terms_of(study.config.budget)
+    if terms.gpu_seconds is None:
+        return {}
+    known = gpu_hours_of(terms.gpu_seconds, study.layout, runs, {}, {}, 0.0)
+    attempts, reserved = by_run(transaction.attempts([run.id for run in runs])), transaction.reservations()
+    found = {
+        run.id: known.allowance(run, attempts[run.id], reserved[run.id].gpu_seconds)
+        for run in runs
+        if run.id in reserved
+    }
+    return {run_id: each for run_id, each in found.items() if each is not None}
+
+
+def _by_name(runs: Iterable[RunRecord], by_id: Mapping[str, GpuAllowance]) -> dict[str, GpuAllowance]:
+    return {run.name: by_id[run.id] for run in runs if run.id in by_id}
 
 
 def run_file_of(run: RunRecord) -> dict[str, object]:
@@ -99,17 +124,24 @@ def _mark_revoked(files: RunLayout, token: str) -> None:
         create_exclusive(files.revoked / token, "")
 
 
-def allow(study: StudyContext, live: Iterable[tuple[str, str]], steps: Mapping[str, int]) -> None:
-    """Renew allowances: the training steps that each run may execute in all, by its name.
+def allow(
+    study: StudyContext,
+    live: Iterable[tuple[str, str]],
+    steps: Mapping[str, int],
+    gpu_seconds: Mapping[str, GpuAllowance] | None = None,
+) -> None:
+    """Renew allowances: the training steps that each run may execute, and the GPU-seconds that it may hold, by name.
 
     `live` are pairs of a token and a run's name, of submissions that may train. A run without one gets its allowance
     with its next submission.
     """
-    for token, names in _by_token(pair for pair in live if pair[1] in steps).items():
-        allowed = {name: steps[name] for name in names}
+    gpu = gpu_seconds or {}
+    for token, names in _by_token(pair for pair in live if pair[1] in {**steps, **gpu}).items():
+        allowed = {name: steps[name] for name in names if name in steps}
         path = study.layout.submission(token)
         if path.exists():
-            append_line(path, orders_text(allowed=allowed))
+            held = {name: gpu[name] for name in names if name in gpu}
+            append_line(path, orders_text(allowed=allowed, gpu_seconds=held))
         older = {name: number for name, number in allowed.items() if study.layout.run(name).is_older}
         _allow_in_directories(study, older)
 
@@ -189,14 +221,16 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
         if not lost and not revoked:
             return []
         runs = {run.id: run for run in transaction.find_runs({member.run_id for member in (*members, *revoked)})}
-        steps = {run_id: work.training for run_id, work in transaction.reservations().items()}
+        reserved = transaction.reservations()
+        steps = {run_id: reserved[run_id].training for run_id in reserved if run_id in runs and runs[run_id].rates}
+        gpu = gpu_allowances(transaction, study, list(runs.values()))
     told = []
     for token, own in _by_token((member.token, member) for member in members).items():
         if all(study.layout.run(runs[member.run_id].name).is_older for member in own):
             told += _put_back_marks(study, own, runs, steps)  # an older release submitted it, without a file
             continue
         gone = [runs[member.run_id].name for member in own if member.state is MemberState.REVOKED]
-        write_submission(study, token, [runs[member.run_id] for member in own], steps, gone)
+        write_submission(study, token, [runs[member.run_id] for member in own], steps, gpu, gone)
         told.append(f"{study.layout.submission(token)} was gone, and is written again")
     for token, own in _by_token((member.token, member) for member in revoked).items():
         names = [runs[member.run_id].name for member in own]

@@ -13,9 +13,9 @@ from typing import Any
 from lvjobs.cluster.backends import backend_of, defaults_of
 from lvjobs.cluster.protocol import Limits
 from lvjobs.control.backends import profile_of
-from lvjobs.control.budget.cost import newest_checkpoints, replay_of_an_interval
+from lvjobs.control.budget.cost import newest_checkpoints
 from lvjobs.control.budget.intervals import duration
-from lvjobs.control.budget.pace import Pace, Stopwatch, samples_of
+from lvjobs.control.budget.pace import START_UP_SECONDS, Pace, Stopwatch, samples_of
 from lvjobs.control.submission.slots import is_packed, pack_size
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import RunRecord
@@ -25,9 +25,6 @@ from lvjobs.study.words import Cause
 
 _MARGINS = {"measured": 1.5, "given": 3.0, "scaled": 3.0}
 """The factors by which the expected time is multiplied: nodes differ, and file systems are sometimes slow."""
-
-START_UP_SECONDS = 300.0
-"""The time until the first step, if accounting has not shown it yet: imports, the model, slow file systems."""
 
 _FACTOR_AFTER_A_TIMEOUT = 2
 _MINUTE = 60.0
@@ -105,8 +102,7 @@ def _measured(run: RunRecord, step: int, pace: Pace, lead: float) -> tuple[int, 
     margin = _MARGINS[pace.source]
     start_up = START_UP_SECONDS if pace.start_up is None else pace.start_up
     left = pace.of_run(run.config, step)
-    interval = replay_of_an_interval(run.config, step)
-    once = interval.training * pace.step + interval.validation * pace.window + pace.checkpoint
+    once = pace.of_interval(run.config, step)
     least, wanted = start_up + margin * once + lead, start_up + margin * left
     if least > wanted:
         words = f"one checkpoint interval ({duration(once)}) x {margin:g}, {duration(lead)} to leave"

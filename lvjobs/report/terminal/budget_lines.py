@@ -10,13 +10,17 @@ from lvjobs.report.numbers import counted, percent
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
 
+_ACCOUNT = ("limit", "spent", "reserved", "free")
 _INFERENCE = ("validation", "generation")
 _MOST_RUNS = 10
 """The number of runs that are listed: those that spent most."""
 
 
 def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print limit, spent, reserved and free FLOPs; the parts of what was spent; and the same by other conventions."""
+    """Print limit, spent, reserved and free FLOPs; the parts of what was spent; and the same by other conventions.
+
+    Where GPU-hours are limited, print theirs too.
+    """
     console = console or new_console()
     limit = budget["limit"]
     rows: list[tuple[str, str, str]] = []
@@ -24,7 +28,7 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
     def add(name: str, flops: int, note: str = "") -> None:
         rows.append((name, f"{flops:.4g}", note or f"{100 * flops / limit:.2f} %"))
 
-    for key in ("limit", "spent", "reserved", "free"):
+    for key in _ACCOUNT:
         add(key, budget[key])
     for kind in ("useful", "replayed", *_INFERENCE):
         not_counted = kind in _INFERENCE and not budget["counts_inference"]
@@ -43,6 +47,11 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
             rows.append((f"  spent, {name}", "unknown" if spent is None else f"{spent:.4g}", "does not bind"))
     headers = ("FLOPs", f"{budget['convention']} convention", "of the limit")
     console.print(Table("", headers, rows).for_terminal())
+    if hours := budget.get("gpu_hours"):
+        shares = [(key, f"{hours[key]:.4g}", f"{100 * hours[key] / hours['limit']:.2f} %") for key in _ACCOUNT]
+        console.print(Table("", ("GPU-hours", "", "of the limit"), shares).for_terminal())
+        if hours["free"] < 0:
+            console.print(f"More GPU-hours are spent and reserved than the limit: {-hours['free']:.4g} too many.")
     if budget["by_convention"][budget["convention"]] is None:
         console.print(
             f"An earlier release declared some of the runs, without rates of the {budget['convention']} convention: "

@@ -176,7 +176,7 @@ def _render_block(block: Block, table: RenderableType | None, where: Sequence[st
 
 
 def _budget_lines(budget: Mapping[str, Any]) -> list[Text]:
-    """Return the FLOPs spent, reserved and free, in one line."""
+    """Return the FLOPs spent, reserved and free, in one line, and the GPU-hours in another where they are limited."""
     if not budget:
         return []
     spent, limit = budget["spent"], budget["limit"]
@@ -185,7 +185,14 @@ def _budget_lines(budget: Mapping[str, Any]) -> list[Text]:
     if budget["replayed"] and spent:
         share = 100 * budget["replayed"] / spent
         words += f"; {f'{share:.1f}' if share >= _TENTH else 'less than 0.1'} % was done again"
-    return [Text(words, style="bold red" if budget["free"] < 0 else "")]
+    lines = [Text(words, style="bold red" if budget["free"] < 0 else "")]
+    if hours := budget.get("gpu_hours"):
+        words = (
+            f"budget: {hours['spent']:.3g} of {hours['limit']:.4g} GPU-hours spent, {hours['reserved']:.3g} reserved"
+        )
+        words += f", {hours['free']:.3g} free"
+        lines.append(Text(words, style="bold red" if hours["free"] < 0 else ""))
+    return lines
 
 
 def _pass_lines(did: Sequence[str], age: float | None, most: int | None) -> list[Text]:

@@ -7,6 +7,7 @@ code is not trusted alone: 0 means done only once the last step was reported (`e
     <run directory>/000002-00000500/      a checkpoint (`harvest`)
 """
 
+import math
 import os
 import shutil
 import time
@@ -22,7 +23,7 @@ from lvjobs.study.program.placeholders import arguments, fill
 from lvjobs.study.run import read_params
 from lvjobs.worker import signals
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
+from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVOKED
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
@@ -187,6 +188,8 @@ class Execution:
         """Return when the program is killed at the latest, in seconds since the epoch."""
         job, now = read_environment(os.environ), time.time()
         end = self.attempt.deadline.end if self.attempt.reason in (DEADLINE, "SIGUSR2") else None
+        if self.attempt.reason == OUT_OF_GPU_HOURS:
+            end = self.attempt.gpu_seconds_end
         if job.cancel_file is not None and job.cancel_file.exists():
             return now
         if job.on_slurm:
@@ -196,7 +199,7 @@ class Execution:
                 if view.is_cancelled or view.is_requeued:
                     return now
                 end = view.end_time or end  # a preemption sets it to the end of the grace period
-        end = min(end or now + _GRACE_SECONDS, now + 24 * 3600)
+        end = min(end or now + _GRACE_SECONDS, now + 24 * 3600, self.attempt.gpu_seconds_end or math.inf)
         return end - min(_LEAST_SECONDS, _LARGEST_SHARE * max(0.0, end - now))
 
     def _read(self, program: Program) -> None:

@@ -311,7 +311,8 @@ def test_every_released_schema_is_migrated_with_data_in_it(tmp_path, revision, f
     engine.dispose()
     connection = sqlite3.connect(path)
     if revision >= "0002":
-        connection.execute("INSERT INTO reservations VALUES ('aa', 10, 3, 0)")
+        columns = "run_id, training, validation, generation"
+        connection.execute(f"INSERT INTO reservations ({columns}) VALUES ('aa', 10, 3, 0)")
     stage = ("train", 0, "{}") if revision < "0003" else ("train", 0, "{}", "declared", "{}", "", "", "", 0)
     connection.execute(f"INSERT INTO stages VALUES ({', '.join('?' * len(stage))})", stage)
     connection.commit()

@@ -128,7 +128,7 @@ CHANGES = {
     "attempts.id)",
     "charges": "UPDATE charges SET units = units + 1 WHERE run_id = :id",
     "a charge less": "DELETE FROM charges WHERE run_id = :id",
-    "a reservation": "INSERT INTO reservations VALUES (:id, 1, 0, 0)",
+    "a reservation": "INSERT INTO reservations VALUES (:id, 1, 0, 0, 0)",
     "members": "UPDATE members SET state = 'revoked' WHERE run_id = :id",
     "a member less": "DELETE FROM members WHERE run_id = :id",
 }
@@ -296,9 +296,10 @@ def test_a_closed_run_that_is_named_has_its_account(scene):
     """Else it would be allowed what it has executed once more."""
     with scene.session() as session, session.ledger.transaction() as transaction:
         (run,) = transaction.find_runs([scene.run()["id"]])
-        assert books_of(transaction, session.terms).accounts == {}
-        executed = books_of(transaction, session.terms, [run]).accounts[run.id].executed
-        wanted, _ = reservations_for(transaction, [run], session.terms)
+        known = (transaction, session.terms, session.study.layout, session.clock())
+        assert books_of(*known).accounts == {}
+        executed = books_of(*known, [run]).accounts[run.id].executed
+        wanted, _ = reservations_for(transaction, [run], *known[1:])
     assert executed.training >= scene.steps
     assert wanted[run.id].training > executed.training
 
