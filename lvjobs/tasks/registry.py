@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from lvjobs.errors import UsageError
 from lvjobs.forecasting.tasks import EvaluationTask, TrainingTask
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK
 from lvjobs.study.program.command import COMMAND_TASK

@@ -239,7 +239,9 @@ class _Cashier:
         for row in self.scene.rows("charges"):
             executed[row["run_id"]] += row["units"]
         reserved = {row["run_id"]: row["training"] for row in self.scene.rows("reservations")}
-        runs = {row["name"]: row["id"] for row in self.scene.rows("runs")}
+        rows = self.scene.rows("runs")
+        runs = {row["name"]: row["id"] for row in rows}
+        reserved = {row["id"]: reserved[row["id"]] for row in rows if row["id"] in reserved and row["rates"] != "{}"}
         ahead = sum(max(0, steps - executed[run_id]) for run_id, steps in reserved.items())
         rate, limit = RATES["official"]["training"], self.scene.study.config.budget.limit
         assert (executed.total() + ahead) * rate <= limit, "a job starts that the budget does not allow"

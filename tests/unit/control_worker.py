@@ -10,7 +10,7 @@ from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import CheckpointName, Claim, Done, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.generation import newest_generation
+from lvjobs.worker.generation import AllowanceMeter, newest_generation
 from lvjobs.worker.submission import Submission
 
 LOOK_EVERY = 10
@@ -63,6 +63,10 @@ class Worker:
     """Beginning of a run's name -> the loss of its first step, which falls with the steps."""
     silent: bool = False
     """Steps have no loss."""
+    is_timed: bool = False
+    """Steps have their duration, so that the pace of runs is measured."""
+    ignores_time: bool = False
+    """It goes on beyond its GPU-hours, as a worker of an older release."""
 
     broken: dict = field(default_factory=dict)
     """Node -> what CUDA says at each step there."""
@@ -144,6 +148,7 @@ class Worker:
             versions=dict(self.versions),
             processes=int(job.request.environment.get("LVJOBS_PROCESSES", 1)),
             checkpoint_every=json.loads(files.config.read_text())["config"]["checkpoint_every"],
+            job_start=job.start,
         )
         return None
 
@@ -159,7 +164,7 @@ class Worker:
                 return self._leave(work, "superseded")
             if Submission(work.files, work.token).is_revoked:
                 return self._leave(work, "stopped")
-        if work.step < config["steps"] and self._is_exhausted(work):
+        if work.step < config["steps"] and (self._is_exhausted(work) or self._is_out_of_time(job, work)):
             self._save(work)
             return self._leave(work, "exhausted")
         if job.signals and name not in self.deaf:
@@ -188,11 +193,19 @@ class Worker:
         executed = sum(path.read_text().count('"kind":"step"') for path in work.files.journals.glob("*.jsonl"))
         return allowed is not None and executed >= allowed
 
+    def _is_out_of_time(self, job, work):
+        """By the meter of the real worker, a step before the end."""
+        if self.ignores_time:
+            return False
+        end = AllowanceMeter(work.files, work.generation, Submission(work.files, work.token)).gpu_seconds_end(job.start)
+        return end is not None and self.now + self.cluster.manners.step_seconds > end
+
     def _step(self, key, work, name, config, *, is_orphan):
         work.step += 1
         work.taken += 1
         first = next((loss for beginning, loss in self.losses.items() if name.startswith(beginning)), 1.0)
-        work.tell(self.now, "step", step=work.step, **({} if self.silent else {"loss": first / work.step}))
+        timed = {"seconds": self.cluster.manners.step_seconds} if self.is_timed else {}
+        work.tell(self.now, "step", step=work.step, **({} if self.silent else {"loss": first / work.step}), **timed)
         self.executed[name] += 1
         self.trained[name].add(key[:2])
         if not is_orphan:
