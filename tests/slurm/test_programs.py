@@ -16,7 +16,6 @@ pytestmark = pytest.mark.slurm
 
 PROGRAMS = TESTS / "programs"
 STEPS, EVERY = 200, 20
-PROGRESS = r"^step (?P<step>\d+):? (loss|residual) (?P<loss>\S+)"
 WORDS = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}", "--seconds-per-step=0.03"]
 
 

@@ -1,5 +1,6 @@
 """The inputs of `lvjobs estimate`, `--dry-run` and `--fit`, read before they count: the ledger, if any; profiles."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -9,6 +10,8 @@ from typing import Any
 from lvjobs.cluster.backends import backend_of
 from lvjobs.control.budget.accounts import Books, Terms, keep_books
 from lvjobs.control.budget.cost import allowance, newest_checkpoints, work_ahead
+from lvjobs.control.budget.gpu_hours import gpu_hours_of
+from lvjobs.control.budget.gpu_hours import hours as hours_of
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
@@ -23,6 +26,7 @@ from lvjobs.files import private
 from lvjobs.ledger.copies import refuse_lost
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
+from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord, WorkCounts
 from lvjobs.ledger.schema import epoch_of
 from lvjobs.ledger.transaction import Transaction
@@ -122,7 +126,27 @@ def foresee(
     stopwatch = Stopwatch(samples_of(seen.runs, seen.attempts), flops_per_second)
     counted = _count(study, stages, seen, books, profile)
     found = estimate(counted, books, stopwatch, _place(study, resources, profile))
-    return {"study": str(study.root), **found, "searches": _searches(study, stages)}
+    hours = _gpu_hours_needed(study, books, counted, resources)
+    return {"study": str(study.root), **found, "gpu_hours": hours, "searches": _searches(study, stages)}
+
+
+def _gpu_hours_needed(
+    study: StudyContext, books: Books, stages: Sequence[StageCells], resources: Resources
+) -> dict[str, float] | None:
+    """Return what would be reserved for the runs that are not in the ledger, beside limit and free GPU-hours.
+
+    None where GPU-hours are not limited.
+    """
+    limit = books.terms.gpu_seconds
+    if limit is None:
+        return None
+    given = resources.variables() | resources.model_dump(include={"pack", "side_by_side"}, exclude_none=True)
+    new = [cell.run for stage in stages for cell in stage.cells if cell.account is None and not cell.same_as]
+    runs = [replace(run, resources=given) for run in new]
+    known = books.gpu_hours.with_profiles(study.layout, runs)
+    needed = sum(known.ahead(run, 0) for run in runs)
+    each = {"limit": limit, "free": books.room.gpu_seconds, "needed": needed}
+    return {name: round(hours_of(seconds), 6) for name, seconds in each.items()}
 
 
 def _searches(study: StudyContext, stages: Mapping[str, Sequence[RunConfig]]) -> list[dict[str, Any]]:
@@ -151,7 +175,10 @@ def what_still_fits(
 
 
 def _books(study: StudyContext, seen: LedgerView) -> Books:
-    return keep_books(terms_of(study.config.budget), seen.runs, seen.charges, seen.reservations)
+    terms, attempts = terms_of(study.config.budget), by_run(seen.attempts)
+    samples = samples_of(seen.runs, seen.attempts) if terms.gpu_seconds is not None else {}
+    hours = gpu_hours_of(terms.gpu_seconds, study.layout, seen.runs, attempts, samples, time.time())
+    return keep_books(terms, seen.runs, seen.charges, seen.reservations, gpu_hours=hours)
 
 
 def _count(

@@ -168,6 +168,16 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
         if estimate["needed_for_evaluation"] >= over:
             advice = "it can be submitted, but not all of its evaluation will have room"
         yield f"That is {short(over)} too many: {advice}."
+    if hours := estimate.get("gpu_hours"):
+        yield _gpu_hours_line(hours)
+
+
+def _gpu_hours_line(hours: Mapping[str, float]) -> str:
+    fits = "fits" if hours["needed"] <= hours["free"] else "does not fit"
+    return (
+        f"This {fits} the limit of {hours['limit']:.4g} GPU-hours: {hours['needed']:.4g} are needed, by the time "
+        f"limit of each job or by the pace of similar runs, and {hours['free']:.4g} are free."
+    )
 
 
 def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
