@@ -266,7 +266,7 @@ BUDGET_SET_HOURS = Remedy(
     'lvjobs budget set --gpu-hours HOURS --because "REASON"',
     "Runs do not fit the limit of GPU-hours, and more may be spent.",
     "Sets another limit; runs that wait for GPU-hours continue. The reason stays on record.",
-    ("lvjobs budget set --gpu-hours",),
+    ("GPU-hours are needed (each job",),
 )
 ESTIMATE = Remedy(
     "lvjobs estimate",

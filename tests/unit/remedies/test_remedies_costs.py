@@ -45,6 +45,30 @@ def test_runs_of_which_not_even_an_interval_fits(tmp_path, monkeypatch, typed, t
     assert [run["state"] for run in scene.rows("runs")] == ["completed"]
 
 
+@pytest.mark.remedy("BUDGET_SET_HOURS")
+def test_runs_that_need_more_gpu_hours(tmp_path, monkeypatch, typed, take):
+    few = {"limit": 10**17, "gpu_hours": 0.5}
+    scene = typed_scene(tmp_path, monkeypatch, f"{TOML}\n[budget]\ngpu_hours = 0.5\n", budget=few)
+    scene_task(scene)
+    code, _, err = typed("submit", "run")
+    assert (code, scene.rows("runs")) == (2, [])
+    assert "1 GPU-hours are needed" in err
+    scene.bind(limit=10**17, gpu_hours=2)
+    code, out, err = take(remedies.BUDGET_SET_HOURS, err, choose={"HOURS": "2", "REASON": "a second grant"})
+    assert code == 0, err
+    assert "the limit is 2 GPU-hours; 2 are free" in out
+    assert "gpu_hours = 2" in (scene.root / "study.toml").read_text()
+    assert "fits the limit of 2 GPU-hours: 1 are needed" in " ".join(typed("estimate", "train")[1].split())
+    assert typed("submit", "run")[0] == 0
+    shown = typed("budget")[1]
+    assert [line.split()[:2] for line in shown.splitlines() if line.startswith("reserved")][-1] == ["reserved", "1"]
+    assert "of 2 GPU-hours spent" in typed("status")[1]
+    scene.go(300)
+    assert [run["state"] for run in scene.rows("runs")] == ["completed"]
+    assert typed("budget", "set")[0] == 2, "no limit is named"
+    assert typed("budget", "set", "--gpu-hours", "none")[0] == 2
+
+
 @pytest.mark.remedy("ESTIMATE")
 def test_whether_all_that_is_declared_fits(bare, typed, take):
     root = bare / "study"
