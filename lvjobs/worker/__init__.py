@@ -4,9 +4,10 @@
 
 Start and end: `runner` leads from a run directory to an exit code. `environment` has the codes, and reads what the
 batch script tells the worker. `submission` reads what the run is, and whether it may still be trained. `generation`
-claims the run, fences off older attempts, and keeps the run within its reserved steps. `journal` writes the attempt's
-lines, and ties a checkpoint to what came before. `lvjobs.records.failure` decides how an exception of the training code
-is recorded. `wake` triggers the driver from the job's script.
+claims the run and fences off older attempts. `allowance` keeps the run within the steps and the GPU-hours that are
+reserved for it. `journal` writes the attempt's lines, and ties a checkpoint to what came before.
+`lvjobs.records.failure` decides how an exception of the training code is recorded. `wake` triggers the driver from the
+job's script.
 
 One attempt: `attempt` implements the `Run` that `interface` declares. `signals` and `early_exit` decide when it stops,
 why, and whether the job requeues itself. `versions` records what it ran with.

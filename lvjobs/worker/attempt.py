@@ -12,9 +12,10 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
+from lvjobs.worker.allowance import AllowanceMeter
 from lvjobs.worker.checkpoints import RNG, Checkpoint, find_newest_valid, write_checkpoint, write_directory
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVOKED, Deadline
-from lvjobs.worker.generation import AllowanceMeter, is_superseded
+from lvjobs.worker.generation import is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import Chain, JournalWriter, numbers
 from lvjobs.worker.process_group import Alone, ProcessGroup
@@ -26,9 +27,6 @@ from lvjobs.worker.submission import Submission
 _CHECK_EVERY = 10.0
 """Seconds between two reads of the run directory, for a newer generation, a revocation or a renewed allowance."""
 
-_LARGEST_LEAD = 0.1
-_LEAST_SECONDS = 60.0
-"""Seconds of GPUs that are too few for another job."""
 
 _UNREADABLE_SECONDS = 600.0
 """Seconds for which a run trains on though its directory cannot be read: file systems come back."""
@@ -64,7 +62,7 @@ class Attempt:
         self.reason: str | None = None
         self._signal_journaled = False
         self._signal_lock = threading.Lock()
-        self._meter = AllowanceMeter(self.layout, self.generation, self.submission)
+        self._meter = AllowanceMeter(self.layout, self.generation, self.submission, self.job_start)
         self._chain = Chain(self.journal.path, self.found.sha256 if self.found else "")
         self._resumed = False
         self._metrics: dict[str, float] = {}
@@ -255,7 +253,7 @@ class Attempt:
 
     def _why_stop(self) -> str | None:
         if signal := signals.received() or self._time_limit():
-            is_last = signal in (DEADLINE, "SIGUSR2") and self._ends_with_job()
+            is_last = signal in (DEADLINE, "SIGUSR2") and self._meter.ends_with(self.deadline, time.time())
             return OUT_OF_GPU_HOURS if is_last else signal
         now = time.monotonic()
         if now - self._checked > _CHECK_EVERY:
@@ -272,7 +270,9 @@ class Attempt:
             return REVOKED
         if self.logged != self.config.steps and self._meter.is_used_up(self._executed):
             return EXHAUSTED
-        return OUT_OF_GPU_HOURS if self._must_release_gpus() else None
+        lead = self.deadline.lead if self.runs_a_program else 0.0
+        is_over = self._meter.must_release_gpus(time.time(), self._seconds_to_checkpoint(), lead)
+        return OUT_OF_GPU_HOURS if is_over else None
 
     def _time_limit(self) -> str | None:
         return DEADLINE if self.deadline.has_come(time.time(), self._seconds_to_checkpoint()) else None
@@ -280,23 +280,7 @@ class Attempt:
     @property
     def gpu_seconds_end(self) -> float | None:
         """Return when the run's allowance of GPU-seconds is used up (epoch seconds); None: it has no such limit."""
-        return self._meter.gpu_seconds_end(self.job_start)
-
-    def _ends_with_job(self) -> bool:
-        """Return whether the allowance is used up by the job's end, so that a requeued job could do nothing."""
-        end = self.gpu_seconds_end
-        return end is not None and end < (self.deadline.end or time.time()) + _LEAST_SECONDS
-
-    def _must_release_gpus(self) -> bool:
-        """Return whether the time that is left is only enough to stop.
-
-        A program gets the whole lead for its next checkpoint, at most a tenth of the time that its job has in all.
-        """
-        end = self.gpu_seconds_end
-        if end is None:
-            return False
-        lead = min(self.deadline.lead, _LARGEST_LEAD * max(0.0, end - self.job_start)) if self.runs_a_program else 0.0
-        return time.time() > end - max(lead, self._seconds_to_checkpoint())
+        return self._meter.gpu_seconds_end
 
     def _seconds_to_checkpoint(self) -> float:
         """Return the seconds until the next step would be in a checkpoint, including its validation if one is due."""

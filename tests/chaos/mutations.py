@@ -144,6 +144,24 @@ MUTATIONS = {
         "",
         ("unit/control/test_loop_submit.py::test_runs_that_wait_have_one_file_for_all_of_them",),
     ),
+    "the limit of GPU-hours at a submission": Mutation(
+        "lvjobs/control/submission/send.py",
+        "extra.fits(books.room)",
+        "extra.flops <= books.room.flops",
+        ("unit/control/budget/test_gpu_hours.py::test_a_sweep_that_does_not_fit_is_refused_as_a_whole",),
+    ),
+    "the end of a worker whose GPU-hours are used up": Mutation(
+        "lvjobs/worker/attempt.py",
+        "        return OUT_OF_GPU_HOURS if is_over else None\n",
+        "        return None\n",
+        ("unit/worker/test_gpu_allowance.py",),
+    ),
+    "the GPU-seconds of earlier generations": Mutation(
+        "lvjobs/worker/allowance.py",
+        " / allowed.gpus - sum(spans)",
+        " / allowed.gpus",
+        ("unit/worker/test_gpu_allowance.py",),
+    ),
     "the fsync of a checkpoint before the rename": Mutation(
         "lvjobs/worker/tensor_file.py",
         "        os.fsync(stream.fileno())\n",

@@ -10,7 +10,8 @@ from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import CheckpointName, Claim, Done, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
-from lvjobs.worker.generation import AllowanceMeter, newest_generation
+from lvjobs.worker.allowance import AllowanceMeter
+from lvjobs.worker.generation import newest_generation
 from lvjobs.worker.submission import Submission
 
 LOOK_EVERY = 10
@@ -197,7 +198,8 @@ class Worker:
         """By the meter of the real worker, a step before the end."""
         if self.ignores_time:
             return False
-        end = AllowanceMeter(work.files, work.generation, Submission(work.files, work.token)).gpu_seconds_end(job.start)
+        submission = Submission(work.files, work.token)
+        end = AllowanceMeter(work.files, work.generation, submission, job.start).gpu_seconds_end
         return end is not None and self.now + self.cluster.manners.step_seconds > end
 
     def _step(self, key, work, name, config, *, is_orphan):

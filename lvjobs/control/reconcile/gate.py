@@ -178,7 +178,7 @@ class _Gate:
         if extra.gpu_seconds <= self._free.gpu_seconds and (self._renew or not had.gpu_seconds):
             self._reserve(case, wanted, extra)
             if had.gpu_seconds:
-                note = f"it needs about {hours(need):.3g} GPU-hours more: its reservation was renewed"
+                note = f"it needs about {hours(extra.gpu_seconds):.3g} GPU-hours more: its reservation was renewed"
                 standing = case.standing
                 case.actions.append(SetRun(case.run.id, case.state, standing.reason, standing.cause, note=note))
         elif not had.gpu_seconds or have < self._hours.least(case.run, case.checkpoint, is_training=is_training):

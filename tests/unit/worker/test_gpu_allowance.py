@@ -9,8 +9,8 @@ from lvjobs.files import append_line
 from lvjobs.records.journal import Entry
 from lvjobs.records.submission import GpuAllowance, orders_text
 from lvjobs.worker import attempt as attempts
+from lvjobs.worker.allowance import AllowanceMeter
 from lvjobs.worker.early_exit import DEADLINE, OUT_OF_GPU_HOURS, Deadline
-from lvjobs.worker.generation import AllowanceMeter
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.submission import Submission
 
@@ -59,7 +59,7 @@ def test_the_time_of_earlier_generations_counts_unless_a_pass_has_counted_it(lay
 
     def end(*allowance):
         allow(layout, *allowance)
-        return AllowanceMeter(layout, 3, Submission(layout, "abc")).gpu_seconds_end(5000.0)
+        return AllowanceMeter(layout, 3, Submission(layout, "abc"), 5000.0).gpu_seconds_end
 
     assert end(400, 2.0) == 5000 + 200 - 130
     assert end(400, 2.0, 240, 2) == 5000 + 80 - 30, "accounting knows 240 GPU-seconds of the first"
@@ -71,31 +71,31 @@ def test_the_time_of_a_generation_that_still_writes_grows(layout):
     allow(layout, 400, 2.0)
     with layout.journal(1).open("w") as stream:
         stream.write(Entry("start", 1000.0, {"job_start": 990.0}).to_line())
-    meter = AllowanceMeter(layout, 2, Submission(layout, "abc"))
-    assert meter.gpu_seconds_end(5000.0) == 5200 - 10
+    meter = AllowanceMeter(layout, 2, Submission(layout, "abc"), 5000.0)
+    assert meter.gpu_seconds_end == 5200 - 10
     with layout.journal(1).open("a") as stream:
         stream.write(Entry("step", 1050.0, {"step": 1}).to_line())
     meter.refresh()
-    assert meter.gpu_seconds_end(5000.0) == 5200 - 60
+    assert meter.gpu_seconds_end == 5200 - 60
 
 
 def test_a_submission_without_an_order_has_no_limit_of_gpu_seconds(layout):
-    assert AllowanceMeter(layout, 1, Submission(layout, "abc")).gpu_seconds_end(5000.0) is None
+    assert AllowanceMeter(layout, 1, Submission(layout, "abc"), 5000.0).gpu_seconds_end is None
 
 
 @pytest.fixture
 def attempt(layout, monkeypatch):
-    """An attempt of a job that began 1000 s ago, of one GPU, and an hour of time limit."""
+    """An attempt of a job that `began` so many seconds ago, and has an hour of time limit."""
     now = time.time()
     monkeypatch.setattr(attempts, "is_superseded", lambda *_: False)
 
-    def make(*allowance, task="toy_task:train", seconds=0.0):
+    def make(*allowance, task="toy_task:train", seconds=0.0, began=1000):
         allow(layout, *allowance)
         submission = Submission(layout, "abc")
         config = submission.read_run().model_copy(update={"task": task})
         journal = JournalWriter(layout.journal(1))
-        made = attempts.Attempt(layout, config, 1, submission, journal, None, job_start=now - 1000)
-        made.deadline = Deadline(now - 1000 + 3600, 3600, 90)
+        made = attempts.Attempt(layout, config, 1, submission, journal, None, job_start=now - began)
+        made.deadline = Deadline(now - began + 3600, 3600, 90)
         made._step_seconds = seconds
         return made
 
@@ -121,8 +121,6 @@ def test_a_program_gets_the_lead_for_its_next_checkpoint(attempt, left, stops):
 
 @pytest.mark.parametrize(("more", "reason"), [(3600, DEADLINE), (30, OUT_OF_GPU_HOURS)])
 def test_a_job_is_not_requeued_at_its_time_limit_where_too_little_is_left_for_another(attempt, more, reason):
-    made = attempt(3600 + more, 1.0)
-    made.deadline = Deadline(time.time() + 1, 3600, 90)
-    made.job_start = time.time() - 3600
+    made = attempt(3600 + more, 1.0, began=3590)
     assert made.must_stop()
     assert made.reason == reason
