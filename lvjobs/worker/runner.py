@@ -19,6 +19,7 @@ from lvjobs.records.failure import RecordedError, record_error
 from lvjobs.records.run_files import Done
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.words import LeaveCause
+from lvjobs.tasks.installed import installed
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt, runs_a_program
 from lvjobs.worker.checkpoints import find_newest_valid, sweep_leftovers
@@ -38,6 +39,7 @@ from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import PeerLost, check_devices, join
 from lvjobs.worker.program.end import ProgramLost
 from lvjobs.worker.saved_files import finish, unpack
+from lvjobs.worker.software import record_software
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.task import function_of
 from lvjobs.worker.versions import python_path, versions
@@ -94,6 +96,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     if found is not None and runs_a_program(config) and found.name.step >= config.steps:
         # Its program was killed before it ended. Many programs train a step too many from the checkpoint of their last.
         found = find_newest_valid(layout, below=config.steps)[0] or found
+    packages = {} if runs_a_program(config) else installed()  # a program has an environment of its own
     journal.write(
         "start",
         generation=claim.generation,
@@ -106,9 +109,12 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         resumed_from=str(found.name) if found else None,
         processes=environment.processes,
         checkpoint_every=config.checkpoint_every,
-        versions=versions(),
+        versions=versions(packages),
         python_path=python_path(),
     )
+    if packages:
+        for line in record_software(layout, claim.generation, journal, packages):
+            _say(line)
     for name, problem in invalid.items():
         journal.write("invalid_checkpoint", name=str(name), problem=problem)
         _complain(f"checkpoint {name} is damaged and passed over: {problem}")
