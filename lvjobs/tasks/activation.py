@@ -39,12 +39,17 @@ def read_activation(text: str, root: Path) -> Activation:
         place = root / expand_home(name) if "/" in name else None
         line = f'eval "$(conda shell.bash hook)" && conda activate {shlex.quote(str(place or name))}'
         return Activation(line, place)
-    if found := _SOURCED.fullmatch(text):
-        return Activation(text, root / expand_home(found[1]))
-    if len(text.split()) > 1:
+    sourced = _SOURCED.fullmatch(text)
+    if len(text.split()) > 1 and sourced is None:
         return Activation(text)
-    directory = root / expand_home(text)
+    directory = root / expand_home(sourced[1] if sourced else text)
     return Activation(f"source {shlex.quote(str(directory / 'bin' / 'activate'))}", directory)
+
+
+def placed_activation(text: str, root: Path) -> str:
+    """Return `activate` of the study in `root` for a study in another directory: paths are absolute."""
+    found = read_activation(text, root)
+    return found.line if found.directory is not None else f"cd {shlex.quote(str(root))} && {found.line}"
 
 
 def check_activation(text: str, root: Path) -> None:

@@ -155,6 +155,7 @@ def test_resume_refuses_other_packages_and_accepts_them_when_told(study, typed, 
     write(study, "--exit-at=6:3", "--once=once/exit")
     submit(typed)
     until(typed, "held")
+    assert "edited since" not in typed("why", "one")[1]
     change(study / "venv", "torch", "2.5.1")
     code, _, err = typed("resume", "one")
     assert code == 2
@@ -257,3 +258,17 @@ def test_an_environment_that_cannot_be_used_is_refused_in_one_line(words, said, 
     assert (code, err.count("\n")) == (2, 1), err
     assert said in err
     assert not list(StudyLayout(study).checkpoints.glob("*"))
+
+
+@pytest.mark.slow
+def test_a_rehearsal_runs_in_the_environment_too(study, typed):
+    write(study)
+    words = ("--rehearsed-steps", "6", "--minutes", "0", "--local")
+    code, out, err = typed("rehearse", *words)
+    assert code == 0, (out, err)
+    layout = StudyLayout(StudyLayout(study).internal / "rehearsal" / "alone").run("rehearsal")
+    record = record_of(parse_entries(layout.journal(1).read_bytes())[0])
+    assert record["versions"]["torch"] == "2.4.0"
+    shutil.rmtree(study / "venv")
+    code, _, err = typed("rehearse", *words)
+    assert (code, "is no virtual environment" in err) == (2, True)

@@ -12,7 +12,7 @@ import pytest
 from lvjobs.errors import UsageError
 from lvjobs.records.software import changed_code, changed_packages, digest_of, parse_packages, shortened
 from lvjobs.tasks import packages
-from lvjobs.tasks.activation import check_activation, read_activation
+from lvjobs.tasks.activation import check_activation, placed_activation, read_activation
 from lvjobs.tasks.command import ProgramNeed
 from lvjobs.tasks.installed import installed
 from lvjobs.tasks.installed import packages as packages_at
@@ -141,7 +141,7 @@ def test_changed_code_is_named():
     ("text", "line", "directory"),
     [
         ("source /rds/venv/bin/activate", "source /rds/venv/bin/activate", "/rds/venv"),
-        (". venv/bin/activate", ". venv/bin/activate", "/study/venv"),
+        (". venv/bin/activate", "source /study/venv/bin/activate", "/study/venv"),
         ("source $HOME/venv/bin/activate", "source $HOME/venv/bin/activate", None),
         (
             "module load cuda && source /rds/venv/bin/activate",
@@ -160,6 +160,13 @@ def test_changed_code_is_named():
 def test_an_activation_is_a_line_for_the_shell(text, line, directory):
     found = read_activation(text, Path("/study"))
     assert (found.line, found.directory) == (line, Path(directory) if directory else None)
+
+
+def test_an_activation_means_the_same_in_another_directory():
+    assert placed_activation("venv", Path("/study")) == "source /study/venv/bin/activate"
+    line = placed_activation("module load cuda && source setup.sh", Path("/my study"))
+    assert line == "cd '/my study' && module load cuda && source setup.sh"
+    assert read_activation(line, Path("/elsewhere")).line == line
 
 
 def test_an_environment_that_does_not_exist_is_refused(tmp_path):
