@@ -527,6 +527,17 @@ def test_an_activation_that_does_not_end_is_given_up(tmp_path, monkeypatch, is_s
     assert not (layout.root / "environment").exists()
 
 
+def test_no_variable_of_an_activated_environment_stays_in_a_file(tmp_path):
+    layout = make_program(tmp_path / "run")
+    journal = JournalWriter(layout.journal(1))
+    attempt = Attempt(layout, RunFile.read(layout.config).config, 1, Submission(layout, ""), journal, None)
+    given = {"PATH": os.environ["PATH"], "OLD": "1", "PWD": "/mine"}
+    found = activate.activated(attempt, "export NEW='a\nb'; unset OLD; cd /", given, layout.root)
+    journal.close()
+    assert found == {"PATH": os.environ["PATH"], "NEW": "a\nb", "PWD": "/mine"}
+    assert sorted(path.name for path in layout.root.iterdir()) == ["000001.jsonl", "run.json"]
+
+
 def test_a_shell_that_was_killed_while_it_activated_is_a_kill(tmp_path):
     layout = make_program(tmp_path / "run")
     journal = JournalWriter(layout.journal(1))
