@@ -1,13 +1,18 @@
-"""The origin of a program's code at its submission: commit, lock files and packages. Each copy of the code has it."""
+"""The origin of a program's code at its submission, in each copy of the code; and what journals say of software.
+
+The origin is the commit, the hashes of lock files, and the list of packages where it is known before a job runs.
+"""
 
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lvjobs.records.journal import Entry, parse_entries
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.run import RunConfig, read_params
@@ -18,6 +23,9 @@ from lvjobs.tasks.working_copy import provenance
 
 _LOCKS = ("uv.lock", "poetry.lock", "pixi.lock", "conda-lock.yml", "requirements*.txt")
 """Files that say which packages a program is meant to have."""
+
+_FIRST_LINES = 16
+"""Claim, start and software of an attempt, with lines that may stand between them: a signal, damaged checkpoints."""
 
 
 def origin_of(
@@ -85,6 +93,13 @@ def read_origin(copy: Path) -> dict[str, Any]:
     with suppress(FileNotFoundError):
         return dict(json.loads((copy / ORIGIN).read_text(encoding="utf-8")))
     return {}
+
+
+def first_lines(journal: Path) -> list[Entry]:
+    """Return the first lines of a journal, among which are those on what its attempt ran with; none without a file."""
+    with suppress(FileNotFoundError), journal.open("rb") as stream:
+        return parse_entries(b"".join(islice(stream, _FIRST_LINES)))[0]
+    return []
 
 
 def _locks(directory: Path) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from lvjobs.tasks.installed import installed
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.attempt import Attempt, runs_a_program
 from lvjobs.worker.checkpoints import find_newest_valid, sweep_leftovers
-from lvjobs.worker.early_exit import STRANDED, Deadline, carry_out, decide_early_exit, gather_evidence
+from lvjobs.worker.early_exit import STRANDED, carry_out, deadline_of, decide_early_exit, gather_evidence
 from lvjobs.worker.environment import (
     DONE,
     ERROR,
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
             from lvjobs.worker.pack import PackRunner
 
             layouts = [RunLayout(layout.root.parent / name) for name in environment.pack]
-            return PackRunner(layouts, environment, _deadline(environment, time.time())).run()
+            return PackRunner(layouts, environment, deadline_of(environment, time.time())).run()
         return execute(layout, environment)
     except (LvjobsError, OSError) as error:  # no journal exists yet, so the error goes to the log
         _complain(str(error))
@@ -127,20 +127,10 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         )
     sweep_leftovers(layout, claim.generation)
     attempt = Attempt(
-        layout, config, claim.generation, submission, journal, found, invalid, _deadline(environment, claim.time)
+        layout, config, claim.generation, submission, journal, found, invalid, deadline_of(environment, claim.time)
     )
     signals.report_at_once(attempt.journal_signal)
     return _train_and_close(attempt, environment)
-
-
-def _deadline(environment: JobEnvironment, now: float) -> Deadline:
-    start, end = environment.start_time or now, environment.end_time
-    if end is None and environment.on_slurm:
-        with signals.shielded():
-            job = inside.query_self(environment.job_id)
-        if job is not None:
-            start, end = job.start_time or start, job.end_time
-    return Deadline(end=end, limit=None if end is None else end - start, lead=environment.lead_seconds)
 
 
 def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:

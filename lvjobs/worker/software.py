@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import lvjobs
-from lvjobs.records.journal import parse_entries
 from lvjobs.records.software import KIND, changed_code, changed_packages, drift_of, record_of
 from lvjobs.study.layout import RunLayout
-from lvjobs.tasks.origin import read_origin
+from lvjobs.tasks.origin import first_lines, read_origin
 from lvjobs.tasks.packages import keep_packages, read_packages
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.versions import python_path, versions
-
-_HEAD = 1 << 18
-"""Bytes of a journal in which the record of its attempt is."""
 
 
 def record_software(
@@ -61,11 +57,7 @@ def record_software(
 def _before(layout: RunLayout, generation: int, origin: Mapping[str, Any]) -> tuple[int, Mapping[str, Any]]:
     """Return the newest earlier attempt with a record, and the record; 0 and the submission's where there is none."""
     for number in range(generation - 1, 0, -1):
-        try:
-            with layout.journal(number).open("rb") as stream:
-                found = record_of(parse_entries(stream.read(_HEAD))[0])
-        except FileNotFoundError:  # it claimed the run by another name, or was deleted
-            continue
+        found = record_of(first_lines(layout.journal(number)))
         if found is not None and (found.get("packages") or found.get("commit")):
             return number, found
     # PYTHONPATH of the job may add packages that the submission did not see.

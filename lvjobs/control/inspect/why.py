@@ -10,16 +10,15 @@ from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.budget.intervals import duration
 from lvjobs.control.inspect.alternatives import find_alternatives
 from lvjobs.control.inspect.logs import last_lines, newest_log
-from lvjobs.control.reconcile.observe import read_from
 from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import AttemptRecord, RunRecord
-from lvjobs.records.journal import parse_entries
 from lvjobs.records.software import drift_of, record_of
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, HeldFor, RunState
 from lvjobs.tasks.code_copies import drift, find_tasks
+from lvjobs.tasks.origin import first_lines
 from lvjobs.tasks.registry import program_files, task_of
 
 _TRACEBACK_LINES = 12
@@ -177,7 +176,7 @@ def _of_the_software(session: Session, run: RunRecord, attempts: Sequence[Attemp
     files = session.study.layout.run(run.name)
     for attempt in attempts[-_ATTEMPTS:]:
         if attempt.generation is not None:
-            record = record_of(parse_entries(read_from(files.journal(attempt.generation)))[0])
+            record = record_of(first_lines(files.journal(attempt.generation)))
             yield from (("software", line) for line in drift_of(attempt.generation, record or {}))
 
 

@@ -8,20 +8,18 @@ from lvjobs import remedies
 from lvjobs.control.backends import profile_of
 from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import Action, Revoke, SetRun
-from lvjobs.control.reconcile.observe import read_from
 from lvjobs.control.session import Session
 from lvjobs.control.submission.declare import changes_of, differences, renewed
 from lvjobs.control.submission.submission_files import write_again
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
-from lvjobs.records.journal import parse_entries
 from lvjobs.records.software import changed_code, changed_packages, record_of, shortened
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import find_name
 from lvjobs.study.words import Cause, HeldFor, MemberState, RunState
 from lvjobs.tasks.code_copies import CodeCopy, ProgramFiles, find_tasks, snapshot_code
-from lvjobs.tasks.origin import origin_of, read_origin
+from lvjobs.tasks.origin import first_lines, origin_of, read_origin
 from lvjobs.tasks.packages import read_packages
 from lvjobs.tasks.registry import program_files
 
@@ -196,7 +194,7 @@ def _refuse_other_packages(
         numbers = [attempt.generation for attempt in attempts if attempt.generation is not None]
         if not numbers or not any(attempt.checkpoint_step for attempt in attempts):
             continue  # nothing would be continued
-        entries = parse_entries(read_from(session.study.layout.run(run.name).journal(numbers[-1])))[0]
+        entries = first_lines(session.study.layout.run(run.name).journal(numbers[-1]))
         before = read_packages(store, (record_of(entries) or {}).get("packages", ""))
         now = read_packages(store, origins[run.id].get("packages", ""))
         has_more = any(entry.fields.get("python_path") for entry in entries if entry.kind == "start")

@@ -6,12 +6,10 @@ Tables 1 to 4 are written as Markdown and LaTeX too.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
-from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import Done
 from lvjobs.records.software import KIND, commit_words, record_of
 from lvjobs.records.summary import RunStatus, Summary
@@ -22,14 +20,13 @@ from lvjobs.report.study_tables import TABLE_2, TABLE_3, TABLE_4, TITLES, budget
 from lvjobs.report.table import FILE_STYLES, Table
 from lvjobs.report.terminal.stage_lines import candidates
 from lvjobs.study.layout import StudyLayout
+from lvjobs.tasks.origin import first_lines
 from lvjobs.tasks.registry import task_of
 
 _NUMERIC = "n: of a numeric head, over a series' characters alone; not to be compared with the others."
 _MOST_REASONS = 10
 TABLE_1 = "table-1-flops-of-a-step"
 _SHORT = 8
-_FIRST_LINES = 4
-"""Lines of a journal among which are those on what its attempt ran with."""
 """The digits of a hash that are shown: enough to tell it from others."""
 
 
@@ -195,8 +192,7 @@ def read_origin(layout: StudyLayout, run: RunRecord) -> Origin:
     versions: Counter[tuple[str, str]] = Counter()
     commit = ""
     for path in sorted(files.journals.glob("*.jsonl")):
-        with path.open("rb") as journal:
-            entries, _ = parse_entries(b"".join(islice(journal, _FIRST_LINES)))
+        entries = first_lines(path)
         ran_with: dict[str, str] = {}
         for entry in entries:
             if entry.kind in ("start", KIND):
