@@ -16,6 +16,7 @@ from lvjobs.cluster import inside
 from lvjobs.files import write_json
 from lvjobs.foreign import clean
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch
+from lvjobs.tasks.installed import installed
 from lvjobs.worker import signals
 from lvjobs.worker.environment import DONE, JobEnvironment
 from lvjobs.worker.versions import versions
@@ -49,7 +50,7 @@ def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
         time=time.time(),
         python=sys.executable,
         code=str(Path(lvjobs.__file__).parent),
-        versions=versions(),
+        versions=versions(installed()),
         paths={path: _problem(Path(path), mode) for path, mode in order["paths"].items()},
         scratch=scratch,
         scratch_bytes=shutil.disk_usage(scratch).free,
