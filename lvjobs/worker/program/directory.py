@@ -62,18 +62,32 @@ def make_work(attempt: Attempt, config: CommandConfig) -> Path:
     for old in layout.root.glob("*.work"):
         if old.name < work.name:  # a newer generation may have begun while this one was paused
             shutil.rmtree(old, ignore_errors=True)
-    source = Path(lvjobs.__file__).parents[1] / PROGRAM
+    source = _submitted()
     work.mkdir()
     for directory, _, files in os.walk(source):
         target = work / Path(directory).relative_to(source)
         target.mkdir(exist_ok=True)
         for name in files:
             (target / name).symlink_to(Path(directory) / name)
-    origin = layout.study.root / config.directory
-    for name in sorted(config.link):
+    for name, target in _linked(layout.study.root, config).items():
         if not (work / name).exists():  # it is not in another one that is linked
             (work / name).parent.mkdir(parents=True, exist_ok=True)
-            (work / name).symlink_to((origin / name).absolute())
+            (work / name).symlink_to(target)
     for needed in (work / config.out, work / PRIVATE):
         needed.mkdir(parents=True, exist_ok=True)
     return work
+
+
+def link_targets(root: Path, config: CommandConfig) -> list[Path]:
+    """Return the paths outside of a working directory to which its links lead. `root` is the study's directory."""
+    return [path for path in (_submitted(), *_linked(root, config).values()) if path.exists()]
+
+
+def _submitted() -> Path:
+    """Return the directory of the program's files in the code that was submitted."""
+    return Path(lvjobs.__file__).parents[1] / PROGRAM
+
+
+def _linked(root: Path, config: CommandConfig) -> dict[str, Path]:
+    """Return the target of each path in `link`."""
+    return {name: (root / config.directory / name).absolute() for name in sorted(config.link)}

@@ -25,7 +25,8 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
-from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
+from lvjobs.worker.program.container import Place, start_of
+from lvjobs.worker.program.directory import PRIVATE, link_targets, make_work, values_of
 from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
 from lvjobs.worker.program.harvest import Harvest, outputs
 from lvjobs.worker.program.process import Program, environment_of, note
@@ -108,9 +109,9 @@ class Execution:
 
     def run(self, laid_out: Path | None) -> Outcome:
         """Execute the program, which resumes from the checkpoint that was `laid_out`, and return how it ended."""
-        command = self._command(laid_out)
+        command, environment = self._start(laid_out)
         try:
-            program = Program(command, self.work, self._environment(laid_out))
+            program = Program(command, self.work, environment)
         except OSError as error:
             raise LvjobsError(
                 f"{command[0]} cannot be started ({error.strerror}): it is not on PATH in the job, or not executable; "
@@ -140,7 +141,21 @@ class Execution:
         values = {**self.values, "checkpoint": laid_out.as_posix(), "step": self.attempt.step}
         return arguments(self.config.resume_command or [*self.config.command, *self.config.resume], values)
 
-    def _environment(self, laid_out: Path | None) -> dict[str, str]:
+    def _start(self, laid_out: Path | None) -> tuple[list[str], dict[str, str]]:
+        """Return what is executed, and its environment: the program, or the engine of its container.
+
+        Raises:
+            LvjobsError: the container cannot be started.
+        """
+        command, own, container = self._command(laid_out), self._variables(laid_out), self.config.container
+        if container is None:
+            return command, environment_of(os.environ, python_path(), own)
+        root = self.attempt.layout.study.root
+        job, mounts = environment_of(os.environ, "", {}), link_targets(root, self.config)
+        return start_of(container, root, Place(self.work, mounts, self.values["gpus"] != "0"), command, job, own)
+
+    def _variables(self, laid_out: Path | None) -> dict[str, str]:
+        """Return the variables that the program gets in addition to the job's."""
         attempt, name = self.attempt, self.attempt.layout.root.name
         own = {
             "LVJOBS_RUN": name,
@@ -152,8 +167,7 @@ class Execution:
             "WANDB_RESUME": "allow",
             "PYTHONUNBUFFERED": "1",
         }
-        own |= {key: fill(text, self.values) for key, text in self.config.environment.items()}
-        return environment_of(os.environ, python_path(), own)
+        return own | {key: fill(text, self.values) for key, text in self.config.environment.items()}
 
     def _watch(self, program: Program) -> None:
         """Return once the program has ended, or must not run on."""
