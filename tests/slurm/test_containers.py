@@ -1,5 +1,6 @@
 """A program in a container, as a job of a real Slurm: preempted, killed and resumed, watched and ended as outside."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -86,6 +87,19 @@ def test_a_submitted_program_runs_in_a_container(tmp_path, lab, undisturbed):
     study.submit("run")
     study.until("run", "completed")
     assert study.last_state() == undisturbed
+
+
+def test_the_doctor_looks_into_the_container_in_a_job(tmp_path, lab):
+    make_image(tmp_path / "study" / "image", true="true.c")
+    study = ContainerStudy(tmp_path / "study", "heat", "image")
+    out, err, code = study.outcome(study.start("doctor", "--job", "--json"), "doctor", "--job", "--json")
+    assert code == 0, out + err
+    found = {each["subject"]: each for each in json.loads(out)["findings"]}
+    assert found["container"]["level"] == "fine"
+    assert f"{study.root}/image, started by " in found["container"]["what"]
+    assert found["node: container"]["level"] == "fine"
+    assert "image starts, and has no Python" in found["node: container"]["what"]
+    assert f"{study.root}/image" in found["node: files"]["what"]
 
 
 def test_a_cancelled_run_leaves_no_process_of_its_container(tmp_path, lab, image):

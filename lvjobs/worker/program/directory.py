@@ -20,22 +20,29 @@ PRIVATE = ".lvjobs"
 
 def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvironment) -> dict[str, Any]:
     """Return what stands for each placeholder, but for those of a checkpoint."""
-    name, devices = attempt.layout.root.name, os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    # A run of a pack sees its own GPUs only, while SLURM_GPUS_ON_NODE counts those of the job.
-    gpus = len([device for device in devices.split(",") if device]) or os.environ.get("SLURM_GPUS_ON_NODE", "0")
+    name = attempt.layout.root.name
     return {
         **config.own,
         **{key: getattr(attempt.config, key) for key in ("steps", "seed", "checkpoint_every")},
         "out": os.path.normpath(config.out),
         "run": name,
         "work": str(work),
-        "gpus": gpus,
+        "gpus": gpus_here(),
         "nodes": 1,
         "node_rank": 0,
         "head": "localhost",
         "processes": 1,
         "port": 20000 + zlib.crc32(f"{job.token} {job.job_id} {name}".encode()) % 10000,
     }
+
+
+def gpus_here() -> str:
+    """Return the number of GPUs that this run may use.
+
+    A run of a pack sees its own GPUs only, while SLURM_GPUS_ON_NODE counts those of the job.
+    """
+    devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+    return str(len(devices)) if devices else os.environ.get("SLURM_GPUS_ON_NODE", "0")
 
 
 def end_orphans(root: Path, newest: str) -> None:
