@@ -220,6 +220,7 @@ class Study(StudyView):
         settings: Values | None = None,
         resources: Values | None = None,
         profile: str | None = None,
+        accept_packages: bool = False,
     ) -> Status:
         """Resume held and paused runs with the current code and settings, and reconcile.
 
@@ -228,12 +229,13 @@ class Study(StudyView):
             settings: `checkpoint_every` and `keep_last`, which override study.toml.
             resources: Keys of [resources] that override study.toml.
             profile: The cluster profile; None: that of study.toml.
+            accept_packages: Whether a program may continue with other packages than its last attempt had.
 
         Raises:
-            UsageError: A run does not exist, a setting cannot change, or settings are given without runs. Nothing was
-                changed.
+            UsageError: A run does not exist, its packages changed, a setting cannot change, or settings are given
+                without runs. Nothing was changed.
         """
-        return updates.resume(self, runs, given(settings, resources, profile))
+        return updates.resume(self, runs, given(settings, resources, profile), lambda _: accept_packages)
 
     def cancel(self, *runs: str) -> Status:
         """Cancel runs for good, and keep their checkpoints. Raises UsageError for a run that does not exist."""

@@ -100,12 +100,13 @@ class PreparedRuns:
         """
         named = [*zip(wanted.configs, wanted.names, strict=True), *wanted.evaluations]
         try:
-            check_needs((config for config, _ in named), self.study.root)
+            check_needs((config for config, _ in named), self.study.root, wanted.resources.activate)
         except UsageError:
             from lvjobs.control.planning.foresee import read_ledger
 
             there = {run.name for run in read_ledger(self.study, READ_WAIT_SECONDS).runs}
-            check_needs((config for config, name in named if name not in there), self.study.root)
+            new = (config for config, name in named if name not in there)
+            check_needs(new, self.study.root, wanted.resources.activate)
 
     def _enter(self, wanted: RunRequest) -> tuple[Entered, Status]:
         with open_session(self.study) as session:

@@ -58,9 +58,8 @@ class PreparedStages:
         """Refuse models that no job could load, before anything is written."""
         every, asked = self.study.config.stage, self.requested
         trained = [config for one in self.chosen if not one.evaluates for config in asked.configs(one, every)]
-        check_needs(
-            [*trained, *(config for one in self.chosen for _, config in zero_shot(one, every, asked))], self.study.root
-        )
+        untrained = [config for one in self.chosen for _, config in zero_shot(one, every, asked)]
+        check_needs([*trained, *untrained], self.study.root, asked.resources.activate)
 
 
 def stages_named(study: StudyContext, name: str) -> list[Stage]:

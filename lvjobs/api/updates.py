@@ -71,20 +71,39 @@ def answer_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bo
         return Status(session.make_pass()), was_open
 
 
-def resume(study: StudyContext, runs: Sequence[str], given: Overrides) -> Status:
+def resume(
+    study: StudyContext, runs: Sequence[str], given: Overrides, agree: Callable[[Sequence[str]], bool] | None = None
+) -> Status:
     """Resume held and paused runs with the current code and settings, and reconcile. Without runs, only reconcile.
 
+    Args:
+        study: The study.
+        runs: Names of runs.
+        given: Settings that override study.toml.
+        agree: If a run would continue with other packages than it had, called with a line for each such run; returns
+            whether to resume them. None: refuse.
+
     Raises:
+        PackagesChanged: A run would continue with other packages. Nothing was changed.
         UsageError: A run does not exist, a setting cannot change, or settings are given without runs. Nothing was
             changed.
     """
-    from lvjobs.control.reconcile.run_commands import resume_runs
+    from lvjobs.control.reconcile.run_commands import PackagesChanged, resume_runs
 
     typed = carried_settings(study, given)
     if typed and not runs:
         example = remedies.RESUME_SETTINGS(*study.where)
         raise UsageError(f"settings are for runs that are resumed: name them, as in {example}")
-    return update(study, lambda session: resume_runs(session, runs, typed, study.where) if runs else ())
+
+    def act(accept: bool) -> Act:
+        return lambda session: resume_runs(session, runs, typed, study.where, accept_packages=accept) if runs else ()
+
+    try:
+        return update(study, act(accept=False))
+    except PackagesChanged as error:  # the lease is free while the user decides
+        if agree is None or not agree(error.lines):
+            raise
+    return update(study, act(accept=True))
 
 
 def wait_until_rest(

@@ -29,6 +29,8 @@ from lvjobs.rehearsal.conduct import (
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.settings import OwnSettings
+from lvjobs.study.tables import Resources
+from lvjobs.tasks.activation import check_activation, placed_activation
 from lvjobs.tasks.registry import placed
 
 PARTED = 1
@@ -68,11 +70,15 @@ def rehearse(
     """
     study, given = load_study(root), overrides({}, pairs, None)
     if task is not None or file is not None or isinstance(study.config.train, OwnSettings):
-        settings, _, profile = settle(study, given, own_settings(study, task, file))
+        settings, resources, profile = settle(study, given, own_settings(study, task, file))
         check_task(study, settings.run_config())
     else:
-        settings, _, profile = settle(study, given)
+        settings, resources, profile = settle(study, given)
     config = shortened(placed(pinned(settings, study).run_config(), study.root), rehearsed_steps)
+    asked = Resources()
+    if resources.activate:
+        check_activation(resources.activate, study.root)
+        asked = Resources(activate=placed_activation(resources.activate, study.root))
     place = study.layout.internal / "rehearsal"
     on_lab = backend_of(profile).is_site if on_lab is None else on_lab
 
@@ -80,10 +86,12 @@ def rehearse(
         if not as_json:
             click.echo(text)
 
-    alone = train_undisturbed(place / "alone", config, say)
+    alone = train_undisturbed(place / "alone", config, asked, say)
     with _cluster(place / "disturbed", on_lab=on_lab) as (faults, name):
         until = time.monotonic() + 60 * minutes
-        verdict = disturb(alone, place / "disturbed", name, config, faults, seed=chance, until=until, say=say)
+        verdict = disturb(
+            alone, place / "disturbed", name, config, faults, seed=chance, until=until, resources=asked, say=say
+        )
     print_found(_as_dict(verdict), _verdict_lines(verdict, place), as_json=as_json)
     sys.exit(0 if verdict.holds else PARTED)
 

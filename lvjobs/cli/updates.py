@@ -1,6 +1,7 @@
 """Commands that carry existing runs on, or end them: `resume`, `watch` (and the wait of `--wait`) and `cancel`."""
 
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lvjobs.api.results import Status
 from lvjobs.api.study import Study
 from lvjobs.api.updates import resume as resume_runs
 from lvjobs.api.updates import wait_until_rest
-from lvjobs.cli.common import complete_runs, json_option, print_update, study_option, tell
+from lvjobs.cli.common import complete_runs, json_option, print_lines, print_update, study_option, tell
 from lvjobs.cli.settings import carried_options, overrides, profile_option, resource_options
 from lvjobs.records.curves import LOSSES
 from lvjobs.study import config
@@ -23,9 +24,18 @@ from lvjobs.study import config
 @profile_option
 @carried_options
 @resource_options
+@click.option(
+    "--accept-packages", is_flag=True, help="Continue with other packages than the last attempt had, without asking."
+)
 @json_option
 def resume(
-    root: Path, runs: tuple[str, ...], profile: str | None, pairs: tuple[str, ...], as_json: bool, **options: Any
+    root: Path,
+    runs: tuple[str, ...],
+    profile: str | None,
+    pairs: tuple[str, ...],
+    accept_packages: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Make a pass and say what it did and why. Held RUNS that are named are resumed with the current code and settings.
 
@@ -34,7 +44,7 @@ def resume(
     """
     study = Study.open(root)
     given = overrides(options, pairs, profile)
-    status = resume_runs(study, runs, given)
+    status = resume_runs(study, runs, given, lambda lines: accept_packages or _agree(lines, as_json))
     print_update(status, as_json=as_json)
     if as_json:
         return
@@ -44,6 +54,14 @@ def resume(
         click.echo(f"held, waiting for you: fix what {shown} shows, then: {command}")
     elif not status.changes:
         click.echo("nothing to do: every run is ended, or in the cluster's hands")
+
+
+def _agree(lines: Sequence[str], as_json: bool) -> bool:
+    """Ask whether runs may continue with other packages. Without a terminal, they may not."""
+    if not sys.stdin.isatty():
+        return False
+    print_lines(lines, err=as_json)
+    return click.confirm("Continue with the packages as they are now?", err=as_json)
 
 
 _WAIT_POLL_SECONDS = 1.0

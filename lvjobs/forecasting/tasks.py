@@ -107,7 +107,7 @@ class TrainingTask(Task):
         _check_team(int(params["batch_size"]), gpus, count)
         return {"processes": count} if count > 1 else {}
 
-    def needs(self, params: Params, root: Path) -> Sequence[Need]:
+    def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
         training = read_params(TrainingConfig, params)
         return [UsableModel(training.model, training.decimals, training.format == "instruct")]
 
@@ -155,7 +155,7 @@ class EvaluationTask(Task):
     def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
         return {"gpus": 1} if gpus > 1 else {}
 
-    def needs(self, params: Params, root: Path) -> Sequence[Need]:
+    def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
         wanted = read_params(EvaluationConfig, params)
         return [UsableModel(wanted.training.model, wanted.training.decimals, wanted.prompt == "instruct")]
 

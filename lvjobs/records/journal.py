@@ -7,6 +7,10 @@ the other lines (each has `kind` and `time`, seconds since the epoch on the work
                 under `device` the device that computes), python_path (PYTHONPATH beyond the submitted code),
                 processes (that train together), checkpoint_every (steps between its checkpoints),
                 resumed_from (the name of the checkpoint that it resumed from, null for none)
+    software    packages (the hash of their list in .lvjobs/packages), or problem (why they are not known); versions (of
+                a program's packages); of a program's code commit, dirty (files differ from the commit), locks (hashes
+                of lock files by name) and image (of a container); where it differs, changed_packages and changed_code
+                (in words), and since (the generation it is compared with; 0: the submission)
     step        step, and metrics: loss, learning_rate, tokens, seconds; steps, where a program reports several at once:
                 how many it executed since its last report, `step` included
     validation  step, and metrics: loss, batches, tokens, seconds; windows, where batches differ in size

@@ -111,13 +111,13 @@ def shortened(config: RunConfig, steps: int) -> RunConfig:
     )
 
 
-def train_undisturbed(root: Path, config: RunConfig, say: Callable[[str], None]) -> RunLayout:
-    """Train the run on this machine without faults, and return its files.
+def train_undisturbed(root: Path, config: RunConfig, resources: Resources, say: Callable[[str], None]) -> RunLayout:
+    """Train the run on this machine without faults, with these resources, and return its files.
 
     Raises:
         LvjobsError: it was not completed; the text gives its state.
     """
-    row = _train(root, "local", config, lambda: None)
+    row = _train(root, "local", config, lambda: None, resources)
     if row["state"] != "completed":
         raise LvjobsError(
             f"left alone, the run is {row['state']} at step {row['step']}: {row['reason']}; there is nothing to "
@@ -136,6 +136,7 @@ def disturb(
     *,
     seed: int,
     until: float,
+    resources: Resources,
     say: Callable[[str], None],
 ) -> RehearsalReport:
     """Train the run with faults, until its end, and compare it with the undisturbed run.
@@ -148,11 +149,12 @@ def disturb(
         faults: The faults to choose from.
         seed: Seed of the choices, and of the times between them.
         until: No fault is injected later (monotonic seconds).
+        resources: What the jobs request.
         say: Called with each fault, in words.
     """
     disturbed = StudyLayout(root).run(NAME)
     injector = FaultInjector(disturbed, config.checkpoint_every, faults, random.Random(seed), until, say)
-    row = _train(root, profile, config, injector.inject)
+    row = _train(root, profile, config, injector.inject, resources)
     return RehearsalReport(injector.met, row, differences(alone, disturbed))
 
 
@@ -204,7 +206,9 @@ class FaultInjector:
         self._draw()
 
 
-def _train(root: Path, profile: str, config: RunConfig, between: Callable[[], None]) -> Mapping[str, Any]:
+def _train(
+    root: Path, profile: str, config: RunConfig, between: Callable[[], None], resources: Resources
+) -> Mapping[str, Any]:
     """Train the run in a study of its own until it is over, and return its row; call `between` between passes.
 
     The study has no driver, an unlimited budget, short waits and unlimited retries.
@@ -225,7 +229,7 @@ def _train(root: Path, profile: str, config: RunConfig, between: Callable[[], No
     )
     study = StudyContext(root=root, config=settings)
     with open_session(study, wait=60) as session:
-        enter(session, RunRequest([config], [NAME], NAME, profile, Resources()))
+        enter(session, RunRequest([config], [NAME], NAME, profile, resources))
     while True:
         with open_session(study, wait=60) as session:
             (row,) = session.make_pass()["runs"]

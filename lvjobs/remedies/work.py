@@ -119,6 +119,12 @@ RESUME_MEMORY = Remedy(
     "Submits the run again with more memory.",
     ("out of memory, and study.toml sets no memory_mb", "takes it up with more memory"),
 )
+RESUME_PACKAGES = Remedy(
+    "lvjobs resume {run} --accept-packages",
+    "The environment of a program has other packages than when its last checkpoint was made.",
+    "Submits the run again with the packages as they are now; its result is no longer that of an undisturbed run.",
+    ("or accept the changes:",),
+)
 RESUME_SETTINGS = Remedy(
     "lvjobs resume RUN --time-limit 12h",
     "`lvjobs resume` was given settings without a run.",

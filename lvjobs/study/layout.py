@@ -15,6 +15,7 @@ study/
     submissions/<token>/       its script
     lease/  study.json  summary.json  closed_runs.json  code/<hash>/
     profiles/<hash>/           a profile that is a file of the user's, as it was submitted, under its own name
+    packages/<hash>.txt        packages that attempts ran with, each list once (lvjobs.records.software)
 
 In a run directory that an older release made, some of these have a directory of their own, for good: an attempt of that
 release may still run, and looks there for newer generations.
@@ -113,6 +114,7 @@ class StudyLayout:
     place = _Below(".lvjobs/study.json")
     summary = _Below(".lvjobs/summary.json")
     code = _Below(".lvjobs/code")
+    packages = _Below(".lvjobs/packages")
     submissions = _Below(".lvjobs/submissions")
     local_jobs = _Below(".lvjobs/local")
 

@@ -91,6 +91,11 @@ class Resources(SettingsTable):
     modules: Texts | None = Field(
         default=None, description="environment modules that each job loads (`module load`)", examples=[["gcc"]]
     )
+    activate: str | None = Field(
+        default=None,
+        description="environment of a program: a shell line, the directory of a virtual environment, or conda:NAME",
+        examples=["/rds/venv"],
+    )
     extra_sbatch: Texts | None = Field(
         default=None, description="further options of sbatch, one per entry", examples=[["--mail-type=END"]]
     )
@@ -136,6 +141,13 @@ class Resources(SettingsTable):
             parse_time_limit(str(value))
         return str(value)
 
+    @field_validator("activate")
+    @classmethod
+    def _is_one_line(cls, value: str | None) -> str | None:
+        if value and not value.isprintable():
+            raise ValueError("write one line; a longer one belongs into a file of yours: source setup.sh")
+        return value or None
+
     @model_validator(mode="after")
     def _shares(self) -> "Resources":
         if self.side_by_side is not None and (self.pack or 1) == 1:
@@ -144,7 +156,7 @@ class Resources(SettingsTable):
 
     def variables(self) -> dict[str, Any]:
         """Return the profile's variables that are set here."""
-        own = ("max_parallel", "processes", "extra", "pack", "side_by_side")
+        own = ("max_parallel", "processes", "extra", "pack", "side_by_side", "activate")
         values = {k: v for k, v in self.model_dump().items() if v is not None and k not in own}
         values |= self.extra
         if values.get("time_limit", AUTO) != AUTO:

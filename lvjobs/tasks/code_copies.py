@@ -4,20 +4,24 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lvjobs.errors import UsageError
-from lvjobs.files import aside_of
+from lvjobs.files import aside_of, json_text
 from lvjobs.study.settings import find_beside
 from lvjobs.tasks.copy_limits import Limits
 from lvjobs.tasks.working_copy import KINDS, find_files
 
 PROGRAM = "_program"
 """The directory in a copy that has the files of a program."""
+
+ORIGIN = "_origin.json"
+"""The file in a copy that says where its program comes from (`lvjobs.tasks.origin`)."""
 
 _SKIPPED = {"__pycache__", ".mypy_cache", ".ruff_cache", ".git", ".lvjobs"}
 """Directories that no import reads. `.lvjobs` holds earlier copies: each copy would otherwise contain them."""
@@ -55,8 +59,10 @@ class CodeCopy:
         return f"left out of the code that jobs run: {named}{more}"
 
 
-def snapshot_code(store: Path, task: str, program: ProgramFiles | None = None) -> CodeCopy:
-    """Copy everything that a job imports into `store`/<hash>/, and a program's files into `PROGRAM` in it.
+def snapshot_code(
+    store: Path, task: str, program: ProgramFiles | None = None, origin: Mapping[str, Any] | None = None
+) -> CodeCopy:
+    """Copy everything that a job imports into `store`/<hash>/, a program's files into `PROGRAM`, its `origin` beside.
 
     These are the lvjobs package and the package (or module) that `task` (`package.module:function`) lives in. A copy
     that exists already is used again: its name is the hash of its content.
@@ -65,6 +71,7 @@ def snapshot_code(store: Path, task: str, program: ProgramFiles | None = None) -
         UsageError: the task's package cannot be found, or too much would be copied.
     """
     found = _find_files(task, program)
+    found.origin = dict(origin or {})
     name = _name_of(found.contents())
     if not (store / name).exists():
         name = _copy(found, store)
@@ -102,6 +109,7 @@ def drift(store: Path, name: str, task: str, program: ProgramFiles | None = None
         return []
     made = copy.rglob("*")  # with what Python compiled of it
     then = {str(path.relative_to(copy)): path for path in made if path.is_file() and path.parent.name not in _SKIPPED}
+    then.pop(ORIGIN, None)
     return sorted(
         file
         for file in now.keys() | then.keys()
@@ -128,6 +136,7 @@ class _Found:
     files: dict[str, Path] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     projects: Sequence[Path] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def add(self, top: str) -> None:
         """Add a top-level module, or the files of a package.
@@ -147,6 +156,8 @@ class _Found:
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Yield the files' paths and contents, ordered by path. A file that was removed in the meantime is skipped."""
+        if self.origin:
+            yield ORIGIN, json_text(self.origin).encode()
         for relative, path in sorted(self.files.items()):
             content = _read(path)
             if content is not None:

@@ -16,6 +16,7 @@ from lvjobs.flops.conventions import BINDING
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.run import NAME, RunConfig, read_params
+from lvjobs.tasks.activation import check_activation, read_activation
 from lvjobs.tasks.code_copies import ProgramFiles
 from lvjobs.tasks.copy_limits import Limits
 from lvjobs.tasks.image import ImageNeed
@@ -28,10 +29,14 @@ _RUNNERS = frozenset({"env", "nice", "stdbuf", "python", "python3", "torchrun", 
 
 @dataclass(frozen=True)
 class ProgramNeed(Need):
-    """The need for a program: `name` is a path in `directory`, or a command on PATH."""
+    """The need for a program: `name` is a path in `directory`, or a command on PATH.
+
+    `searched` are directories before those of PATH. None: only a job knows them, so a command is not looked for.
+    """
 
     name: str
     directory: Path
+    searched: tuple[Path, ...] | None = ()
 
     @property
     def is_beside(self) -> bool:
@@ -41,19 +46,24 @@ class ProgramNeed(Need):
     def check(self) -> None:
         """Raise UsageError where there is no such program, or it cannot be executed."""
         if os.sep not in self.name:
-            if shutil.which(self.name) is None:
+            if self.searched is None:
+                return
+            path = os.pathsep.join([*map(str, self.searched), os.environ.get("PATH", os.defpath)])
+            if shutil.which(self.name, path=path) is None:
                 raise UsageError(
                     f"command: {self.name} is not on PATH; nothing was submitted: load or activate what it is in, or "
                     "write its path"
                 )
             return
-        path = self.directory / self.name
-        if not path.is_file():
-            raise UsageError(f"command: {path} does not exist; nothing was submitted: correct the path under [train]")
-        if not os.access(path, os.X_OK):
+        program = self.directory / self.name
+        if not program.is_file():
             raise UsageError(
-                f"command: {path} is not executable; nothing was submitted: make it so, or begin the command with its "
-                "interpreter"
+                f"command: {program} does not exist; nothing was submitted: correct the path under [train]"
+            )
+        if not os.access(program, os.X_OK):
+            raise UsageError(
+                f"command: {program} is not executable; nothing was submitted: make it so, or begin the command with "
+                "its interpreter"
             )
 
 
@@ -69,8 +79,22 @@ class CheckpointNeed(Need):
             raise UsageError(f"from_checkpoint: {self.path} does not exist; nothing was submitted: correct the path")
 
 
+@dataclass(frozen=True)
+class EnvironmentNeed(Need):
+    """The need for the environment that `activate` of [resources] names, in the study in `root`."""
+
+    activate: str
+    root: Path
+
+    def check(self) -> None:
+        """Raise UsageError where there is none."""
+        check_activation(self.activate, self.root)
+
+
 class CommandTask(Task):
     """A program that lvjobs starts and watches."""
+
+    is_program = True
 
     def default_name(self, config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
         """Return a name that begins with that of the program, such as `train-lr0.001-s0-3fa9`."""
@@ -104,12 +128,15 @@ class CommandTask(Task):
             )
         return {}
 
-    def needs(self, params: Params, root: Path) -> Sequence[Need]:
-        """Return the programs that the command and `resume_command` begin with."""
+    def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
+        """Return the environment, the programs that the command and `resume_command` begin with, and a checkpoint."""
         config = read_params(CommandConfig, params)
         commands = [config.command, *([config.resume_command] if config.resume_command else [])]
-        programs = [ProgramNeed(command[0], root / config.directory) for command in commands]
-        needs: list[Need] = [need for need in programs if config.container is None or need.is_beside]
+        directory = read_activation(activate, root).directory if activate else None
+        searched = (directory / "bin",) if directory else None if activate else ()
+        programs = [ProgramNeed(command[0], root / config.directory, searched) for command in commands]
+        needs: list[Need] = [EnvironmentNeed(activate, root)] if activate else []
+        needs += [need for need in programs if config.container is None or need.is_beside]
         if config.container is not None:
             links = [root / config.directory / name for name in config.link]
             paths = (StudyLayout(root).checkpoints, StudyLayout(root).code, *links)

@@ -38,6 +38,8 @@ class Task(Protocol):
 
     is_evaluation: bool = False
     """Whether a run scores what another run trained. Its checkpoint interval is its own, and no setting changes it."""
+    is_program: bool = False
+    """Whether a run is a program, which may have an environment of its own."""
     can_be_evaluated: bool = False
     """Whether lvjobs can evaluate the runs."""
     reports_windows: bool = False
@@ -127,8 +129,14 @@ class Task(Protocol):
         """
         return {"processes": processes} if processes and processes > 1 else {}
 
-    def needs(self, params: Params, root: Path) -> Sequence[Need]:
-        """Return what must exist before the run is submitted. `root` is the study's directory."""
+    def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
+        """Return what must exist before the run is submitted.
+
+        Args:
+            params: The task's settings.
+            root: The study's directory.
+            activate: What activates the environment of a program; empty for none.
+        """
         return ()
 
     def placed(self, params: Params, root: Path) -> Params:

@@ -61,12 +61,14 @@ def placed(config: RunConfig, root: Path) -> RunConfig:
     return config.model_copy(update={"params": dict(task_of(config).placed(config.params, root))})
 
 
-def check_needs(configs: Iterable[RunConfig], root: Path) -> None:
+def check_needs(configs: Iterable[RunConfig], root: Path, activate: str | None = None) -> None:
     """Refuse runs of the study in `root` that need something that does not exist yet (see `Task.needs`).
 
     Raises:
         UsageError: the message names what is missing, and the remedy.
     """
     distinct = {config.besides_seed: config for config in configs}.values()
-    for need in {need: None for config in distinct for need in task_of(config).needs(config.params, root)}:
+    for need in {
+        need: None for config in distinct for need in task_of(config).needs(config.params, root, activate or "")
+    }:
         need.check()

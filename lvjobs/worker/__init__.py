@@ -9,7 +9,8 @@ lines, and ties a checkpoint to what came before. `lvjobs.records.failure` decid
 is recorded. `wake` triggers the driver from the job's script.
 
 One attempt: `attempt` implements the `Run` that `interface` declares. `signals` and `early_exit` decide when it stops,
-why, and whether the job requeues itself. `versions` records what it ran with.
+why, and whether the job requeues itself. `software` records what it ran with, down to the `versions` of packages and
+the device.
 
 State: `checkpoints` publishes and finds checkpoints; `pruning` deletes old ones. `stored` is one as it is on disk, a
 file or a directory, and `tensor_file` the format of such a file. `state` takes trees apart. `saved_files` copies out

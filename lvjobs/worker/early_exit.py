@@ -19,6 +19,7 @@ from lvjobs.cluster import inside
 from lvjobs.cluster.inside import JobView
 from lvjobs.errors import LvjobsError
 from lvjobs.study.words import LeaveCause
+from lvjobs.worker import signals
 from lvjobs.worker.environment import JobEnvironment
 
 _LARGEST_SHARE = 0.1
@@ -44,6 +45,17 @@ class Deadline:
             return False
         lead = self.lead if self.limit is None else min(self.lead, self.limit * _LARGEST_SHARE)
         return now > self.end - max(lead, needed)
+
+
+def deadline_of(environment: JobEnvironment, now: float) -> Deadline:
+    """Return the deadline of a job whose attempt began `now` (epoch seconds), by its variables, or else by Slurm."""
+    start, end = environment.start_time or now, environment.end_time
+    if end is None and environment.on_slurm:
+        with signals.shielded():
+            job = inside.query_self(environment.job_id)
+        if job is not None:
+            start, end = job.start_time or start, job.end_time
+    return Deadline(end=end, limit=None if end is None else end - start, lead=environment.lead_seconds)
 
 
 DEADLINE = "deadline"

@@ -8,6 +8,7 @@ LVJOBS_LEAD_SECONDS  how long before that the run stops by itself (default 90)
 LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, to be used instead of asking Slurm
 LVJOBS_CANCEL_FILE   local only: a file whose existence means that the job was cancelled
 LVJOBS_PROCESSES     how many processes train together, one per GPU where there are GPUs (default 1)
+LVJOBS_ACTIVATE      activates the environment of a program (`lvjobs.tasks.activation`)
 LVJOBS_DRIVER        the name of the study's driver, which is triggered when the run ends or stops (docs/driver.md)
 LVJOBS_PACK          the names of all runs that share the job, separated by blanks: directories beside RUN_DIRECTORY
 LVJOBS_SIDE_BY_SIDE  how many of them are trained at once (default 1)
@@ -65,6 +66,7 @@ class JobEnvironment:
     packed: bool = False
     node: str = ""
     is_probe: bool = False
+    activate: str = ""
 
     @property
     def on_slurm(self) -> bool:
@@ -132,4 +134,5 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         packed=bool(environ.get(PACKED)),
         node=of_slurm.get("SLURMD_NODENAME", ""),
         is_probe=bool(environ.get(PROBE)),
+        activate=environ.get("LVJOBS_ACTIVATE", ""),
     )

@@ -19,6 +19,7 @@ from lvjobs.files import write_json
 from lvjobs.foreign import clean
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch
 from lvjobs.study.program.container import ContainerConfig
+from lvjobs.tasks.installed import installed
 from lvjobs.worker import signals
 from lvjobs.worker.container_probe import probe_container
 from lvjobs.worker.environment import DONE, JobEnvironment
@@ -57,7 +58,7 @@ def _report(directory: Path, order: Mapping[str, Any], environment: JobEnvironme
         time=time.time(),
         python=sys.executable,
         code=str(Path(lvjobs.__file__).parent),
-        versions=versions(),
+        versions=versions(installed()),
         paths={path: _problem(Path(path), mode) for path, mode in order["paths"].items()},
         scratch=scratch,
         scratch_bytes=shutil.disk_usage(scratch).free,

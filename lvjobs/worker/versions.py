@@ -1,26 +1,25 @@
 """The software and hardware of an attempt, as far as its results depend on them bit by bit."""
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lvjobs
 
-_PACKAGES = ("torch", "numpy", "safetensors", "transformers", "peft", "accelerate", "bitsandbytes")
+_PACKAGES = ("python", "torch", "numpy", "safetensors", "transformers", "peft", "accelerate", "bitsandbytes")
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 _CPU = Path("/proc/cpuinfo")
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages and, under `device`, the model of this node's GPUs or CPU."""
-    found = {"lvjobs": lvjobs.__version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
+def versions(packages: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions of lvjobs, of Python and of the most important of these packages.
+
+    Under `device` is the model of this node's GPUs or CPU.
+    """
+    found = {"lvjobs": lvjobs.__version__, **{name: packages[name] for name in _PACKAGES if name in packages}}
     return found | {"device": device_name(os.environ.get("CUDA_VISIBLE_DEVICES"))}
 
 

@@ -10,6 +10,9 @@ import pytest
 from container_images import PROGRAMS, build, make_image
 from driving import Study, kill_worker, until
 
+from lvjobs.study.program.container import ContainerConfig
+from lvjobs.tasks.image import image_identity
+
 pytestmark = pytest.mark.slurm
 
 STEPS, EVERY = 200, 20
@@ -72,6 +75,8 @@ def test_a_program_in_a_container_is_preempted_and_killed(tmp_path, lab, image, 
     kill_worker(study.reach("run", 90, generation=2))
     run = study.until("run", "completed")
     assert run["attempts"] == 3
+    known = image_identity(ContainerConfig(image="image", engine="charliecloud"), study.root)
+    assert [line.get("image") for line in study.journal("run") if line["kind"] == "software"] == [known] * 3
     assert study.last_state() == undisturbed
     assert run["executed_steps"] == STEPS + run["replayed_steps"]
     until(lambda: not study.programs())

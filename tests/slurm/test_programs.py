@@ -136,6 +136,27 @@ def test_a_lost_node_ends_in_another_attempt_and_no_program_stays(counter, lab_f
     fault("program_node_lost", study, same_bits=True)
 
 
+def test_a_program_runs_in_its_own_environment_and_its_job_says_what_is_in_there(tmp_path, lab):
+    keys = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"]}
+    study = ProgramStudy(tmp_path / "study", ["python", "counter.py", *WORDS, "--in-place"], **keys)
+    venv = study.root / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "torch-2.4.0.dist-info").mkdir()
+    study.submit("run", "--set", "resources.activate=source venv/bin/activate && export MINE=1")
+    claim = study.reach("run", 50)
+    (program,) = study.processes()
+    environment = program.environ()
+    assert program.cmdline()[0] == "python"
+    assert (environment["VIRTUAL_ENV"], environment["MINE"]) == (str(venv), "1")
+    assert not [name for name in environment if name.startswith(("SLURM_", "PYTHONPATH"))]
+    (site / "torch-2.4.0.dist-info").rename(site / "torch-2.5.1.dist-info")
+    lab.preempt(claim["job_id"])
+    study.until("run", "completed")
+    line = "attempt 2 ran with other packages than attempt 1: torch 2.4.0 -> 2.5.1"
+    assert line in " ".join(study.type("why", "run").split())
+
+
 def test_a_cancelled_run_leaves_no_process(counter, lab):
     study = counter("--children=2", "--trap=TERM:ignore")
     study.submit("run")

@@ -36,6 +36,7 @@ from lvjobs.study.program.container import ContainerConfig
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
+from lvjobs.tasks.packages import Unlisted, list_packages
 from lvjobs.tasks.working_copy import find_files
 from lvjobs.worker import container_probe, follower, node_probe, runner
 from lvjobs.worker.journal import JournalWriter
@@ -294,6 +295,16 @@ def until_ended(program):
         time.sleep(0.01)
 
 
+def python_fails(world):
+    """A Python that cannot list its packages, and says so."""
+    path = world.root / "python"
+    path.write_text(f"#!{sys.executable}\nimport sys\nsys.exit({TEXT!r})\n")
+    path.chmod(0o755)
+    with pytest.raises(Unlisted) as error:
+        list_packages(path, os.environ)
+    world.printed.append(str(error.value))
+
+
 def batch_script(world):
     """What `init --from` reports of a script's lines."""
     (world.root / "job.sh").write_text(f"source '{TEXT}'\npython train.py\n", encoding="utf-8")
@@ -316,6 +327,7 @@ PLACES = {
     "tasks.git": git_fails,
     "tasks.copy_limits": working_directory,
     "tasks.ask_process": first_step,
+    "tasks.packages": python_fails,
     "control.driver.notify": webhook,
     "control.inspect.logs": log_tails,
     "cli.inspect": log_tails,

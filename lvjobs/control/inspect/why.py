@@ -14,14 +14,18 @@ from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import AttemptRecord, RunRecord
+from lvjobs.records.software import drift_of, record_of
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, HeldFor, RunState
 from lvjobs.tasks.code_copies import drift, find_tasks
+from lvjobs.tasks.origin import first_lines
 from lvjobs.tasks.registry import program_files, task_of
 
 _TRACEBACK_LINES = 12
 _LOG_LINES = 8
 _FILES = 3
+_ATTEMPTS = 3
+"""The number of latest attempts whose software is compared."""
 _DONE = 3
 """The number of latest actions of lvjobs after the last failure that are shown."""
 
@@ -83,6 +87,7 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
         evidence=[
             *evidence(run, attempts, session.study.config.policy),
             *noted[-_DONE:],
+            *_of_the_software(session, run, attempts),
             *_of_the_code(session, run),
         ],
         then=list(_then(run, row, attempts)),
@@ -164,6 +169,15 @@ def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) 
             yield "forgiven", words
     if run.state in (RunState.PLANNED, RunState.INTERRUPTED) and run.not_before:
         yield "not before", time.strftime("%a %d %b %H:%M:%S", time.localtime(run.not_before))
+
+
+def _of_the_software(session: Session, run: RunRecord, attempts: Sequence[AttemptRecord]) -> Iterator[tuple[str, str]]:
+    """Yield where the latest attempts ran with other packages, or other code, than the attempts before them."""
+    files = session.study.layout.run(run.name)
+    for attempt in attempts[-_ATTEMPTS:]:
+        if attempt.generation is not None:
+            record = record_of(first_lines(files.journal(attempt.generation)))
+            yield from (("software", line) for line in drift_of(attempt.generation, record or {}))
 
 
 def _of_the_code(session: Session, run: RunRecord) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,7 @@ from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRe
 from lvjobs.ledger.storage import NETWORK_SECONDS, unseen_seconds
 from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import Claim, Done, parse_generation
+from lvjobs.records.software import drift_of, record_of
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.words import MemberState, RunState
 
@@ -174,13 +175,14 @@ def _run_view(
     if done is not None:
         names = names_in(files.root)  # an attempt may have claimed a generation, and finished, since the first listing
     before = known.attempts.get(run.id, ())
-    attempts, changed = read_attempts(run.id, before, files, growing, names) if names else (before, frozenset())
+    news: list[str] = []
+    attempts, changed = read_attempts(run.id, before, files, growing, names, news) if names else (before, frozenset())
     live = next((view for view in members if view.member.state is MemberState.LIVE), None)
     others = [view for view in members if view.member.state is MemberState.REVOKED]
     current = [attempt.token for attempt in attempts[-1:] if attempt.cause is None]
     place = live or next((view for view in others if view.member.token in current), None)
     unseen_until = _unseen_until(files, attempts, done, place, growing[1])
-    return RunView(run, attempts, changed, live, others, done, known.before.get(run.after), unseen_until)
+    return RunView(run, attempts, changed, live, others, done, known.before.get(run.after), unseen_until, news)
 
 
 def _unseen_until(
@@ -209,10 +211,12 @@ def read_attempts(
     files: RunLayout,
     growing: tuple[float, float],
     names: Collection[str] | None = None,
+    news: list[str] | None = None,
 ) -> tuple[Sequence[AttemptRecord], frozenset[int | None]]:
     """Return the run's attempts, oldest first, after reading its journals, and the generations whose journals grew.
 
-    The journals grew between the two times of `growing`. `names`: see `read_claims`.
+    The journals grew between the two times of `growing`. `names`: see `read_claims`. Lines on attempts that ran with
+    other software than before are added to `news`.
 
     Raises:
         OSError: A file cannot be read.
@@ -227,6 +231,8 @@ def read_attempts(
         entries, consumed = parse_entries(read_from(files.journal(generation), attempt.journal_offset))
         if consumed:
             changed.add(generation)
+        if news is not None and (record := record_of(entries)):
+            news += drift_of(generation, record)
         said = entries[-1].time if entries else attempt.grown
         attempts.append(fold(attempt, entries, consumed, grown_at(said, *growing)))
     # the ledger's rows in their order, then the new ones (id 0), by generation

@@ -4,17 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.control.backends import profile_of
 from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import Action, Revoke, SetRun
 from lvjobs.control.session import Session
 from lvjobs.control.submission.declare import changes_of, differences, renewed
 from lvjobs.control.submission.submission_files import write_again
+from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.software import changed_code, changed_packages, record_of, shortened
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import find_name
 from lvjobs.study.words import Cause, HeldFor, MemberState, RunState
-from lvjobs.tasks.code_copies import find_tasks, snapshot_code
+from lvjobs.tasks.code_copies import CodeCopy, ProgramFiles, find_tasks, snapshot_code
+from lvjobs.tasks.origin import first_lines, origin_of, read_origin
+from lvjobs.tasks.packages import read_packages
 from lvjobs.tasks.registry import program_files
 
 
@@ -75,8 +81,27 @@ def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
     return told + act(actions, session.study, session.ledger, {}, session.terms, session.clock())
 
 
+class PackagesChanged(UsageError):
+    """The refusal to resume runs whose environments have other packages than their last attempts had.
+
+    `lines` has one line for each of these runs.
+    """
+
+    def __init__(self, found: Mapping[str, str], where: Sequence[str]) -> None:
+        self.lines = [f"{name}: its packages changed since {words}" for name, words in found.items()]
+        command = remedies.RESUME_PACKAGES(*where, run=list(found))
+        super().__init__(
+            f"{'; '.join(self.lines)}; nothing was resumed: restore the packages, or accept the changes: {command}"
+        )
+
+
 def resume_runs(
-    session: Session, wanted: Sequence[str], typed: Mapping[str, Any], where: Sequence[str] = ()
+    session: Session,
+    wanted: Sequence[str],
+    typed: Mapping[str, Any],
+    where: Sequence[str] = (),
+    *,
+    accept_packages: bool = True,
 ) -> list[str]:
     """Resume held and paused runs, with the current code and settings and no retries used.
 
@@ -87,11 +112,13 @@ def resume_runs(
         wanted: Names or ids of runs.
         typed: Settings of `lvjobs.study.config` that the user typed; they override study.toml.
         where: `StudyContext.where`, for commands at the prompt. A pass gives none, because the ledger keeps its errors.
+        accept_packages: Whether a run with a checkpoint may continue with other packages than it had.
 
     Returns:
         What was done, one line for each run.
 
     Raises:
+        PackagesChanged: A run would continue with other packages. No run was changed.
         UsageError: A run does not exist, or the settings do not fit it. No run was changed.
     """
     runs = session.ledger.call(find_runs, wanted, session.study.where)
@@ -101,9 +128,15 @@ def resume_runs(
     root = session.study.root
     sources = {run.id: (run.config["task"], program_files(run.config, root)) for run in runs if run.id in there}
     find_tasks(root, [task for task, _ in sources.values()])
-    copies = {source: snapshot_code(session.study.layout.code, *source) for source in set(sources.values())}
+    origins = {
+        run_id: origin_of(now[run_id].config, program, now[run_id].resources, root)
+        for run_id, (_, program) in sources.items()
+    }
+    if not accept_packages:
+        _refuse_other_packages(session, [run for run in runs if run.id in sources], origins, where)
+    copies = _copies(session.study.layout, sources, origins)
     written = {run.id for run in write_again(session.study, [run for run in runs if run.id not in now])}
-    told = [copy.note for copy in copies.values() if copy.note]
+    told = list(dict.fromkeys(copy.note for copy in copies.values() if copy.note))
     with session.ledger.transaction() as transaction:
         for run in runs:
             if run.id not in now:
@@ -113,7 +146,7 @@ def resume_runs(
             if run.id not in there:
                 told.append(f"{run.name}: stays {run.state.value}; it cannot be resumed from this host")
                 continue
-            attempts, code = transaction.attempts([run.id]), copies[sources[run.id]].name
+            attempts, code = transaction.attempts([run.id]), copies[run.id].name
             transaction.update_run(
                 run.id,
                 state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
@@ -125,8 +158,47 @@ def resume_runs(
                 **changes_of(run, now[run.id]),
             )
             note = "taken up by the user" + (", with the code as it is now" if code != run.code else "")
+            if words := changed_code(read_origin(session.study.layout.code / run.code), origins[run.id]):
+                note += f" ({shortened(words)})"
             if changed := differences(run, now[run.id]):
                 note += f"; {changed}"
             transaction.add_event(Event(session.clock(), "resumed", note, run.id))
             told.append(f"{run.name}: {note}")
     return told
+
+
+def _copies(
+    layout: StudyLayout,
+    sources: Mapping[str, tuple[str, ProgramFiles | None]],
+    origins: Mapping[str, Mapping[str, Any]],
+) -> dict[str, CodeCopy]:
+    """Return the copy of the code for each run, by its id. Runs with the same code and origin share one."""
+    made: dict[str, CodeCopy] = {}
+    for run_id, source in sources.items():
+        alike = next((each for each in made if (sources[each], origins[each]) == (source, origins[run_id])), None)
+        made[run_id] = made[alike] if alike else snapshot_code(layout.code, *source, origins[run_id])
+    return made
+
+
+def _refuse_other_packages(
+    session: Session, runs: Sequence[RunRecord], origins: Mapping[str, Mapping[str, Any]], where: Sequence[str]
+) -> None:
+    """Refuse to continue from a checkpoint with other packages than those of the run's last attempt.
+
+    Raises:
+        PackagesChanged: A run's environment has other packages now.
+    """
+    found, store = {}, session.study.layout.packages
+    for run in runs:
+        attempts = session.ledger.call(Transaction.attempts, [run.id])
+        numbers = [attempt.generation for attempt in attempts if attempt.generation is not None]
+        if not numbers or not any(attempt.checkpoint_step for attempt in attempts):
+            continue  # nothing would be continued
+        entries = first_lines(session.study.layout.run(run.name).journal(numbers[-1]))
+        before = read_packages(store, (record_of(entries) or {}).get("packages", ""))
+        now = read_packages(store, origins[run.id].get("packages", ""))
+        has_more = any(entry.fields.get("python_path") for entry in entries if entry.kind == "start")
+        if before and now and not has_more and (changes := changed_packages(before, now)):
+            found[run.name] = f"attempt {numbers[-1]}: {shortened(changes)}"
+    if found:
+        raise PackagesChanged(found, where)

@@ -97,6 +97,8 @@ class RunView:
     """The run that has to be completed before this one is submitted."""
     unseen_until: float | None = None
     """Its worker has ended. What it wrote last may not be seen here before this time (seconds since the epoch)."""
+    news: Sequence[str] = ()
+    """Lines on attempts that this pass saw run with other software than before."""
 
     @property
     def places(self) -> Sequence[MemberView]:

@@ -16,6 +16,7 @@ from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, Charge, Member, RunRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.journal import Entry, parse_entries
+from lvjobs.records.software import drift_of, record_of
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunFile
 from lvjobs.study.words import MemberState, RunState
@@ -138,10 +139,14 @@ class _Audited:
         `started` has the versions and the process count of this attempt, once it is read, and of earlier ones, by
         generation.
         """
-        number = attempt.generation or 0
+        number, record = attempt.generation or 0, record_of(entries)
+        for line in drift_of(number, record or {}):
+            yield self.finding("other software", line=line)
         for entry in entries:
             if entry.kind == "start":
                 now = {**(entry.fields.get("versions") or {}), "processes": entry.fields.get("processes", 1)}
+                if record is not None:  # it says what changed of all packages
+                    now = {key: now[key] for key in now.keys() & {"lvjobs", "device", "processes"}}
                 before, started[number] = started.get(attempt.resumed_generation, {}), now
                 changed = [name for name in sorted(before.keys() & now.keys()) if before[name] != now[name]]
                 if changed:

@@ -191,6 +191,11 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
         ),
         "where that matters, submit it anew under another --name",
     ),
+    "other software": (
+        "note",
+        "{line}; its weights are no longer, bit for bit, those of an undisturbed run",
+        "where that matters, submit it anew under another --name",
+    ),
     "damaged checkpoint": (
         "note",
         "checkpoint {name} was damaged ({problem}); attempt {attempt} went on from an older",

@@ -30,6 +30,7 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.words import RunState, StageState, SubmitOutcome
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
+from lvjobs.tasks.origin import origin_of
 from lvjobs.tasks.registry import program_files
 
 
@@ -106,7 +107,9 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
         revive(session, wanted.stage)
         return Entered(declared.existing, (), None)
     first = wanted.configs[0]
-    code = snapshot_code(study.layout.code, first.task, program_files(first, study.root))
+    program = program_files(first, study.root)
+    origin = origin_of(first, program, declared.new[0].resources, study.root)
+    code = snapshot_code(study.layout.code, first.task, program, origin)
     new = [replace(run, code=code.name) for run in declared.new]
     ready = [run for run in new if not run.after or run.after in completed]
     later = [run for run in new if run.after and run.after not in completed]

@@ -179,7 +179,7 @@ def gpus_of(resources: Resources, profile: str) -> int:
 
 def _shared(resources: Resources) -> dict[str, Any]:
     """Return the resources that the jobs of all runs request, whatever they train. `_team` has the others."""
-    shared = resources.model_dump(include={"max_parallel", "pack", "side_by_side"}, exclude_none=True)
+    shared = resources.model_dump(include={"max_parallel", "pack", "side_by_side", "activate"}, exclude_none=True)
     return resources.variables() | shared
 
 
@@ -192,6 +192,11 @@ def _team(config: Mapping[str, Any], gpus: int, resources: Resources) -> dict[st
         UsageError: The training cannot use as many GPUs or processes, or side by side and processes conflict.
     """
     processes = resources.processes
+    if resources.activate and not task_of(config).is_program:
+        raise UsageError(
+            f'activate = "{resources.activate}" is for a program; the bundled training and functions run in the '
+            "environment of lvjobs itself: leave activate out of [resources], and start lvjobs in that environment"
+        )
     if (resources.side_by_side or 1) > 1:
         if (processes or 1) > 1:
             raise UsageError(

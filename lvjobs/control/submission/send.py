@@ -81,12 +81,14 @@ def request_for(
     """
     first = runs[0]
     name = first.name if len(runs) == 1 else first.stage
-    own = ("max_parallel", "processes", "time_limit", "time_limit_most", "pack", "side_by_side")
+    own = ("max_parallel", "processes", "time_limit", "time_limit_most", "pack", "side_by_side", "activate")
     resources = {key: value for key, value in first.resources.items() if key not in own}
     resources |= choices(first.resources)[0] if choice is None else choice
     environment = {}
     if processes := first.resources.get("processes"):
         environment["LVJOBS_PROCESSES"] = str(processes)
+    if activate := first.resources.get("activate"):
+        environment["LVJOBS_ACTIVATE"] = str(activate)
     if study.config.driver.job and backend_of(first.profile).driver_profile:
         environment["LVJOBS_DRIVER"] = driver_name(study)
     if packed := is_packed(runs):

@@ -10,8 +10,8 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
-from lvjobs.records.journal import parse_line
 from lvjobs.records.run_files import Done
+from lvjobs.records.software import KIND, commit_words, record_of
 from lvjobs.records.summary import RunStatus, Summary
 from lvjobs.report.evaluated import read_scores
 from lvjobs.report.figures.attempts import NOTHING_RAN, Spans
@@ -20,6 +20,7 @@ from lvjobs.report.study_tables import TABLE_2, TABLE_3, TABLE_4, TITLES, budget
 from lvjobs.report.table import FILE_STYLES, Table
 from lvjobs.report.terminal.stage_lines import candidates
 from lvjobs.study.layout import StudyLayout
+from lvjobs.tasks.origin import first_lines
 from lvjobs.tasks.registry import task_of
 
 _NUMERIC = "n: of a numeric head, over a series' characters alone; not to be compared with the others."
@@ -175,34 +176,38 @@ class Origin:
     """The origin of a run's result by its files; fields are empty if the files have no record.
 
     `checkpoint` is the source of the final weights, made by the attempt of that `generation`. `versions` maps (package
-    or device, version) to how many of the run's attempts had it.
+    or device, version) to how many of the run's attempts had it. `commit` is that of a program's code, in words.
     """
 
     generation: int = 0
     checkpoint: str = ""
     adapter: str = ""
     versions: Mapping[tuple[str, str], int] | None = None
+    commit: str = ""
 
 
 def read_origin(layout: StudyLayout, run: RunRecord) -> Origin:
     """Read the origin of one run."""
     files = layout.run(run.name)
     versions: Counter[tuple[str, str]] = Counter()
+    commit = ""
     for path in sorted(files.journals.glob("*.jsonl")):
-        with path.open(encoding="utf-8", errors="replace") as journal:
-            entry = parse_line(journal.readline())
-        if entry is not None and entry.kind == "start":
-            versions.update({(str(name), str(found)) for name, found in (entry.fields.get("versions") or {}).items()})
-            if entry.fields.get("python_path"):
-                versions["PYTHONPATH", str(entry.fields["python_path"])] += 1
+        entries = first_lines(path)
+        ran_with: dict[str, str] = {}
+        for entry in entries:
+            if entry.kind in ("start", KIND):
+                paths = {"PYTHONPATH": entry.fields["python_path"]} if entry.fields.get("python_path") else {}
+                ran_with |= {**(entry.fields.get("versions") or {}), **paths}
+        versions.update((str(name), str(found)) for name, found in ran_with.items())
+        commit = commit_words(record_of(entries) or {}) or commit
     adapter = ""
     if task_of(run.config).is_evaluation and (scores := read_scores(files)):
         adapter = str(scores.get("adapter_sha256") or "")
     try:
         done = Done.from_json(files.done.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        return Origin(adapter=adapter, versions=versions)
-    return Origin(done.generation, done.checkpoint, adapter, versions)
+        return Origin(adapter=adapter, versions=versions, commit=commit)
+    return Origin(done.generation, done.checkpoint, adapter, versions, commit)
 
 
 def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spans) -> Table:
@@ -224,7 +229,7 @@ def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spa
                 f"{span['job']} on {span['host']}" if span else "",
                 str(run.config.get("seed", "")),
                 run.fingerprint[:_SHORT],
-                run.code[:_SHORT],
+                run.code[:_SHORT] + (f", commit {origin.commit}" if origin.commit else ""),
                 data[:_SHORT],
                 origin.adapter[:_SHORT],
             ]

@@ -1,11 +1,13 @@
 """An existing batch script as the settings of a program. Pure: the script is only read; nothing in it is executed.
 
-The last command of the script is the run. What stands above it is taken over where it is a module, a constant or a
-working directory; everything else is reported with its line.
+The last command of the script is the run. What stands above it is taken over where it is a module, an activation, a
+constant or a working directory; everything else is reported with its line.
 """
 
 import re
+import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
@@ -114,15 +116,20 @@ class _Reader:
         elif first in ("cd", "pushd"):
             self._change_directory(command)
         elif _activates(words):
-            self._script.notes.append(
-                f"line {command.line}: not taken over: {shown(command.source)}: lvjobs does not activate an "
-                "environment; submit the run in that environment"
-            )
+            self._activate(command)
         elif first in ("source", ".", "eval", "alias", "unset", "mkdir", "rm", "cp", "mv", "ln", "rsync", "tar"):
             self._leave_out(command, "do this before the run is submitted, if the program needs it")
         else:
             return first in _SILENT and not (first == "env" and len(words) > 1)
         return True
+
+    def _activate(self, command: Command) -> None:
+        line = command.source
+        if "$" in line:
+            with suppress(NotConstant):  # a variable of the shell's, which the line finds in the job
+                line = shlex.join(word for each in command.words for word in each.expanded(self._constants))
+        before = self._script.resources.get("activate")
+        self._script.resources["activate"] = f"{before} && {line}" if before else line
 
     def _assign(self, command: Command, *, is_exported: bool) -> None:
         for word in command.words[1 if is_exported else 0 :]:

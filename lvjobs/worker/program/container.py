@@ -5,10 +5,12 @@ import pwd
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lvjobs.errors import LvjobsError
 from lvjobs.study.program.container import ContainerConfig, misread
 from lvjobs.study.program.engines import Inside, in_container
+from lvjobs.tasks.image import image_identity
 
 _VARIABLES = "ch/environment"
 """The file in an image that has its variables, for ch-run."""
@@ -58,6 +60,17 @@ def start_of(
         has_variables=image is not None and (image.is_file() or (image / _VARIABLES).is_file()),
     )
     return in_container(container, inside, command)
+
+
+def image_of(container: ContainerConfig, root: Path) -> tuple[dict[str, Any], str]:
+    """Return the identity of a container's image as it is now; or none, and why it is not known.
+
+    `root` is the study's directory.
+    """
+    try:
+        return image_identity(container, root), ""
+    except OSError as error:
+        return {}, f"the image of this attempt is not recorded: {container.image}: {error.strerror}"
 
 
 def _user() -> str:

@@ -21,7 +21,7 @@ from lvjobs.study.program.command import CommandConfig
 _SHELL = 128
 """A shell, or a launcher, reports a process that a signal ended as this number plus the signal's."""
 
-_KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP})
+KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP})
 """Signals that a program does not send to itself: something outside ended it."""
 
 _CHILD_KILLED = re.compile(r"\s*exitcode\s*: -9 \(pid|.* died with <Signals\.SIGKILL: 9>")
@@ -105,7 +105,7 @@ def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
     if code == 0:
         return _ended_early(outcome, config)
     is_signal = code < 0 or code > _SHELL
-    if code in config.retry_exit_codes or (is_signal and (-code if code < 0 else code - _SHELL) in _KILLED):
+    if code in config.retry_exit_codes or (is_signal and (-code if code < 0 else code - _SHELL) in KILLED):
         raise ProgramLost(code)
     if any(map(_CHILD_KILLED.match, outcome.tail)) and not any(_BY_LAUNCHER in line for line in outcome.tail):
         raise ProgramLost(-signal.SIGKILL)

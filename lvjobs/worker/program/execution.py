@@ -25,13 +25,15 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
-from lvjobs.worker.program.container import Place, start_of
+from lvjobs.worker.program.activate import activated, packages_of
+from lvjobs.worker.program.container import Place, image_of, start_of
 from lvjobs.worker.program.directory import PRIVATE, link_targets, make_work, values_of
 from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
 from lvjobs.worker.program.harvest import Harvest, outputs
 from lvjobs.worker.program.process import Program, environment_of, note
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
 from lvjobs.worker.saved_files import finish_program
+from lvjobs.worker.software import record_software
 from lvjobs.worker.versions import python_path
 
 _POLL_SECONDS = 0.1
@@ -71,8 +73,11 @@ def run(attempt: Attempt) -> None:
     if attempt.found is None and config.from_checkpoint:
         harvest.adopt(attempt.layout.study.root / config.from_checkpoint)
     laid_out = harvest.lay_out()
+    execution = Execution(attempt, config, work, values, harvest)
+    if not execution.prepare(laid_out):
+        return
     attempt.begin()
-    outcome = Execution(attempt, config, work, values, harvest).run(laid_out)
+    outcome = execution.run()
     if harvest.problem:
         note(f"a checkpoint was not taken: {harvest.problem}")
     check_fence(attempt.layout, attempt.generation)  # a newer generation deletes this one's working directory
@@ -93,6 +98,8 @@ class Execution:
     work: Path
     values: dict[str, Any]
     harvest: Harvest
+    command: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
     _reports: int = 0
     _gap: int = 1
     _written: float = field(default_factory=time.monotonic)
@@ -107,15 +114,43 @@ class Execution:
         if self.config.progress_file:
             self._sources.append(GrowingFile(self.work, fill(self.config.progress_file, self.values)))
 
-    def run(self, laid_out: Path | None) -> Outcome:
-        """Execute the program, which resumes from the checkpoint that was `laid_out`, and return how it ended."""
-        command, environment = self._start(laid_out)
+    def prepare(self, laid_out: Path | None) -> bool:
+        """Make the command and its environment, to resume from the checkpoint that was `laid_out`; journal what runs.
+
+        With a container, these are the engine's. Return False if the attempt has to stop.
+
+        Raises:
+            LvjobsError: the environment cannot be activated, or the container cannot be started.
+        """
+        attempt, container, root = self.attempt, self.config.container, self.attempt.layout.study.root
+        self.command, own = self._command(laid_out), self._own_variables(laid_out)
+        path, outside = (python_path(), own) if container is None else ("", {})
+        self.environment = environment_of(os.environ, path, outside)
+        if activate := read_environment(os.environ).activate:
+            found = activated(attempt, activate, self.environment, self.work / PRIVATE)
+            if found is None:
+                return False
+            self.environment = {**found, **outside}
+        image: dict[str, Any] = {}
+        if container is None:
+            packages, problem = packages_of(self.command, self.environment, self.work)
+        else:
+            packages, (image, problem) = {}, image_of(container, root)
+            place = Place(self.work, link_targets(root, self.config), self.values["gpus"] != "0")
+            self.command, self.environment = start_of(container, root, place, self.command, self.environment, own)
+        for line in record_software(attempt.layout, attempt.generation, attempt.journal, packages, problem, image):
+            note(line)
+        return not attempt.must_stop()
+
+    def run(self) -> Outcome:
+        """Execute the program, and return how it ended."""
+        command = self.command
         try:
-            program = Program(command, self.work, environment)
+            program = Program(command, self.work, self.environment)
         except OSError as error:
             raise LvjobsError(
                 f"{command[0]} cannot be started ({error.strerror}): it is not on PATH in the job, or not executable; "
-                "load what it needs with modules under [resources], or name it by its path"
+                "load or activate what it needs under [resources], or name it by its path"
             ) from None
         try:
             self._watch(program)
@@ -141,20 +176,7 @@ class Execution:
         values = {**self.values, "checkpoint": laid_out.as_posix(), "step": self.attempt.step}
         return arguments(self.config.resume_command or [*self.config.command, *self.config.resume], values)
 
-    def _start(self, laid_out: Path | None) -> tuple[list[str], dict[str, str]]:
-        """Return what is executed, and its environment: the program, or the engine of its container.
-
-        Raises:
-            LvjobsError: the container cannot be started.
-        """
-        command, own, container = self._command(laid_out), self._variables(laid_out), self.config.container
-        if container is None:
-            return command, environment_of(os.environ, python_path(), own)
-        root = self.attempt.layout.study.root
-        job, mounts = environment_of(os.environ, "", {}), link_targets(root, self.config)
-        return start_of(container, root, Place(self.work, mounts, self.values["gpus"] != "0"), command, job, own)
-
-    def _variables(self, laid_out: Path | None) -> dict[str, str]:
+    def _own_variables(self, laid_out: Path | None) -> dict[str, str]:
         """Return the variables that the program gets in addition to the job's."""
         attempt, name = self.attempt, self.attempt.layout.root.name
         own = {

@@ -438,8 +438,17 @@ def test_where_packages_were_found_is_told_with_the_versions(tmp_path):
     journals.mkdir(parents=True)
     for number, path in enumerate(["/site/torch", "/site/torch", ""], 1):
         fields = {"kind": "start", "time": 1.0, "versions": {"torch": "2.13.0"}, "python_path": path}
-        (journals / f"{number:06d}.jsonl").write_text(json.dumps(fields) + "\n")
-    assert read_origin(layout, run).versions == {("torch", "2.13.0"): 3, ("PYTHONPATH", "/site/torch"): 2}
+        software = {
+            "kind": "software",
+            "time": 1.0,
+            "versions": {"torch": "2.13.0", "numpy": "2.0"},
+            "commit": "a" * 40,
+        }
+        lines = [{"kind": "claim", "time": 1.0}, fields, {**software, "dirty": number == 3}]
+        (journals / f"{number:06d}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    origin = read_origin(layout, run)
+    assert origin.versions == {("torch", "2.13.0"): 3, ("numpy", "2.0"): 3, ("PYTHONPATH", "/site/torch"): 2}
+    assert origin.commit == "aaaaaaaaaaaa (with changes)", "that of the last attempt"
 
 
 def test_a_piece_that_no_macro_draws_fails():

@@ -216,7 +216,7 @@ def test_a_signal_in_a_long_step_is_journaled_before_the_kill(zygote, tmp_path, 
 def test_a_signal_before_there_is_a_journal_is_told_of_and_nothing_is_begun(zygote, tmp_path):
     layout = make_run(tmp_path / "run")
     assert zygote.run(layout, ZYGOTE_TERM=1) == 75
-    assert [entry.kind for entry in journals(layout)[0]] == ["start", "signal", "leave"]
+    assert [entry.kind for entry in journals(layout)[0]] == ["start", "software", "signal", "leave"]
     assert zygote.run(layout, TOY_TERM_AT=3) == 75
     assert zygote.run(layout, ZYGOTE_TERM=1) == 75
     assert [entry["step"] for entry in entries(layout, "leave")] == [0, 3, 3]

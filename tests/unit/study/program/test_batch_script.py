@@ -72,6 +72,7 @@ def test_a_whole_script_becomes_a_program_and_its_resources():
         "signal_lead_seconds": 120,
         "exclude_nodes": ["node[1-3,7]", "node9"],
         "modules": ["cuda/12.1", "gcc"],
+        "activate": "source ~/venvs/tune/bin/activate",
         "extra_sbatch": ["--mail-type=END"],
     }
     Resources.model_validate(read.resources)
@@ -83,13 +84,21 @@ def test_what_is_not_taken_over_is_said_with_its_line():
     notes = "\n".join(read_script(SCRIPT).notes)
     assert "line 5: the GPU type a100" in notes
     assert "sets these itself: --job-name, --nodes, --ntasks, --output" in notes
-    assert "line 12: not taken over: source ~/venvs/tune/bin/activate" in notes
     assert "line 14: not taken over: HF_HOME: only a shell knows $HOME" in notes
     assert "lines 18-20 (if ...) were not taken over" in notes
     assert "line 21: not taken over: python check.py" in notes
     assert "line 23: left out: >log.txt 2>&1" in notes
     assert "echo" not in notes
     assert "date" not in notes
+
+
+def test_lines_that_activate_an_environment_become_one():
+    lines = ["ENV=/rds/env", 'eval "$(conda shell.bash hook)"', "conda activate $ENV", "source $HOME/v/bin/activate"]
+    read = read_script(script(*lines, "python train.py"))
+    assert read.resources == {
+        "activate": 'eval "$(conda shell.bash hook)" && conda activate /rds/env && source $HOME/v/bin/activate'
+    }
+    Resources.model_validate(read.resources)
 
 
 @pytest.mark.parametrize(

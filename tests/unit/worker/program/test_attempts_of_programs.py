@@ -15,6 +15,7 @@ import pytest
 from worker_helpers import Zygote, entries, executed, journals, make_run, published, submit
 
 import lvjobs
+from lvjobs.errors import LvjobsError
 from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunFile
 from lvjobs.study.settings import settings_model
@@ -22,7 +23,8 @@ from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.program import execution
+from lvjobs.worker.program import activate, execution
+from lvjobs.worker.program.end import ProgramLost
 from lvjobs.worker.submission import Submission
 
 COUNTER = Path(__file__).parents[3] / "programs" / "counter.py"
@@ -503,6 +505,46 @@ def test_output_without_a_step_is_a_sign_of_life(tmp_path, monkeypatch):
     journal.close()
     assert attempt.done is not None
     assert [each["step"] for each in entries(layout, "alive")][:1] == [0]
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_an_activation_that_does_not_end_is_given_up(tmp_path, monkeypatch, is_stopped):
+    monkeypatch.setattr(activate, "_SECONDS", 600.0 if is_stopped else 0.5)
+    layout = make_program(tmp_path / "run")
+    journal = JournalWriter(layout.journal(1))
+    attempt = Attempt(layout, RunFile.read(layout.config).config, 1, Submission(layout, ""), journal, None)
+    if is_stopped:
+        seen = []
+        monkeypatch.setattr(attempt, "must_stop", lambda: bool(seen) or bool(seen.extend(processes_of(layout))))
+    given = (attempt, f"cd {layout.root} && sleep 600 & wait", os.environ, layout.root)
+    if is_stopped:
+        assert activate.activated(*given) is None
+    else:
+        with pytest.raises(LvjobsError, match=r"activate failed \(not over within 0.5 s\); correct activate"):
+            activate.activated(*given)
+    journal.close()
+    assert not processes_of(layout)
+    assert not (layout.root / "environment").exists()
+
+
+def test_no_variable_of_an_activated_environment_stays_in_a_file(tmp_path):
+    layout = make_program(tmp_path / "run")
+    journal = JournalWriter(layout.journal(1))
+    attempt = Attempt(layout, RunFile.read(layout.config).config, 1, Submission(layout, ""), journal, None)
+    given = {"PATH": os.environ["PATH"], "OLD": "1", "PWD": "/mine"}
+    found = activate.activated(attempt, "export NEW='a\nb'; unset OLD; cd /", given, layout.root)
+    journal.close()
+    assert found == {"PATH": os.environ["PATH"], "NEW": "a\nb", "PWD": "/mine"}
+    assert sorted(path.name for path in layout.root.iterdir()) == ["000001.jsonl", "run.json"]
+
+
+def test_a_shell_that_was_killed_while_it_activated_is_a_kill(tmp_path):
+    layout = make_program(tmp_path / "run")
+    journal = JournalWriter(layout.journal(1))
+    attempt = Attempt(layout, RunFile.read(layout.config).config, 1, Submission(layout, ""), journal, None)
+    with pytest.raises(ProgramLost):
+        activate.activated(attempt, "kill -KILL $$; true", os.environ, layout.root)
+    journal.close()
 
 
 TWO_FILES = """
