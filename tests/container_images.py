@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,8 +21,12 @@ def _refusal() -> str:
     if missing:
         return f"there is no {missing[0]} here"
     command = ["unshare", "--user", "--map-root-user", "--mount", "true"]
-    allowed = subprocess.run(command, capture_output=True, check=False)
-    return "" if allowed.returncode == 0 else "user namespaces are not allowed here"
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        return "user namespaces are not allowed here"
+    with tempfile.TemporaryDirectory() as directory:
+        command = ["cc", "-static", "-o", f"{directory}/true", str(PROGRAMS / "true.c")]
+        made = subprocess.run(command, capture_output=True, check=False)
+    return "" if made.returncode == 0 else "the C compiler makes no static programs here"
 
 
 def make_image(directory: Path, **programs: str) -> Path:
