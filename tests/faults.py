@@ -92,6 +92,7 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "program_time_limit": "time limit, again and again; the program is deaf to signals",
         "program_node_lost": "its node fails, and the program runs on there",
         "program_killed": "a program in C is preempted, and its worker is killed",
+        "program_in_container": "a program in a container (charliecloud) is preempted, and its worker is killed",
     },
     "The command": {
         "killed_submitting": "`submit` killed between any two durable writes",

@@ -20,6 +20,7 @@ from lvjobs.files import expand_home
 from lvjobs.report.terminal.finding_lines import print_findings
 from lvjobs.study.config import StudyConfig, StudyContext, load_study
 from lvjobs.study.params import TrainingConfig
+from lvjobs.study.program.command import CommandConfig
 
 _FOUND_SOMETHING, _INTERRUPTED = 1, 130
 
@@ -83,4 +84,5 @@ def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> tuple[As
     training = settings if isinstance(settings, TrainingConfig) else None
     own = (settings.checkpoint_every, settings.threads)
     typed = repeated(but=("--job", "--timeout", "--json"))
-    return Asked(study, is_study and not findings, used, resources, training, *own, typed), findings
+    container = settings.container if isinstance(settings, CommandConfig) else None
+    return Asked(study, is_study and not findings, used, resources, training, *own, typed, container), findings

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from lvjobs import remedies
 from lvjobs.api.settings import create
 from lvjobs.cli.common import print_lines, study_option
-from lvjobs.cli.program import WithProgram, typed_program
+from lvjobs.cli.program import WithProgram, container_options, typed_container, typed_program
 from lvjobs.cluster.backends import backend_of, is_elsewhere
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control import backends
@@ -51,6 +51,7 @@ _OF_A_PROGRAM = ("checkpoint", "resume", "progress", "flops")
 @click.option("--resume", help="Of a program: arguments that are added where a checkpoint exists.")
 @click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")
 @click.option("--flops", help="Of a program: FLOPs of a step: 6e9, or 124e6 x 491520 (parameters, tokens).")
+@container_options
 @click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
 def init(
     root: Path,
@@ -120,6 +121,7 @@ def _given(preset: str | None, options: dict[str, str | None]) -> dict[str, Any]
         given["resume"] = split_command(given["resume"])
     if "flops" in given:
         given["flops"] = flops_of(given["flops"])
+    given |= typed_container(options)
     return given | ({"preset": preset} if preset in get_args(PresetName) else {})
 
 

@@ -12,7 +12,7 @@ from lvjobs import remedies
 from lvjobs.api.results import Preview, Submission
 from lvjobs.api.submit import PreparedRuns, prepare_task, prepare_training
 from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
-from lvjobs.cli.program import WithProgram, typed_program
+from lvjobs.cli.program import WithProgram, container_options, typed_container, typed_program
 from lvjobs.cli.settings import (
     fit_options,
     overrides,
@@ -178,6 +178,7 @@ _PROGRAM_OPTIONS = ("preset", "checkpoint", "resume", "progress", "from_checkpoi
 @click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")
 @click.option("--from-checkpoint", help="Of a program: a checkpoint that exists already, from which the run begins.")
 @click.option("--flops", help="Of a program: FLOPs of a step, such as 6e9.")
+@container_options
 @click.option("--name", help="The run's name (default: made from the task and its settings).")
 @click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
 @fit_options
@@ -219,7 +220,7 @@ def _program(options: dict[str, Any]) -> dict[str, Any]:
     """
     command = typed_program()
     given = {key: options.pop(key) for key in _PROGRAM_OPTIONS}
-    given = {key: value for key, value in given.items() if value is not None}
+    given = {key: value for key, value in given.items() if value is not None} | typed_container(options)
     if command is None:
         if given:
             raise UsageError(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.local import LocalCluster
@@ -145,8 +146,13 @@ def _write_order(asked: Asked, cluster: Cluster, request: JobRequest) -> None:
         paths[str(data_of(asked.study, asked.training))] = "r"
         found = [directory_of(model) for model in models_of(asked)]
         paths |= {str(directory): "r" for directory in found if directory is not None}
+    order: dict[str, Any] = {"paths": paths}
+    if asked.container is not None:
+        image = asked.container.path(asked.study.root)
+        paths |= dict.fromkeys([*asked.container.bind, *([str(image)] if image is not None else [])], "r")
+        order |= {"container": asked.container.model_dump(mode="json"), "root": str(asked.study.root)}
     directory = request.run_directories[0]
-    write_json(directory / ORDER, {"paths": paths})
+    write_json(directory / ORDER, order)
     (directory / SCRIPT).write_text(cluster.script(request), encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ from lvjobs.cluster.slurm import SlurmCluster
 from lvjobs.control.backends import driver_name, driver_profile
 from lvjobs.control.submission.slots import choices
 from lvjobs.doctor import permission, places, room, scheduler
+from lvjobs.doctor.container import check_container
 from lvjobs.doctor.interface import Asked, Diagnosis, Facts, error, note, understand
 from lvjobs.doctor.profile import SUBJECT, check_profile
 from lvjobs.doctor.software import check_versions
@@ -56,6 +57,7 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
         yield from check_site(understand(ask_site(asked), asked), asked, with_job=with_job)
     yield from places.check_storage(asked)
     yield from places.check_python(asked, with_job=with_job)
+    yield from check_container(asked)
     yield from places.check_model(asked)
     yield from places.check_cache(asked)
     yield from places.check_data(asked)

@@ -23,6 +23,7 @@ from lvjobs.control.submission.send import new_token
 from lvjobs.control.submission.slots import choices
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import TrainingConfig
+from lvjobs.study.program.container import ContainerConfig
 from lvjobs.study.tables import Resources
 
 LAB = "lab"
@@ -45,6 +46,8 @@ class Asked:
     threads: int = 1
     typed: Sequence[str] = ()
     """The arguments of `lvjobs doctor`, except those about how to check, for commands that repeat it."""
+    container: ContainerConfig | None = None
+    """The container of the study's program, if it has one."""
 
     @property
     def is_local(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from lvjobs import remedies
+from lvjobs.doctor.container import check_inside
 from lvjobs.doctor.errand import Errand
 from lvjobs.doctor.interface import LAB, Asked, Diagnosis, error, fine, note
 from lvjobs.records.node import NodeReport, Torch
@@ -38,6 +39,7 @@ def check_errand(errand: Errand, asked: Asked, *, timeout: float = 0.0) -> Itera
     python, version = report.versions.get("python", "?"), report.versions.get("lvjobs", "?")
     yield fine("node: Python", f"{python} at {report.python}, lvjobs {version} by the code that was sent")
     yield from _check_gpus(report, asked)
+    yield from check_inside(report, asked)
     yield from _check_files(report)
     if not asked.is_local:
         yield from _check_slurm(report, asked)

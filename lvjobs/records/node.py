@@ -22,12 +22,24 @@ class Torch:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """What is in the container of a study's program. `problem`: why it did not start, or torch's error; else empty."""
+
+    problem: str = ""
+    python: str = ""
+    torch: str = ""
+    devices: Sequence[str] = ()
+    seconds: float = 0.0
+    """The seconds until the container had answered."""
+
+
+@dataclass(frozen=True)
 class NodeReport(JsonRecord):
     """The findings of a job on its node. An empty problem means none; `torch` is None until it was asked.
 
     `paths`: the problem with each path that the job had to check. `gpus`: the lines of `nvidia-smi -L`. `knows_itself`:
     Slurm's error where the job could not query itself; `submits`: the reason where Slurm would accept no job from
-    there. `time` is in seconds since the epoch.
+    there. `time` is in seconds since the epoch. `container` is None where the study has none.
     """
 
     host: str
@@ -45,9 +57,12 @@ class NodeReport(JsonRecord):
     gpu_problem: str = ""
     knows_itself: str = ""
     submits: str = ""
+    container: Inside | None = None
     torch: Torch | None = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        """Read `torch` from JSON."""
+        """Read `torch` and `container` from JSON."""
         if isinstance(self.torch, Mapping):
             object.__setattr__(self, "torch", Torch(**self.torch))
+        if isinstance(self.container, Mapping):
+            object.__setattr__(self, "container", Inside(**self.container))

@@ -13,11 +13,13 @@ from typing import Any
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.run import NAME, RunConfig, read_params
 from lvjobs.tasks.activation import check_activation, read_activation
 from lvjobs.tasks.code_copies import ProgramFiles
 from lvjobs.tasks.copy_limits import Limits
+from lvjobs.tasks.image import ImageNeed
 from lvjobs.tasks.protocol import Need, Params, Rates, Task
 
 _MB = 10**6
@@ -35,6 +37,11 @@ class ProgramNeed(Need):
     name: str
     directory: Path
     searched: tuple[Path, ...] | None = ()
+
+    @property
+    def is_beside(self) -> bool:
+        """Return whether the program is in the directory, and so not in an image."""
+        return os.sep in self.name and not Path(self.name).is_absolute()
 
     def check(self) -> None:
         """Raise UsageError where there is no such program, or it cannot be executed."""
@@ -121,18 +128,22 @@ class CommandTask(Task):
         directory = read_activation(activate, root).directory if activate else None
         searched = (directory / "bin",) if directory else None if activate else ()
         programs = [ProgramNeed(command[0], root / config.directory, searched) for command in commands]
-        environments = [EnvironmentNeed(activate, root)] if activate else []
-        return [
-            *environments,
-            *programs,
-            *([CheckpointNeed(root / config.from_checkpoint)] if config.from_checkpoint else []),
-        ]
+        needs: list[Need] = [EnvironmentNeed(activate, root)] if activate else []
+        needs += [need for need in programs if config.container is None or need.is_beside]
+        if config.container is not None:
+            links = [root / config.directory / name for name in config.link]
+            paths = (StudyLayout(root).checkpoints, StudyLayout(root).code, *links)
+            needs.append(ImageNeed(config.container, root, paths, tuple(config.environment.items())))
+        return [*needs, *([CheckpointNeed(root / config.from_checkpoint)] if config.from_checkpoint else [])]
 
     def placed(self, params: Params, root: Path) -> Params:
-        """Return the settings with absolute paths of the program's directory and of the checkpoint to begin from."""
+        """Return the settings with absolute paths of the directory, the image, and the checkpoint to begin from."""
         config = read_params(CommandConfig, params)
         found = {"directory": config.directory, "from_checkpoint": config.from_checkpoint}
-        return {**params, **{key: str((root / path).absolute()) for key, path in found.items() if path}}
+        moved: dict[str, Any] = {key: str((root / path).absolute()) for key, path in found.items() if path}
+        if config.container is not None and (image := config.container.path(root)) is not None:
+            moved["container"] = {**params["container"], "image": str(image)}
+        return {**params, **moved}
 
     def program_files(self, params: Params, root: Path) -> ProgramFiles | None:
         """Return the program's directory, the paths that are linked, and the limits of the copy."""

@@ -12,12 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from lvjobs.errors import UsageError
 from lvjobs.records.journal import Entry, parse_entries
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.activation import check_activation, read_activation
 from lvjobs.tasks.code_copies import ORIGIN, ProgramFiles
+from lvjobs.tasks.image import image_identity, image_problem
 from lvjobs.tasks.packages import Unlisted, keep_packages, list_packages
 from lvjobs.tasks.working_copy import provenance
 
@@ -41,16 +43,21 @@ def origin_of(
 
     Returns:
         `commit` and `dirty` where git knows them; `locks`: hashes of lock files by name; `packages`: the hash of the
-        list of packages, where the environment is known before a job activates it.
+        list of packages, where the environment is known before a job activates it; `image`: that of its container.
 
     Raises:
-        UsageError: the environment does not exist.
+        UsageError: the environment, or the image, does not exist.
     """
     if program is None:
         return {}
     found = provenance(program.directory, program.linked)
     if locks := dict(_locks(program.directory)):
         found["locks"] = locks
+    params = config.params if isinstance(config, RunConfig) else config.get("params", {})
+    if container := read_params(CommandConfig, params).container:
+        if problem := image_problem(container, root):
+            raise UsageError(f"container: {problem}")
+        found["image"] = image_identity(container, root)
     packages = known_packages(config, resources, root)
     if packages is not None:
         found["packages"] = keep_packages(StudyLayout(root).packages, packages)
@@ -71,7 +78,10 @@ def known_packages(
     activate = str(resources.get("activate") or "")
     if activate:
         check_activation(activate, root)
-    command = read_params(CommandConfig, params).command
+    declared = read_params(CommandConfig, params)
+    if declared.container is not None:
+        return None
+    command = declared.command
     python = read_activation(activate, root).python if activate else None
     if os.sep in command[0]:  # it is executed whatever is activated
         python = Path(command[0]) if Path(command[0]).is_absolute() and "python" in Path(command[0]).name else None

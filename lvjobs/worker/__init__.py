@@ -25,7 +25,7 @@ Programs: `program` runs one that knows nothing of lvjobs, and takes its checkpo
 
 Tasks: `task` has `@lvjobs.task`, and `measure` counts the FLOPs of a first step. `trainer` adapts Hugging Face's
 Trainer, and `trainer_data` makes its data draw from their own generators. `node_probe` is the test job of `lvjobs
-doctor`.
+doctor`, and `container_probe` its look into a container.
 """
 
 from lvjobs.worker.interface import Resumed, Run, Saver, State, Team

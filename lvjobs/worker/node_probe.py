@@ -8,16 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import lvjobs
 from lvjobs.cluster import inside
 from lvjobs.files import write_json
 from lvjobs.foreign import clean
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport, Torch
+from lvjobs.study.program.container import ContainerConfig
 from lvjobs.tasks.installed import installed
 from lvjobs.worker import signals
+from lvjobs.worker.container_probe import probe_container
 from lvjobs.worker.environment import DONE, JobEnvironment
 from lvjobs.worker.versions import versions
 
@@ -29,8 +33,13 @@ def probe_node(directory: Path, environment: JobEnvironment) -> int:
     signals.deafen()  # a test job has nothing to save
     with contextlib.suppress(FileNotFoundError):
         (directory / REPORT).unlink()  # of an execution that was preempted
-    report = _report(directory, environment)
+    order = json.loads((directory / ORDER).read_text(encoding="utf-8"))
+    report = _report(directory, order, environment)
     write_json(directory / REPORT, clean(asdict(report)))
+    if declared := order.get("container"):
+        container = ContainerConfig.model_validate(declared)
+        report = replace(report, container=probe_container(container, Path(order["root"]), directory))
+        write_json(directory / REPORT, clean(asdict(report)))
     report = replace(report, torch=_torch())
     write_json(directory / REPORT, clean(asdict(report)))
     if environment.has_job:
@@ -38,8 +47,7 @@ def probe_node(directory: Path, environment: JobEnvironment) -> int:
     return DONE
 
 
-def _report(directory: Path, environment: JobEnvironment) -> NodeReport:
-    order = json.loads((directory / ORDER).read_text(encoding="utf-8"))
+def _report(directory: Path, order: Mapping[str, Any], environment: JobEnvironment) -> NodeReport:
     gpus, gpu_problem = _gpus()
     scratch = tempfile.gettempdir()
     is_known = not environment.has_job or inside.query_self(environment.job_id) is not None

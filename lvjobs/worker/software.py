@@ -17,7 +17,12 @@ from lvjobs.worker.versions import python_path, versions
 
 
 def record_software(
-    layout: RunLayout, generation: int, journal: JournalWriter, packages: Mapping[str, str], problem: str = ""
+    layout: RunLayout,
+    generation: int,
+    journal: JournalWriter,
+    packages: Mapping[str, str],
+    problem: str = "",
+    image: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Journal what an attempt runs with, and return in words how that differs from what ran before.
 
@@ -26,12 +31,14 @@ def record_software(
         generation: The attempt.
         journal: Its journal.
         packages: Versions by name; empty where they are not known.
-        problem: Why they are not known, in one line.
+        problem: Why they, or the image, are not known, in one line.
+        image: The image of the program's container, as it is now; empty without one, or where it is not known.
     """
     code = Path(lvjobs.__file__).parents[1]
     origin = read_origin(code)
     record: dict[str, Any] = {key: value for key, value in origin.items() if key != "packages"}
-    record["versions"] = versions(packages)
+    record.pop("image", None)  # that of the submission
+    record |= {"versions": versions(packages), **({"image": dict(image)} if image else {})}
     store = layout.study.packages
     try:
         if packages:
@@ -58,7 +65,8 @@ def _before(layout: RunLayout, generation: int, origin: Mapping[str, Any]) -> tu
     """Return the newest earlier attempt with a record, and the record; 0 and the submission's where there is none."""
     for number in range(generation - 1, 0, -1):
         found = record_of(first_lines(layout.journal(number)))
-        if found is not None and (found.get("packages") or found.get("commit")):
+        if found is not None and any(map(found.get, ("packages", "commit", "image"))):
             return number, found
     # PYTHONPATH of the job may add packages that the submission did not see.
-    return 0, {} if python_path() else {key: origin[key] for key in ("packages",) if key in origin}
+    keys = ("image",) if python_path() else ("image", "packages")
+    return 0, {key: origin[key] for key in keys if key in origin}

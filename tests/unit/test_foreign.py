@@ -32,12 +32,13 @@ from lvjobs.foreign import cleaned, hide, secrets_in
 from lvjobs.records.node import NodeReport
 from lvjobs.records.run_files import Claim, Done
 from lvjobs.report.terminal.run_lines import print_why
+from lvjobs.study.program.container import ContainerConfig
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
 from lvjobs.tasks.packages import Unlisted, list_packages
 from lvjobs.tasks.working_copy import find_files
-from lvjobs.worker import follower, node_probe, runner
+from lvjobs.worker import container_probe, follower, node_probe, runner
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.program.process import Program
 
@@ -221,6 +222,18 @@ def looking(world):
     world.printed.append((world.root / node_probe.REPORT).read_text())
 
 
+def looking_into_a_container(world):
+    """The engine is replaced, as its own words are the ones that count."""
+    engine = world.root / "apptainer"
+    engine.write_text("#!/bin/sh\nprintenv TEXT >&2\nexit 1\n")
+    engine.chmod(0o700)
+    world.patch.setenv("PATH", f"{world.root}:{os.environ['PATH']}")
+    world.patch.setenv("TEXT", TEXT)
+    container = ContainerConfig(image="docker://python", engine="apptainer")
+    inside = container_probe.probe_container(container, world.root, world.root)
+    world.printed.append(f"{inside.problem} {inside.problem!r}")
+
+
 def workers_journal(world):
     writer = JournalWriter(world.root / "journals" / "000001.jsonl")
     writer.write("leave", cause="timeout", detail=TEXT, nested={"a": [TEXT]})
@@ -326,6 +339,7 @@ PLACES = {
     "cluster.local": local_log,
     "doctor.errand": doctors_log,
     "worker.node_probe": looking,
+    "worker.container_probe": looking_into_a_container,
     "worker.journal": workers_journal,
     "worker.runner": workers_log,
     "records.failure": followers_report,

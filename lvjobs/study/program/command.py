@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from lvjobs.foreign import secrets_in
 from lvjobs.study.fields import Float, Int, Texts
+from lvjobs.study.program.container import ContainerConfig
 from lvjobs.study.program.placeholders import BUILT_IN, OF_A_CHECKPOINT, fill, names_in
 from lvjobs.study.tables import SettingsTable
 
@@ -99,6 +100,7 @@ class CommandConfig(SettingsTable):
     directory: str = Field(default=".", description="directory that is copied at submission; jobs start in the copy")
     link: Texts = Field(default_factory=list, description="paths in it that are linked, not copied")
     environment: dict[str, str] = Field(default_factory=dict, description="environment variables of the program")
+    container: ContainerConfig | None = Field(default=None, description="container in which it runs")
     stop: Literal["", "TERM", "INT", "USR1", "USR2"] = Field(
         default="", description="signal at which the program itself saves and ends"
     )

@@ -20,22 +20,29 @@ PRIVATE = ".lvjobs"
 
 def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvironment) -> dict[str, Any]:
     """Return what stands for each placeholder, but for those of a checkpoint."""
-    name, devices = attempt.layout.root.name, os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    # A run of a pack sees its own GPUs only, while SLURM_GPUS_ON_NODE counts those of the job.
-    gpus = len([device for device in devices.split(",") if device]) or os.environ.get("SLURM_GPUS_ON_NODE", "0")
+    name = attempt.layout.root.name
     return {
         **config.own,
         **{key: getattr(attempt.config, key) for key in ("steps", "seed", "checkpoint_every")},
         "out": os.path.normpath(config.out),
         "run": name,
         "work": str(work),
-        "gpus": gpus,
+        "gpus": gpus_here(),
         "nodes": 1,
         "node_rank": 0,
         "head": "localhost",
         "processes": 1,
         "port": 20000 + zlib.crc32(f"{job.token} {job.job_id} {name}".encode()) % 10000,
     }
+
+
+def gpus_here() -> str:
+    """Return the number of GPUs that this run may use.
+
+    A run of a pack sees its own GPUs only, while SLURM_GPUS_ON_NODE counts those of the job.
+    """
+    devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+    return str(len(devices)) if devices else os.environ.get("SLURM_GPUS_ON_NODE", "0")
 
 
 def end_orphans(root: Path, newest: str) -> None:
@@ -62,18 +69,32 @@ def make_work(attempt: Attempt, config: CommandConfig) -> Path:
     for old in layout.root.glob("*.work"):
         if old.name < work.name:  # a newer generation may have begun while this one was paused
             shutil.rmtree(old, ignore_errors=True)
-    source = Path(lvjobs.__file__).parents[1] / PROGRAM
+    source = _submitted()
     work.mkdir()
     for directory, _, files in os.walk(source):
         target = work / Path(directory).relative_to(source)
         target.mkdir(exist_ok=True)
         for name in files:
             (target / name).symlink_to(Path(directory) / name)
-    origin = layout.study.root / config.directory
-    for name in sorted(config.link):
+    for name, target in _linked(layout.study.root, config).items():
         if not (work / name).exists():  # it is not in another one that is linked
             (work / name).parent.mkdir(parents=True, exist_ok=True)
-            (work / name).symlink_to((origin / name).absolute())
+            (work / name).symlink_to(target)
     for needed in (work / config.out, work / PRIVATE):
         needed.mkdir(parents=True, exist_ok=True)
     return work
+
+
+def link_targets(root: Path, config: CommandConfig) -> list[Path]:
+    """Return the paths outside of a working directory to which its links lead. `root` is the study's directory."""
+    return [path for path in (_submitted(), *_linked(root, config).values()) if path.exists()]
+
+
+def _submitted() -> Path:
+    """Return the directory of the program's files in the code that was submitted."""
+    return Path(lvjobs.__file__).parents[1] / PROGRAM
+
+
+def _linked(root: Path, config: CommandConfig) -> dict[str, Path]:
+    """Return the target of each path in `link`."""
+    return {name: (root / config.directory / name).absolute() for name in sorted(config.link)}

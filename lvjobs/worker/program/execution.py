@@ -27,7 +27,8 @@ from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVO
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.activate import activated, packages_of
-from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
+from lvjobs.worker.program.container import Place, image_of, start_of
+from lvjobs.worker.program.directory import PRIVATE, link_targets, make_work, values_of
 from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
 from lvjobs.worker.program.harvest import Harvest, outputs
 from lvjobs.worker.program.process import Program, environment_of, note
@@ -117,21 +118,28 @@ class Execution:
     def prepare(self, laid_out: Path | None) -> bool:
         """Make the command and its environment, to resume from the checkpoint that was `laid_out`; journal what runs.
 
-        Return False if the attempt has to stop.
+        With a container, these are the engine's. Return False if the attempt has to stop.
 
         Raises:
-            LvjobsError: the environment cannot be activated.
+            LvjobsError: the environment cannot be activated, or the container cannot be started.
         """
+        attempt, container, root = self.attempt, self.config.container, self.attempt.layout.study.root
         self.command, own = self._command(laid_out), self._own_variables(laid_out)
-        self.environment = environment_of(os.environ, python_path(), own)
+        path, outside = (python_path(), own) if container is None else ("", {})
+        self.environment = environment_of(os.environ, path, outside)
         if activate := read_environment(os.environ).activate:
-            found = activated(self.attempt, activate, self.environment, self.work / PRIVATE)
+            found = activated(attempt, activate, self.environment, self.work / PRIVATE)
             if found is None:
                 return False
-            self.environment = {**found, **own}
-        attempt = self.attempt
-        packages, problem = packages_of(self.command, self.environment, self.work)
-        for line in record_software(attempt.layout, attempt.generation, attempt.journal, packages, problem):
+            self.environment = {**found, **outside}
+        image: dict[str, Any] = {}
+        if container is None:
+            packages, problem = packages_of(self.command, self.environment, self.work)
+        else:
+            packages, (image, problem) = {}, image_of(container, root)
+            place = Place(self.work, link_targets(root, self.config), self.values["gpus"] != "0")
+            self.command, self.environment = start_of(container, root, place, self.command, self.environment, own)
+        for line in record_software(attempt.layout, attempt.generation, attempt.journal, packages, problem, image):
             note(line)
         return not attempt.must_stop()
 
@@ -170,6 +178,7 @@ class Execution:
         return arguments(self.config.resume_command or [*self.config.command, *self.config.resume], values)
 
     def _own_variables(self, laid_out: Path | None) -> dict[str, str]:
+        """Return the variables that the program gets in addition to the job's."""
         attempt, name = self.attempt, self.attempt.layout.root.name
         own = {
             "LVJOBS_RUN": name,

@@ -296,3 +296,9 @@ def test_a_secret_of_a_script_is_not_written_down(place, typed):
     assert "hf_0123456789" not in (place / "study.toml").read_text() + out
     assert "HF_TOKEN was left out" in out
     assert load_study(place).config.train.environment == {"A": "1"}
+
+
+def test_a_container_is_taken_over(place, init):
+    train, _ = init("--command", "heat -o out", "--flops", "1e6", "--container", "x.sif", "--engine", "apptainer")
+    assert (train.container.image, train.container.engine) == ("x.sif", "apptainer")
+    assert 'container = { image = "x.sif", engine = "apptainer" }' in (place / "study.toml").read_text()

@@ -34,6 +34,12 @@ def test_a_program_is_prepared_as_any_run(typed, study):
     assert not (study / "runs.db").exists() or not list((study / "checkpoints").glob("*"))
 
 
+def test_a_program_in_a_container_is_prepared_without_looking_for_it_here(typed, study):
+    (study / "image").mkdir()
+    words = ("--flops", "1e9", "--container", "image", "--engine", "charliecloud", "--", "no-such-program")
+    assert "lvjobs.worker" in dry_run(typed, *words)["script"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -55,6 +61,16 @@ def test_a_program_is_prepared_as_any_run(typed, study):
             "gone does not exist; nothing was submitted",
         ),
         (("--flops", "1e9", "--set", "link=['gone']", *PROGRAM), "link"),
+        (("--container", "x"), "a container needs an image and an engine; add --engine charliecloud"),
+        (("--flops", "1e9", "--engine", "enroot", *PROGRAM), "add --container IMAGE"),
+        (("--container", "x", "--engine", "enroot"), "--container is of a program"),
+        (
+            ("--flops", "1e9", "--container", "x", "--engine", "docker", *PROGRAM),
+            "'docker' is not an engine; write one",
+        ),
+        (("--flops", "1e9", "--container", "x", "--engine", "pyxis", *PROGRAM), 'write engine = "enroot"'),
+        (("--flops", "1e9", "--container", "gone", "--engine", "enroot", *PROGRAM), "gone does not exist; correct"),
+        (("--flops", "1e9", "--container", "train.py", "--engine", "enroot", *PROGRAM), "is no image that enroot runs"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(typed, study, words, said):

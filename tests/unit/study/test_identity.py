@@ -85,6 +85,7 @@ MEANT = {
         "out": "out",
         "directory": ".",
         "link": [],
+        "container": None,
         "environment": {},
         "stop": "",
         "may_end_early": False,

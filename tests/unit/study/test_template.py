@@ -59,7 +59,7 @@ def test_every_key_of_every_table_is_shown_and_all_of_them_set_are_a_study(tmp_p
     for section in sections():
         known[section.header] |= set(section.keys) - EITHER.get(section.header, set())
     tables = {name for name in known if name.startswith("[train.")}
-    assert tables == {"[train.flops]", "[train.snapshot]"}
+    assert tables == {"[train.container]", "[train.flops]", "[train.snapshot]"}
     assert found == {name: keys for name, keys in known.items() if name not in tables}
     assert "`task`" in text
     assert "`command`" in text

@@ -26,9 +26,9 @@ def layout(tmp_path, monkeypatch):
     return found
 
 
-def record(layout, generation, packages, problem=""):
+def record(layout, generation, packages, problem="", image=None):
     journal = JournalWriter(layout.journal(generation))
-    said = record_software(layout, generation, journal, packages, problem)
+    said = record_software(layout, generation, journal, packages, problem, image)
     journal.close()
     return said, entries(layout, "software")[-1]
 
@@ -74,3 +74,26 @@ def test_a_list_that_cannot_be_kept_stops_no_run(layout):
     said, found = record(layout, 1, NEW)
     assert "the list of packages cannot be kept in" in said[0]
     assert found["versions"]["torch"] == "2.5.1"
+
+
+def test_an_image_that_changed_is_named(layout):
+    """The first attempt is compared with the submission, and each later one with the attempt before it."""
+    path = layout.study.code / "c0de" / "_origin.json"
+    old, new = ({"image": "/x.sif", "kind": "file", "sha256": digit * 64} for digit in "12")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "image": old}))
+    said, found = record(layout, 1, {}, image=new)
+    assert said == ["attempt 1 ran with other code than the submission: the container's image changed"]
+    assert (found["image"], found["commit"]) == (new, "1" * 40)
+    assert record(layout, 2, {}, image=new)[0] == []
+    said, found = record(layout, 3, {}, "x.sif: permission denied")
+    assert (said, found.get("image")) == (["x.sif: permission denied"], None)
+    assert record(layout, 4, {}, image=old)[0] == []
+    assert record(layout, 5, {}, image={**new, "image": "/y.sif"})[0] == [], "another run of the same submission"
+
+
+def test_an_attempt_without_packages_and_commit_is_compared_by_its_image(layout):
+    (layout.study.code / "c0de" / "_origin.json").unlink()
+    old, new = ({"image": "/x.sif", "sha256": digit * 64} for digit in "12")
+    assert record(layout, 1, {}, image=old)[0] == []
+    said = ["attempt 2 ran with other code than attempt 1: the container's image changed"]
+    assert record(layout, 2, {}, image=new)[0] == said
