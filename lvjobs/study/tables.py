@@ -235,7 +235,10 @@ class Budget(SettingsTable):
         default=10**17, gt=0, description="FLOPs for everything; lvjobs starts nothing that could exceed it"
     )
     gpu_hours: Float | None = Field(
-        default=None, gt=0, description="GPU-hours for everything, beside the FLOPs; lvjobs starts nothing beyond them"
+        default=None,
+        gt=0,
+        description="GPU-hours for everything, beside the FLOPs; default: no limit of them",
+        examples=[500],
     )
     convention: BudgetConvention = Field(default="official", description="how FLOPs are counted (`lvjobs flops`)")
     count_inference: bool = Field(default=True, description="count validation, generation and evaluation, too")
