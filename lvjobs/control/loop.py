@@ -178,11 +178,13 @@ def _brought_up_to_date(books: Books, cases: Sequence[Case]) -> Books:
     """Return the books with what this pass observed. The ledger gets it only when the pass acts."""
     for case in cases:
         saved = [action.attempt for action in case.actions if isinstance(action, SaveAttempt)]
-        if not saved:
+        starting = case.view.starting
+        if not saved and not starting:
             continue
         claimed = [attempt for attempt in (*case.view.attempts, *saved) if attempt.generation is not None]
         charges = charges_of(case.run, list({attempt.generation: attempt for attempt in claimed}.values()))
-        newest = {(*each.execution, each.generation): each for each in (*case.view.attempts, *saved)}
+        known = (*case.view.attempts, *saved, *starting)
+        newest = {(*each.execution, each.generation): each for each in known}
         books = books.with_account(case.run, charges, list(newest.values()))
     return books
 

@@ -54,11 +54,14 @@ class GpuAllowance:
 
 @dataclass(frozen=True)
 class Orders:
-    """Orders for all members: the names of the revoked ones, and renewed allowances by name."""
+    """Orders for all members: the names of the revoked ones, and renewed allowances by name.
+
+    None among the GPU-seconds: they are not limited any more.
+    """
 
     revoked: Collection[str] = ()
     allowed: Mapping[str, int] = field(default_factory=dict)
-    gpu_seconds: Mapping[str, GpuAllowance] = field(default_factory=dict)
+    gpu_seconds: Mapping[str, GpuAllowance | None] = field(default_factory=dict)
 
 
 def submission_text(members: Sequence[SubmittedRun]) -> bytes:
@@ -72,10 +75,10 @@ def submission_text(members: Sequence[SubmittedRun]) -> bytes:
 def orders_text(
     revoked: Collection[str] = (),
     allowed: Mapping[str, int] | None = None,
-    gpu_seconds: Mapping[str, GpuAllowance] | None = None,
+    gpu_seconds: Mapping[str, GpuAllowance | None] | None = None,
 ) -> bytes:
     """Return the lines of these orders, one for each kind that is given."""
-    gpu = {name: astuple(allowance) for name, allowance in (gpu_seconds or {}).items()}
+    gpu = {name: allowance and astuple(allowance) for name, allowance in (gpu_seconds or {}).items()}
     orders = {"revoke": sorted(revoked), "allow": dict(allowed or {}), "allow_gpu_seconds": gpu}
     return b"".join(_line({kind: order}) for kind, order in orders.items() if order)
 
@@ -141,7 +144,7 @@ def read_orders(stream: BinaryIO, start: int = 0) -> tuple[Orders, int]:
     end = data.rfind(b"\n") + 1
     revoked: set[str] = set()
     allowed: dict[str, int] = {}
-    gpu_seconds: dict[str, GpuAllowance] = {}
+    gpu_seconds: dict[str, GpuAllowance | None] = {}
     for line in data[:end].splitlines():
         try:
             order = json.loads(line)
@@ -150,5 +153,5 @@ def read_orders(stream: BinaryIO, start: int = 0) -> tuple[Orders, int]:
         revoked.update(order.get("revoke", ()))
         allowed.update(order.get("allow", {}))
         gpu = order.get("allow_gpu_seconds", {})
-        gpu_seconds.update({name: GpuAllowance(*values) for name, values in gpu.items()})
+        gpu_seconds.update({name: GpuAllowance(*values) if values else None for name, values in gpu.items()})
     return Orders(revoked, allowed, gpu_seconds), start + end

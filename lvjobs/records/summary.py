@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 SCHEMA = 1
 """The version for users: keys are only added within it."""
 
-FORMAT = 4
+FORMAT = 5
 """The version of the fields below and of the tallies of closed runs (`lvjobs.control.budget.archive`).
 
 Raise it whenever a field or a charge is added or computed in another way: the rows of closed runs are then made anew.

@@ -236,7 +236,8 @@ class Budget(SettingsTable):
     )
     gpu_hours: Float | None = Field(
         default=None,
-        gt=0,
+        ge=0.001,
+        allow_inf_nan=False,
         description="GPU-hours for everything, beside the FLOPs; default: no limit of them",
         examples=[500],
     )

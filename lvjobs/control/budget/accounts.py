@@ -87,7 +87,7 @@ class Account:
     """The account of one run, or of several closed runs together: executed units by kind of charge, and a reservation.
 
     `estimated` units are part of the replayed ones. `reserved` counts from the run's beginning, as `executed` does. It
-    is None where nothing is reserved. `gpu_seconds` are those that the run has held (`GpuHours.held`).
+    is None where nothing is reserved. `gpu_seconds` are those that the run has held (`RunHours`).
     """
 
     run: RunRecord | Priced
@@ -169,7 +169,7 @@ class Books:
     def with_account(self, run: RunRecord, charges: Sequence[Charge], attempts: Sequence[AttemptRecord]) -> "Books":
         """Return the books with the account of one run opened anew, from these charges and attempts."""
         hours = self.gpu_hours.with_attempts(run, attempts)
-        opened = open_account(run, charges, self.accounts[run.id].reserved, hours.held.get(run.id, 0))
+        opened = open_account(run, charges, self.accounts[run.id].reserved, hours.of(run).held)
         return replace(self, accounts={**self.accounts, run.id: opened}, gpu_hours=hours)
 
 
@@ -187,9 +187,7 @@ def keep_books(
     `runs`. `gpu_hours` are those of the study; None: they are not limited.
     """
     charged, hours = by_run(charges), gpu_hours or GpuHours()
-    opened = {
-        run.id: open_account(run, charged[run.id], reservations.get(run.id), hours.held.get(run.id, 0)) for run in runs
-    }
+    opened = {run.id: open_account(run, charged[run.id], reservations.get(run.id), hours.of(run).held) for run in runs}
     return Books(terms, opened, closed, hours)
 
 

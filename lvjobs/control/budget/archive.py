@@ -27,6 +27,7 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.summary import FORMAT, RunStatus
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import canonical_json
+from lvjobs.study.words import MemberState
 
 ORPHAN_SECONDS = 2 * 86400.0
 """The time for which passes keep reading the journal of a vanished attempt, also after its run has ended."""
@@ -197,7 +198,8 @@ def books_of(
     attempts = transaction.attempts(ids) if terms.gpu_seconds is not None else ()
     samples = total([closed, Tally(samples=samples_of(runs, attempts))]).samples
     held = sum(share.allocated_gpu for share in closed.shares.values())
-    hours = gpu_hours_of(terms.gpu_seconds, layout, runs, by_run(attempts), samples, now, held)
+    shared = sharing_of(transaction)
+    hours = gpu_hours_of(terms.gpu_seconds, layout, runs, by_run(attempts), samples, now, sharing=shared, closed=held)
     return keep_books(terms, runs, transaction.charges(ids), transaction.reservations(), closed.accounts, hours)
 
 
@@ -205,8 +207,16 @@ def full_books_of(transaction: Transaction, terms: Terms, layout: StudyLayout, n
     """Return the accounts of all runs, one by one, at `now` (epoch seconds)."""
     runs, attempts = transaction.runs(), transaction.attempts()
     samples = samples_of(runs, attempts) if terms.gpu_seconds is not None else {}
-    hours = gpu_hours_of(terms.gpu_seconds, layout, runs, by_run(attempts), samples, now)
+    shared = sharing_of(transaction)
+    hours = gpu_hours_of(terms.gpu_seconds, layout, runs, by_run(attempts), samples, now, sharing=shared)
     return keep_books(terms, runs, transaction.charges(), transaction.reservations(), gpu_hours=hours)
+
+
+def sharing_of(transaction: Transaction) -> dict[str, int]:
+    """Return how many runs share the live job of each run that has one, by run id."""
+    submissions = {each.token: each for each in transaction.submissions()}
+    live = [member for member in transaction.members() if member.state is MemberState.LIVE]
+    return {each.run_id: found.size if (found := submissions[each.token]).packed else 1 for each in live}
 
 
 def reopen_older(transaction: Transaction) -> None:

@@ -15,6 +15,7 @@ from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.records.software import drift_of, record_of
+from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, HeldFor, RunState
 from lvjobs.tasks.code_copies import drift, find_tasks
@@ -130,7 +131,7 @@ def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptR
         begun = f"it was interrupted ({_cause(run)}), and " if run.state is RunState.INTERRUPTED else "it "
         return f"{begun}waits in the queue as {job}: {run.reason or 'Slurm gives no reason yet'}"
     words = {
-        RunState.HELD: "it is held, and waits for " + ("FLOPs" if run.held_for is HeldFor.BUDGET else "you"),
+        RunState.HELD: "it is held, and waits for " + (_limit_of(run)[0] if run.held_for is HeldFor.BUDGET else "you"),
         RunState.PAUSED: "it is paused, at its last checkpoint",
         RunState.CANCELLED: "it was cancelled",
         RunState.PLANNED: "it is planned, and not submitted yet",
@@ -215,10 +216,17 @@ def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptReco
         yield (
             "nothing, until you take it up"
             if run.held_for is not HeldFor.BUDGET
-            else "it goes on by itself when its FLOPs fit"
+            else f"it goes on by itself when its {_limit_of(run)[0]} fit"
         )
     if run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED) and checkpoint:
         yield f"its checkpoints stay: the newest is of step {checkpoint}"
+
+
+def _limit_of(run: RunRecord) -> tuple[str, Remedy]:
+    """Return what a run lacks that is held for the budget, and the command that raises the limit of it."""
+    if "GPU-hours" in run.reason and "FLOPs" not in run.reason:
+        return "GPU-hours", remedies.BUDGET_SET_HOURS
+    return "FLOPs", remedies.BUDGET_SET
 
 
 def _remedies(
@@ -229,7 +237,7 @@ def _remedies(
     if run.state in (RunState.HELD, RunState.PAUSED):
         after = "once it is mended: takes it up, with the code as it is now"
         if run.held_for is HeldFor.BUDGET:
-            yield remedies.BUDGET_SET(*where), "raises the limit"
+            yield _limit_of(run)[1](*where), "raises the limit"
             after = "takes it up"
         if failed is not None and failed.cause is Cause.OUT_OF_MEMORY:
             yield remedies.RESUME_MEMORY(*where, run=name), "takes it up with more memory"

@@ -177,7 +177,7 @@ def what_still_fits(
 def _books(study: StudyContext, seen: LedgerView) -> Books:
     terms, attempts = terms_of(study.config.budget), by_run(seen.attempts)
     samples = samples_of(seen.runs, seen.attempts) if terms.gpu_seconds is not None else {}
-    hours = gpu_hours_of(terms.gpu_seconds, study.layout, seen.runs, attempts, samples, time.time())
+    hours = gpu_hours_of(terms.gpu_seconds, study.layout, seen.runs, attempts, samples, time.time(), sharing={})
     return keep_books(terms, seen.runs, seen.charges, seen.reservations, gpu_hours=hours)
 
 

@@ -40,7 +40,7 @@ from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext, typed_over
-from lvjobs.study.words import MemberState, RunState, SubmitOutcome
+from lvjobs.study.words import HeldFor, MemberState, RunState, SubmitOutcome
 
 _VERBS: Mapping[type[JobAction], str] = {
     CancelJob: "cancelled",
@@ -84,7 +84,7 @@ def _write(
     actions: Sequence[Action], study: StudyContext, ledger: Ledger, now: float
 ) -> tuple[dict[str, RunRecord], list[str]]:
     with ledger.transaction() as transaction:
-        changes = _Changes(study, transaction, now)
+        changes, had = _Changes(study, transaction, now), transaction.reservations()
         attempts = transaction.save_attempts([each.attempt for each in actions if isinstance(each, SaveAttempt)])
         changes.latest.update({attempt.run_id: attempt.id for attempt in attempts})
         lines = [line for action in actions for line in changes.add(action)]
@@ -97,13 +97,18 @@ def _write(
         revoke(study, [(each.token, runs[each.run_id].name) for each in actions if isinstance(each, Revoke)])
         renewed = {each.run_id: each.work.training for each in actions if isinstance(each, Reserve)}
         gpu = gpu_allowances(transaction, study, [runs[run_id] for run_id in renewed])
+        hours = {
+            run_id: gpu.get(run_id)
+            for run_id in renewed
+            if run_id in gpu or (run_id in had and had[run_id].gpu_seconds)
+        }
         live = [member for member in transaction.members() if member.state is MemberState.LIVE]
     # After the commit: no worker may spend what the ledger did not reserve.
     allow(
         study,
         [(member.token, runs[member.run_id].name) for member in live if member.run_id in renewed],
         {runs[run_id].name: steps for run_id, steps in renewed.items() if runs[run_id].rates},
-        {runs[run_id].name: allowance for run_id, allowance in gpu.items()},
+        {runs[run_id].name: allowance for run_id, allowance in hours.items()},
     )
     return runs, list(dict.fromkeys(lines))
 
@@ -273,11 +278,23 @@ def _submit(
             continue
         prepared = prepare_submission(study, queue, clusters[profile], group)
         for sent in send_in_turn(study, queue, clusters[profile], prepared, terms, now):
-            if sent.outcome is not SubmitOutcome.LIMITED:
+            if sent.outcome is SubmitOutcome.OVER_BUDGET:  # by a time limit that was computed after the gate
+                lines += _hold(queue.ledger, sent.runs, sent.said, now)
+            elif sent.outcome is not SubmitOutcome.LIMITED:
                 lines.append(_outcome(sent))
             if sent.outcome is SubmitOutcome.UNCLEAR:  # submit no more until a pass has searched for its token
                 return lines
     return lines
+
+
+def _hold(ledger: Ledger, runs: Sequence[RunRecord], said: str, now: float) -> list[str]:
+    """Hold runs for which the budget has no room, until it has; return what was done."""
+    with ledger.transaction() as transaction:
+        change = {"state": RunState.HELD, "reason": said, "held_for": HeldFor.BUDGET}
+        transaction.update_runs({run.id: change for run in runs})
+        transaction.give_back([run.id for run in runs])
+        transaction.add_events([Event(now, RunState.HELD.value, f"held: {said}", run.id) for run in runs])
+    return [f"{run.name}: held: {said}" for run in runs]
 
 
 def _outcome(sent: SubmitResult) -> str:

@@ -11,7 +11,7 @@ from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.states import Ending
 from lvjobs.control.reconcile.actions import Action, AvoidNode, CancelJob, Extend, Revoke, SaveAttempt, SetRun, Submit
 from lvjobs.control.reconcile.classify import Failure, classify, execution
-from lvjobs.control.reconcile.policy import Verdict, verdict
+from lvjobs.control.reconcile.policy import after_exhaustion, verdict
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.control.submission.time_limits import after_a_timeout
 from lvjobs.ledger.records import AttemptRecord
@@ -191,7 +191,7 @@ class Conclusions:
         last = self.attempts.ended[-1] if self.attempts.ended else None
         outcome = verdict(self.run, self.attempts.ended, failure, self.policy, self.now)
         if last is not None and last.leave_cause is LeaveCause.EXHAUSTED:
-            outcome = Verdict()  # the budget gate decides whether it may
+            outcome = after_exhaustion(self.run, self.attempts.ended)
         self.continues = outcome.state is RunState.INTERRUPTED
         resources, notes = dict(outcome.resources), []
         bad = self._bad_node(live, failure, node)

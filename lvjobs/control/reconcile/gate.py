@@ -15,6 +15,7 @@ from lvjobs.control.budget.gpu_hours import GpuHours, hours
 from lvjobs.control.reconcile.actions import Action, GiveBack, Reserve, Revoke, SetRun, Submit
 from lvjobs.control.reconcile.attempts import give_up
 from lvjobs.control.reconcile.views import RunView
+from lvjobs.control.submission.send import shared_jobs
 from lvjobs.ledger.records import RunRecord, WorkCounts
 from lvjobs.study.words import HeldFor, RunState
 
@@ -107,14 +108,16 @@ class _Gate:
         self._terms = books.terms
         self._renew = renew
         self._free = books.room
-        self._hours = books.gpu_hours
+        submitted = [case.run for case in cases if case.is_submitted]
+        self._hours = books.gpu_hours.with_jobs(shared_jobs(submitted))
+        self._alone = books.gpu_hours.with_jobs({case.run.id: 1 for case in cases})
 
     def actions(self) -> list[Action]:
         for case in self._cases:
             if case.has_job and case.run.rates:
                 self._follow_replays(case)
         for case in self._cases:
-            if case.has_job and self._terms.gpu_seconds is not None:
+            if case.has_job:
                 self._follow_hours(case)
         self._make_room()
         for case in self._in_order():
@@ -166,9 +169,12 @@ class _Gate:
 
         A run that trains keeps its job if no more is free: its worker stops, at a checkpoint, when they are used up.
         """
-        account, need = self._account(case), case.gpu_seconds_ahead(self._hours)
-        is_training = case.training_at is not None
         had = self._reserved(case) or WorkCounts()
+        if self._terms.gpu_seconds is None:
+            if had.gpu_seconds:  # the limit was removed
+                self._reserve(case, replace(had, gpu_seconds=0), Amount())
+            return
+        account, need = self._account(case), case.gpu_seconds_ahead(self._hours)
         have = had.gpu_seconds - account.gpu_seconds
         if need <= have:
             return
@@ -181,7 +187,7 @@ class _Gate:
                 note = f"it needs about {hours(extra.gpu_seconds):.3g} GPU-hours more: its reservation was renewed"
                 standing = case.standing
                 case.actions.append(SetRun(case.run.id, case.state, standing.reason, standing.cause, note=note))
-        elif not had.gpu_seconds or have < self._hours.least(case.run, case.checkpoint, is_training=is_training):
+        elif not had.gpu_seconds or have < self._least(case):
             self._refuse_hours(case, extra)
 
     def _reserved(self, case: Case) -> WorkCounts | None:
@@ -237,20 +243,30 @@ class _Gate:
     # -- runs that would start -----------------------------------------------------------------------------------
 
     def _admit(self, case: Case) -> None:
-        account = self._account(case)
-        extra = self._extra(case, case.allowance(account, self._hours))
+        account, wanted = self._account(case), self._wanted(case, self._hours)
+        extra = self._extra(case, wanted)
         had = (account.reserved or WorkCounts()).gpu_seconds
         if not self._renew and case.run.rates and self._is_short(case):
             self._refuse_replays(case, extra)
-        elif not self._renew and had and case.gpu_seconds_ahead(self._hours) > account.outstanding.gpu_seconds:
+        elif not self._renew and had and account.outstanding.gpu_seconds < self._least(case):
             self._refuse_hours(case, extra)
         elif extra.fits(self._free):
             self._free -= extra
         else:
             self._hold(case, self._too_much(extra))
 
+    def _wanted(self, case: Case, gpu_hours: GpuHours) -> WorkCounts:
+        """Return all that the run may execute if it is submitted now; without renewal no more GPU-hours than it has."""
+        account = self._account(case)
+        wanted, had = case.allowance(account, gpu_hours), (account.reserved or WorkCounts()).gpu_seconds
+        return wanted if self._renew or not had else replace(wanted, gpu_seconds=had)
+
+    def _least(self, case: Case) -> int:
+        """Return the GPU-seconds that the run's next job, or its live one, needs at least."""
+        return self._hours.least(case.run, case.checkpoint, is_training=case.training_at is not None)
+
     def _release(self, case: Case) -> None:
-        extra = self._extra(case, case.allowance(self._account(case), self._hours))
+        extra = self._extra(case, self._wanted(case, self._alone))
         if extra.fits(self._free):
             self._free -= extra
             state = RunState.INTERRUPTED if case.view.attempts else RunState.PLANNED

@@ -59,6 +59,7 @@ def _fold_one(seen: SimpleNamespace, entry: Entry) -> None:
         seen.resumed_generation = name.generation
         seen.step = max(seen.step, name.step)
         seen.checkpoint_every = fields.get("checkpoint_every")
+        seen.started = min(seen.started, float(fields.get("job_start") or seen.started))
     elif entry.kind == "step":
         seen.step = max(seen.step, step)
         seen.executed += steps_of(entry)

@@ -9,7 +9,7 @@ from lvjobs import remedies
 from lvjobs.control.reconcile.classify import Failure
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, LeaveCause, RunState
 
 _HOUR = 3600.0
 _MOST_DOUBLINGS = 64  # 2**64 is more than an hour has seconds; far more doublings would overflow a float
@@ -94,6 +94,24 @@ def verdict(run: RunRecord, ended: Sequence[AttemptRecord], failure: Failure, po
 
 def _held(reason: str) -> Verdict:
     return Verdict(RunState.HELD, reason)
+
+
+_MOST_IDLE = 4
+"""Jobs in a row that may use up their GPU-hours before their first step: each next one is given more."""
+
+
+def after_exhaustion(run: RunRecord, ended: Sequence[AttemptRecord]) -> Verdict:
+    """Return what the run does after its worker stopped, because what was reserved for it was used up.
+
+    The budget gate decides whether more is reserved. A run that never comes to a step is held for the user.
+    """
+    counted = [attempt for attempt in ended if attempt.id > run.forgiven_until or attempt.id == 0]
+    idle = list(takewhile(lambda each: each.leave_cause is LeaveCause.EXHAUSTED and not each.executed, counted[::-1]))
+    if len(idle) < _MOST_IDLE:
+        return Verdict()
+    command = remedies.RESUME_RUN(run=run.name)
+    reason = f"{len(idle)} jobs in a row used up what was reserved for them before their first step"
+    return Verdict(RunState.HELD, f"{reason}: see why they start so slowly, then: {command}")
 
 
 def leniency(run: RunRecord, ended: Sequence[AttemptRecord], policy: Policy) -> str:

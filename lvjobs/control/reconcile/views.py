@@ -105,6 +105,20 @@ class RunView:
         """Return the live place and the revoked ones."""
         return self.others if self.live is None else [self.live, *self.others]
 
+    @property
+    def starting(self) -> list[AttemptRecord]:
+        """Return the attempt that a running job will make, whose worker has not begun yet: it holds its GPUs already.
+
+        Empty if there is no such job, or if several runs share it.
+        """
+        job = self.live.job if self.live is not None and not self.live.submission.packed else None
+        if job is None or self.live is None or not job.is_running or job.start is None:
+            return []
+        token, restart = self.live.member.token, job.restart_count or 0
+        if any(attempt.execution == (token, restart) for attempt in self.attempts):
+            return []
+        return [AttemptRecord(0, self.run.id, token, job.id, restart, started=job.start)]
+
 
 def with_packs(
     views: Sequence[RunView], known: Iterable[AttemptRecord], unread: Collection[Member] = ()

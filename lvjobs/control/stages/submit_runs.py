@@ -20,8 +20,10 @@ from lvjobs.control.submission.declare import (
     is_run_of,
 )
 from lvjobs.control.submission.dispatch import Queue, prepare_submission, send_in_turn
+from lvjobs.control.submission.gpu_requests import check_gpu_requests
 from lvjobs.control.submission.send import Shortfall, SubmitResult, reservations_for
 from lvjobs.control.submission.submission_files import is_claimed, with_directory
+from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.errors import UsageError
 from lvjobs.files import is_foreign
 from lvjobs.ledger.records import RunRecord, StageRecord
@@ -103,7 +105,8 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
             f"{cluster.absent}; nothing was submitted: run lvjobs on a login node of the cluster, or use --profile "
             "local"
         )
-    if shortfall is not None:
+    is_computed = any(is_automatic(run.resources) for run in declared.new)  # the time limit: `send` checks again
+    if shortfall is not None and (shortfall.is_of_flops or not is_computed):
         raise OverBudget(shortfall)
     if not declared.new:
         session.ledger.call(_record, wanted, declared)
@@ -118,6 +121,8 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
     later = [run for run in new if run.after and run.after not in completed]
     queue = Queue(session.ledger, session.clock())
     prepared = prepare_submission(study, queue, cluster, ready or later)
+    job, limit = prepared.first, session.terms.gpu_seconds
+    check_gpu_requests(cluster, job.requests[0], job.runs[0], limit, study.layout)
     with suppress(ClusterError):  # sbatch will fail in the same way, and `send` handles its errors
         cluster.check(prepared.first.requests[0])
     for run in with_directory(study, new):

@@ -2,6 +2,7 @@
 
 import secrets
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ from lvjobs.control.budget.archive import books_of
 from lvjobs.control.budget.cost import allowance, newest_checkpoints
 from lvjobs.control.budget.gpu_hours import hours
 from lvjobs.control.submission.avoided_nodes import note_placed, place, read_avoidance
-from lvjobs.control.submission.slots import choices, is_packed, waits
+from lvjobs.control.submission.slots import choices, is_packed, pack_size, waits
 from lvjobs.control.submission.submission_files import gpu_allowances, write_submission
 from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
@@ -132,27 +133,37 @@ class Shortfall:
             )
         limit = hours(self.terms.gpu_seconds or 0)
         return (
-            f"{hours(self.wanted.gpu_seconds):.4g} GPU-hours are needed (each job's GPUs for its time limit, or for as "
-            f"long as similar runs took), and {hours(max(0, self.free.gpu_seconds)):.4g} of the limit of {limit:.4g} "
-            f"are free: {hours(over.gpu_seconds):.4g} too many"
+            f"{hours(self.wanted.gpu_seconds):.2g} GPU-hours are needed (each job's GPUs for its time limit, or for as "
+            f"long as similar runs took), and {hours(max(0, self.free.gpu_seconds)):.2g} of the limit of {limit:.4g} "
+            f"are free: {hours(over.gpu_seconds):.2g} too many"
         )
 
 
 def reservations_for(
-    transaction: Transaction, runs: Sequence[RunRecord], terms: Terms, layout: StudyLayout, now: float
+    transaction: Transaction,
+    runs: Sequence[RunRecord],
+    terms: Terms,
+    layout: StudyLayout,
+    now: float,
+    *,
+    renew: bool = True,
 ) -> tuple[dict[str, WorkCounts], Shortfall | None]:
     """Return the allowance of each run, by its id, and the shortfall if the budget has no room for all; else None.
 
-    Runs of a task that declares no cost have no allowance, unless GPU-hours are limited.
+    Runs of a task that declares no cost have no allowance, unless GPU-hours are limited. Unless `renew`, a run that has
+    GPU-hours reserved gets no more of them.
     """
     books = books_of(transaction, terms, layout, now, naming=runs)
-    wanted, extra, gpu_hours = {}, Amount(), books.gpu_hours.with_profiles(layout, runs)
+    gpu_hours = books.gpu_hours.with_profiles(layout, runs).with_jobs(shared_jobs(runs))
+    wanted, extra = {}, Amount()
     steps = newest_checkpoints(transaction.attempts([run.id for run in runs]))
     for run in runs:
         if not run.rates and terms.gpu_seconds is None:
             continue
         account = books.accounts.get(run.id) or Account(run, {})
         work = allowance(run, account.executed, steps[run.id], gpu_hours.ahead(run, steps[run.id]))
+        if not renew and (had := (account.reserved or WorkCounts()).gpu_seconds):
+            work = replace(work, gpu_seconds=had)
         wanted[run.id] = work
         extra += terms.amount(run, work.beyond(account.executed)) - account.amount_set_aside(terms)
     return wanted, None if not wanted or extra.fits(books.room) else Shortfall(extra, books.room, terms)
@@ -188,7 +199,8 @@ def send(
     backend, packed = backend_of(runs[0].profile).name, is_packed(runs)
     submission = SubmissionRecord(token, runs[0].profile, backend, now, len(runs), packed=packed)
     with ledger.transaction() as transaction:
-        wanted, shortfall = reservations_for(transaction, [*runs, *later], terms, study.layout, now)
+        renew = study.config.budget.renew
+        wanted, shortfall = reservations_for(transaction, [*runs, *later], terms, study.layout, now, renew=renew)
         if shortfall is not None:
             outcome = SubmitOutcome.OVER_BUDGET
             return SubmitResult(runs, token, outcome, said=str(shortfall), shortfall=shortfall)
@@ -199,7 +211,7 @@ def send(
         bounded = [run for run in (*runs, *later) if run.id in wanted]
         transaction.reserve({run.id: wanted[run.id] for run in bounded})
         steps = {run.id: wanted[run.id].training for run in bounded if run.rates}
-        write_submission(study, token, runs, steps, gpu_allowances(transaction, study, bounded))
+        write_submission(study, token, runs, steps, gpu_allowances(transaction, study, bounded, shared_jobs(runs)))
         transaction.add_submission(submission, [run.id for run in runs])
         transaction.update_runs_of(token, state=RunState.SUBMITTING, reason="", not_before=0.0)
         if is_automatic(runs[0].resources):  # the time limit was computed for this job
@@ -274,6 +286,20 @@ def _withdraw(
                 events.append(Event(now, waiting.value, said, run.id))
         transaction.update_runs(changes)
         transaction.add_events(events)
+
+
+def shared_jobs(runs: Sequence[RunRecord]) -> dict[str, int]:
+    """Return how many of these runs would share the job of each, by run id, if they are submitted together."""
+    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        groups[same_job(run)].append(run)
+    sizes = {}
+    for group in groups.values():
+        size = pack_size(group[0])
+        for first in range(0, len(group), size):
+            job = group[first : first + size]
+            sizes.update({run.id: len(job) for run in job})
+    return sizes
 
 
 def same_job(run: RunRecord) -> tuple[str, str, str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from lvjobs.control.budget.archive import sharing_of
 from lvjobs.control.budget.gpu_hours import gpu_hours_of
 from lvjobs.control.budget.limit import terms_of
 from lvjobs.errors import UsageError
@@ -74,12 +75,21 @@ def write_submission(
         ) from error
 
 
-def gpu_allowances(transaction: Transaction, study: StudyContext, runs: Sequence[RunRecord]) -> dict[str, GpuAllowance]:
-    """Return the GPU-seconds that runs may hold by the ledger's reservations, by run id; no others are limited."""
+def gpu_allowances(
+    transaction: Transaction,
+    study: StudyContext,
+    runs: Sequence[RunRecord],
+    sharing: Mapping[str, int] | None = None,
+) -> dict[str, GpuAllowance]:
+    """Return the GPU-seconds that runs may hold by the ledger's reservations, by run id; no others are limited.
+
+    `sharing` has the number of runs that will share the job of each; None: those that share its live job.
+    """
     terms = terms_of(study.config.budget)
     if terms.gpu_seconds is None:
         return {}
-    known = gpu_hours_of(terms.gpu_seconds, study.layout, runs, {}, {}, 0.0)
+    shared = sharing_of(transaction) if sharing is None else sharing
+    known = gpu_hours_of(terms.gpu_seconds, study.layout, runs, {}, {}, 0.0, sharing=shared)
     attempts, reserved = by_run(transaction.attempts([run.id for run in runs])), transaction.reservations()
     found = {
         run.id: known.allowance(run, attempts[run.id], reserved[run.id].gpu_seconds)
@@ -128,7 +138,7 @@ def allow(
     study: StudyContext,
     live: Iterable[tuple[str, str]],
     steps: Mapping[str, int],
-    gpu_seconds: Mapping[str, GpuAllowance] | None = None,
+    gpu_seconds: Mapping[str, GpuAllowance | None] | None = None,
 ) -> None:
     """Renew allowances: the training steps that each run may execute, and the GPU-seconds that it may hold, by name.
 
