@@ -112,6 +112,19 @@ class Attempts:
             )
         )
 
+    def add_revoked(self) -> None:
+        """Add an attempt for each execution of a revoked submission that ended before its worker claimed the run.
+
+        Its job held what it asked for, until it was cancelled.
+        """
+        known = {attempt.execution for attempt in self._all}
+        for place in self._view.others:
+            for row in place.history if not place.submission.packed else ():
+                restart = row.restart_count or 0
+                if row.elapsed and row.is_ended and (place.member.token, restart) not in known:
+                    known.add((place.member.token, restart))
+                    self.add_unclaimed(place, row, Failure(Cause.CANCELLED, "revoked before its worker began"))
+
     def _accounted(self, index: int) -> AttemptRecord:
         """Return the attempt with its allocated seconds and GPUs, if it has ended and accounting has its row.
 

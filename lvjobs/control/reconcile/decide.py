@@ -40,6 +40,7 @@ def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> l
     """
     case = _Case(view, policy, now, watched)
     conclusions = list(case.actions())
+    case.attempts.add_revoked()
     news = [RecordEvent(view.run.id, line) for line in view.news]
     return [*_see_off(view, policy, now), *case.attempts.learned(), *news, *conclusions]
 

@@ -170,7 +170,9 @@ def _enter(session: Session, record: StageRecord, wanted: RunRequest) -> list[st
 
 
 def _waits_for_budget(shortfall: Shortfall) -> str:
-    return f"waits for the budget: {shortfall}; see {remedies.BUDGET}"
+    # The GPU-hours that are needed and free differ in each pass. A reason that changes is an event.
+    hours = "it needs more GPU-hours than the limit leaves free"
+    return f"waits for the budget: {shortfall if shortfall.is_of_flops else hours}; see {remedies.BUDGET}"
 
 
 # -- a stage is decided -------------------------------------------------------------------------------------------
