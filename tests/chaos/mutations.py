@@ -140,7 +140,7 @@ MUTATIONS = {
     ),
     "the sync of a submission's file before its row": Mutation(
         "lvjobs/control/submission/send.py",
-        "        write_submission(study, token, runs, steps, gpu_allowances(transaction, study, bounded))\n",
+        "        write_submission(study, token, runs, steps, gpu_allowances(transaction, study, bounded, shared_jobs(runs)))\n",
         "",
         ("unit/control/test_loop_submit.py::test_runs_that_wait_have_one_file_for_all_of_them",),
     ),
