@@ -7,7 +7,9 @@ LVJOBS_END_TIME      when the job will be ended, seconds since the epoch (else S
 LVJOBS_LEAD_SECONDS  how long before that the run stops by itself (default 90)
 LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, to be used instead of asking Slurm
 LVJOBS_CANCEL_FILE   local only: a file whose existence means that the job was cancelled
-LVJOBS_PROCESSES     how many processes train together, one per GPU where there are GPUs (default 1)
+LVJOBS_PROCESSES     how many processes of a node train together, one per GPU where there are GPUs (default 1)
+LVJOBS_NODES         how many nodes the job has (default 1); SLURM_NODEID is this process's place among them
+LVJOBS_EXECUTION     with several nodes: a text that all processes of this execution of the job share, and no other has
 LVJOBS_DRIVER        the name of the study's driver, which is triggered when the run ends or stops (docs/driver.md)
 LVJOBS_PACK          the names of all runs that share the job, separated by blanks: directories beside RUN_DIRECTORY
 LVJOBS_SIDE_BY_SIDE  how many of them are trained at once (default 1)
@@ -59,6 +61,9 @@ class JobEnvironment:
     preempt_mode: str | None = None
     cancel_file: Path | None = None
     processes: int = 1
+    nodes: int = 1
+    node_rank: int = 0
+    execution: str = ""
     driver: str = ""
     pack: Sequence[str] = ()
     side_by_side: int = 1
@@ -70,6 +75,11 @@ class JobEnvironment:
     def on_slurm(self) -> bool:
         """Return whether the process runs under Slurm."""
         return self.backend == "slurm"
+
+    @property
+    def team(self) -> int:
+        """Return how many processes train together, on all nodes."""
+        return self.processes * self.nodes
 
     @property
     def has_job(self) -> bool:
@@ -126,6 +136,9 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         preempt_mode=of_slurm.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
         cancel_file=Path(cancel_file) if cancel_file else None,
         processes=_count(environ, "LVJOBS_PROCESSES", "processes"),
+        nodes=_count(of_slurm, "LVJOBS_NODES", "nodes"),
+        node_rank=_count(of_slurm, "SLURM_NODEID", "a node", least=0) if of_slurm.get("LVJOBS_NODES") else 0,
+        execution=of_slurm.get("LVJOBS_EXECUTION", ""),
         driver=of_slurm.get("LVJOBS_DRIVER", ""),
         pack=environ.get(PACK, "").split(),
         side_by_side=_count(environ, "LVJOBS_SIDE_BY_SIDE", "runs"),

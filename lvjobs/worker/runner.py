@@ -104,7 +104,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         node=environment.node,
         pid=claim.pid,
         resumed_from=str(found.name) if found else None,
-        processes=environment.processes,
+        processes=environment.team,
         checkpoint_every=config.checkpoint_every,
         versions=versions(),
         python_path=python_path(),
@@ -112,16 +112,24 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     for name, problem in invalid.items():
         journal.write("invalid_checkpoint", name=str(name), problem=problem)
         _complain(f"checkpoint {name} is damaged and passed over: {problem}")
-    trained = found.manifest.processes if found else environment.processes
-    if trained != environment.processes:
-        journal.write("other_processes", trained=trained, processes=environment.processes)
+    trained = found.manifest.processes if found else environment.team
+    if trained != environment.team:
+        journal.write("other_processes", trained=trained, processes=environment.team)
         _complain(
-            f"{layout.root.name} was trained with processes = {trained} and goes on with {environment.processes}: no "
+            f"{layout.root.name} was trained with processes = {trained} and goes on with {environment.team}: no "
             f"worse, but not bit for bit what an undisturbed run would be"
         )
     sweep_leftovers(layout, claim.generation)
     attempt = Attempt(
-        layout, config, claim.generation, submission, journal, found, invalid, _deadline(environment, claim.time)
+        layout,
+        config,
+        claim.generation,
+        submission,
+        journal,
+        found,
+        invalid,
+        _deadline(environment, claim.time),
+        processes=environment.team,
     )
     signals.report_at_once(attempt.journal_signal)
     return _train_and_close(attempt, environment)
@@ -148,7 +156,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
     except KeyboardInterrupt:
         _journal_and_exit(attempt, environment, LeaveCause.CANCELLED, "interrupted from the keyboard", code=INTERRUPTED)
     except ProgramLost as error:
-        _lose(attempt, environment, LostRank(0, error.code))
+        _lose(attempt, environment, LostRank(error.rank, error.code))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
             attempt.journal_signal(STRANDED)
@@ -183,7 +191,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Done | None:
         if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
         try:
-            if environment.processes > 1:
+            if environment.processes > 1 and not attempt.runs_a_program:
                 _train_together(attempt, environment)
             else:
                 task(attempt)

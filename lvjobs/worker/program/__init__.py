@@ -1,6 +1,7 @@
 """A program as a run: what a job does for a program that knows nothing of lvjobs.
 
-`execution` is the run from its start to its end, in a `directory` of its own. `process` starts the program and ends all
-processes that came from it; `progress` reads its steps and metrics (`event_files` those of TensorBoard); `harvest`
-publishes its checkpoints, once all their files are whole by their `formats`; `end` decides what its exit code means.
+`execution` is the run from its start to its end, in a `directory` of its own. `launch` says which processes each node
+starts; `process` starts them and ends all processes that came from them. `progress` reads steps and metrics
+(`event_files` those of TensorBoard); `harvest` publishes checkpoints, once all their files are whole by their
+`formats`; `end` decides what an exit code means.
 """

@@ -18,7 +18,7 @@ from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
 from lvjobs.records.failure import RecordedError
 from lvjobs.study.program.command import CommandConfig
-from lvjobs.study.program.placeholders import arguments, fill
+from lvjobs.study.program.placeholders import fill
 from lvjobs.study.run import read_params
 from lvjobs.worker import signals
 from lvjobs.worker.attempt import Attempt
@@ -26,12 +26,12 @@ from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, REVOKED
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
-from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
+from lvjobs.worker.program.end import Outcome, ProgramFailed, cause_of, judge
 from lvjobs.worker.program.harvest import Harvest, outputs
-from lvjobs.worker.program.process import Program, environment_of, note
+from lvjobs.worker.program.launch import orders_of
+from lvjobs.worker.program.process import Program, note, starts_of
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
 from lvjobs.worker.saved_files import finish_program
-from lvjobs.worker.versions import python_path
 
 _POLL_SECONDS = 0.1
 _SCAN_SECONDS = 1.0
@@ -108,41 +108,45 @@ class Execution:
 
     def run(self, laid_out: Path | None) -> Outcome:
         """Execute the program, which resumes from the checkpoint that was `laid_out`, and return how it ended."""
-        command = self._command(laid_out)
-        try:
-            program = Program(command, self.work, self._environment(laid_out))
-        except OSError as error:
-            raise LvjobsError(
-                f"{command[0]} cannot be started ({error.strerror}): it is not on PATH in the job, or not executable; "
-                "load what it needs with modules under [resources], or name it by its path"
-            ) from None
+        program = self._start(laid_out)
         try:
             self._watch(program)
         finally:
-            has_saved = program.exit_code is not None and bool(self.config.stop) and self.attempt.must_stop()
-            code = program.end()
+            has_saved = program.has_ended and bool(self.config.stop) and self.attempt.must_stop()
+            shown = cause_of(program.end())
         self._read(program)
-        self.harvest.scan(finished=True, killed=code != 0 and not has_saved)
+        self.harvest.scan(finished=True, killed=shown.code != 0 and not has_saved)
         return Outcome(
-            code=code,
+            code=shown.code,
             step=max(self.attempt.logged, self.attempt.checkpointed),
             steps=self.attempt.config.steps,
             gap=self._gap,
             counts=self._parser.counts_steps or bool(self.config.progress_file),
             reports=self._reports,
             was_stopped=self.attempt.must_stop(),
-            tail=list(program.tail),
+            tail=shown.tail,
+            rank=shown.rank,
+            node=shown.node,
         )
 
-    def _command(self, laid_out: Path | None) -> list[str]:
-        if laid_out is None:
-            return arguments(self.config.command, self.values)
-        values = {**self.values, "checkpoint": laid_out.as_posix(), "step": self.attempt.step}
-        return arguments(self.config.resume_command or [*self.config.command, *self.config.resume], values)
+    def _start(self, laid_out: Path | None) -> Program:
+        words, values = self.config.command, self.values
+        if laid_out is not None:
+            words = self.config.resume_command or [*words, *self.config.resume]
+            values = {**values, "checkpoint": laid_out.as_posix(), "step": self.attempt.step}
+        on_slurm = read_environment(os.environ).on_slurm
+        orders = orders_of(self.config, words, values, self._variables(laid_out), on_slurm=on_slurm)
+        try:
+            return Program(starts_of(orders[0], os.environ), self.work)
+        except OSError as error:
+            raise LvjobsError(
+                f"{orders[0][0].command[0]} cannot be started ({error.strerror}): it is not on PATH in the job, or not "
+                "executable; load what it needs with modules under [resources], or name it by its path"
+            ) from None
 
-    def _environment(self, laid_out: Path | None) -> dict[str, str]:
+    def _variables(self, laid_out: Path | None) -> dict[str, str]:
         attempt, name = self.attempt, self.attempt.layout.root.name
-        own = {
+        return {
             "LVJOBS_RUN": name,
             "LVJOBS_STEP": str(attempt.step),
             "LVJOBS_CHECKPOINT": str(self.work / laid_out) if laid_out else "",
@@ -152,13 +156,11 @@ class Execution:
             "WANDB_RESUME": "allow",
             "PYTHONUNBUFFERED": "1",
         }
-        own |= {key: fill(text, self.values) for key, text in self.config.environment.items()}
-        return environment_of(os.environ, python_path(), own)
 
     def _watch(self, program: Program) -> None:
         """Return once the program has ended, or must not run on."""
         scanned, due = time.monotonic(), self.attempt.logged // self.attempt.config.checkpoint_every
-        while program.exit_code is None:
+        while not program.is_over:
             self._read(program)
             stopping, now = self.attempt.must_stop(), time.monotonic()
             is_due = self.attempt.logged // self.attempt.config.checkpoint_every > due
