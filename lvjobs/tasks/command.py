@@ -106,8 +106,6 @@ class CommandTask(Task):
             UsageError: `launch` of [train] does not fit them.
         """
         launch = params.get("launch", "once")
-        if nodes > 1:
-            raise UsageError(f"nodes = {nodes}: programs run on one node; leave nodes out of [resources]")
         if nodes > 1 and launch == "once":
             raise UsageError(
                 f'nodes = {nodes}, and launch = "once" starts the program on the first node alone; set launch under '

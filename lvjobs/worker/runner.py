@@ -56,7 +56,7 @@ def _complain(text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run `python -m lvjobs.worker RUN_DIRECTORY`: a run, all runs of a pack, or the test job. Return the exit code."""
+    """Run `python -m lvjobs.worker RUN_DIRECTORY`: a run, a pack, a test job or an agent. Return the exit code."""
     if len(arguments) != 1:
         _complain("usage: python -m lvjobs.worker RUN_DIRECTORY")
         return 2
@@ -66,6 +66,10 @@ def main(arguments: list[str]) -> int:
             from lvjobs.worker.node_probe import probe_node
 
             return probe_node(layout.root, environment)
+        if environment.node_rank:
+            from lvjobs.worker.program.agent import serve
+
+            return serve(layout, environment)
         if environment.pack:
             from lvjobs.worker.pack import PackRunner
 

@@ -32,7 +32,7 @@ _PROGRAM_TESTS = "unit/worker/program/test_attempts_of_programs.py"
 MUTATIONS = {
     "the look at who still writes a program's checkpoint": Mutation(
         _HARVEST,
-        "        if open_files := files_being_written(path.resolve()):",
+        "        if open_files := self.files_being_written(path.resolve()):",
         "        if open_files := set():",
         ("unit/worker/program/test_harvest.py",),
     ),

@@ -1,7 +1,8 @@
 """A program as a run: what a job does for a program that knows nothing of lvjobs.
 
 `execution` is the run from its start to its end, in a `directory` of its own. `launch` says which processes each node
-starts; `process` starts them and ends all processes that came from them. `progress` reads steps and metrics
+starts; `process` starts them and ends all processes that came from them. On several nodes, `nodes` does that by
+`messages` to the `agent` of each other node. `progress` reads steps and metrics
 (`event_files` those of TensorBoard); `harvest` publishes checkpoints, once all their files are whole by their
 `formats`; `end` decides what an exit code means.
 """

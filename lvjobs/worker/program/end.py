@@ -1,6 +1,7 @@
 """The end of a program: done, stopped early, killed, or failed. Pure.
 
 exit code                    step reached      lvjobs asked it to stop    then
+of a node that does not answer                either                     lost: retried
 0                            the last          either                     done
 0                            earlier           yes                        stopped early
 0                            earlier           no                         failed; done with `may_end_early`
@@ -59,12 +60,16 @@ class ProcessEnd:
     """The end of one process that lvjobs started: its exit code, negative for a signal, and its last lines.
 
     `rank` counts all that were started for the run. `node` is Slurm's name of its node, if that is not the worker's.
+    `is_ours`: lvjobs killed it, because of another one's end or because the run has to stop. `is_lost`: nobody knows,
+    because its node does not answer.
     """
 
     rank: int
     code: int
     tail: Sequence[str] = ()
     node: str = ""
+    is_ours: bool = False
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Outcome:
 
     `code` is negative for a signal. `step` is the last step that was reported or is in a checkpoint, of `steps`; `gap`
     is the distance between the last two reports. `counts` says whether the run reads steps at all, `reports` how many
-    were read. `tail` has the last lines of its output; `rank` and `node` are those of the process that is judged.
+    were read. `tail` has the last lines of its output. `rank`, `node` and `is_lost` are those of the judged process.
     """
 
     code: int
@@ -86,6 +91,7 @@ class Outcome:
     tail: Sequence[str] = ()
     rank: int = 0
     node: str = ""
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,10 +132,14 @@ def cause_of(ends: Sequence[ProcessEnd]) -> ProcessEnd:
 
     def weight(end: ProcessEnd) -> int:
         if end.code == 0:
-            return 3
-        if _was_killed(end.code) or _launcher_lost_a_child(end.tail):
+            return 5
+        if end.is_ours:
+            return 4
+        if end.is_lost:
             return 0
-        return 2 if lost_a_peer(end.tail) else 1
+        if _was_killed(end.code) or _launcher_lost_a_child(end.tail):
+            return 1
+        return 3 if lost_a_peer(end.tail) else 2
 
     return min(ends, key=weight)
 
@@ -157,6 +167,8 @@ def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
         ProgramLost: it was killed.
     """
     code = outcome.code
+    if outcome.is_lost:  # also if the run had to stop: srun ends the worker when an agent was killed
+        raise ProgramLost(code, outcome.rank)
     # A program that was asked to stop may end with 0 at any step: what it did not report counts only without that.
     unreported = 0 if outcome.was_stopped else outcome.gap - 1
     if code == 0 and outcome.step + unreported >= outcome.steps:

@@ -29,6 +29,8 @@ from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
 from lvjobs.worker.program.end import Outcome, ProgramFailed, cause_of, judge
 from lvjobs.worker.program.harvest import Harvest, outputs
 from lvjobs.worker.program.launch import orders_of
+from lvjobs.worker.program.messages import Orders
+from lvjobs.worker.program.nodes import SpreadProgram
 from lvjobs.worker.program.process import Program, note, starts_of
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
 from lvjobs.worker.saved_files import finish_program
@@ -127,22 +129,27 @@ class Execution:
             tail=shown.tail,
             rank=shown.rank,
             node=shown.node,
+            is_lost=shown.is_lost,
         )
 
-    def _start(self, laid_out: Path | None) -> Program:
+    def _start(self, laid_out: Path | None) -> Program | SpreadProgram:
         words, values = self.config.command, self.values
         if laid_out is not None:
             words = self.config.resume_command or [*words, *self.config.resume]
             values = {**values, "checkpoint": laid_out.as_posix(), "step": self.attempt.step}
-        on_slurm = read_environment(os.environ).on_slurm
-        orders = orders_of(self.config, words, values, self._variables(laid_out), on_slurm=on_slurm)
+        job = read_environment(os.environ)
+        orders = orders_of(self.config, words, values, self._variables(laid_out), on_slurm=job.on_slurm)
         try:
-            return Program(starts_of(orders[0], os.environ), self.work)
+            if len(orders) == 1:
+                return Program(starts_of(orders[0], os.environ), self.work)
+            spread = SpreadProgram(self.work, Orders(job.execution, self.attempt.generation, orders), os.environ)
         except OSError as error:
             raise LvjobsError(
                 f"{orders[0][0].command[0]} cannot be started ({error.strerror}): it is not on PATH in the job, or not "
                 "executable; load what it needs with modules under [resources], or name it by its path"
             ) from None
+        self.harvest.files_being_written = spread.files_being_written
+        return spread
 
     def _variables(self, laid_out: Path | None) -> dict[str, str]:
         attempt, name = self.attempt, self.attempt.layout.root.name
@@ -157,7 +164,7 @@ class Execution:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def _watch(self, program: Program) -> None:
+    def _watch(self, program: Program | SpreadProgram) -> None:
         """Return once the program has ended, or must not run on."""
         scanned, due = time.monotonic(), self.attempt.logged // self.attempt.config.checkpoint_every
         while not program.is_over:
@@ -173,7 +180,7 @@ class Execution:
                 return
             time.sleep(_POLL_SECONDS)
 
-    def _may_continue(self, program: Program, *, found: bool) -> bool:
+    def _may_continue(self, program: Program | SpreadProgram, *, found: bool) -> bool:
         """Return whether the program may run on although it is asked to stop; `found`: it just wrote a checkpoint."""
         if self.attempt.reason in _AT_ONCE:
             return False
@@ -201,7 +208,7 @@ class Execution:
         end = min(end or now + _GRACE_SECONDS, now + 24 * 3600)
         return end - min(_LEAST_SECONDS, _LARGEST_SHARE * max(0.0, end - now))
 
-    def _read(self, program: Program) -> None:
+    def _read(self, program: Program | SpreadProgram) -> None:
         """Journal what the program reported since the last time."""
         lines = program.lines()
         if lines and time.monotonic() - self._written > _ALIVE_SECONDS:

@@ -201,8 +201,7 @@ class Program:
     def end(self) -> list[ProcessEnd]:
         """Kill all processes, wait for them, and read the rest of what they printed. Return their ends.
 
-        A process that was killed here has the exit code of SIGKILL, unless another one failed before. A process that
-        waits for a broken disk cannot be killed: after some seconds the worker ends without it.
+        A process that waits for a broken disk cannot be killed: after some seconds the worker ends without it.
         """
         self._poll()
         self._is_ending = True
@@ -222,9 +221,11 @@ class Program:
             each.reader.join(max(0.1, until - time.monotonic()))
             each.close()
         _adopt_orphans(on=False)
-        if self._failed is None:
-            self._codes |= {each.rank: -signal.SIGKILL for each in self._processes if each.rank not in self._codes}
-        return self.ends
+        killed = [each for each in self._processes if each.rank not in self._codes]
+        return [
+            *self.ends,
+            *(ProcessEnd(each.rank, -signal.SIGKILL, list(each.tail), is_ours=True) for each in killed),
+        ]
 
     def _poll(self) -> None:
         """Note what ended by itself."""

@@ -98,6 +98,37 @@ def test_a_job_says_how_many_processes_its_nodes_start(typed, study, words, proc
     assert "LVJOBS_NODES" not in script
 
 
+NODES = ("--flops", "1e9", "--account", "X", "--set", "launch=process", "--set", "resources.nodes=3")
+
+
+@pytest.mark.parametrize(("profile", "gpus"), [("csd3-ampere", "--gres=gpu:4"), ("isambard-ai", "--gpus-per-node=4")])
+def test_a_job_on_several_nodes_has_one_process_of_lvjobs_on_each(typed, study, profile, gpus):
+    words = (*NODES, "--set", "resources.gpus=4", "--profile", profile, *PROGRAM)
+    script = dry_run(typed, *words)["script"]
+    assert "#SBATCH --nodes=3\n#SBATCH --ntasks=3\n#SBATCH --ntasks-per-node=1\n" in script
+    assert f"#SBATCH {gpus}\n" in script
+    assert "export LVJOBS_NODES=3\n" in script
+    assert "export LVJOBS_PROCESSES=4\n" in script
+    assert 'export LVJOBS_EXECUTION="$SLURM_JOB_ID.$(date +%s%N)"' in script
+    assert "srun --nodes=3 --ntasks-per-node=1 --ntasks=3 " in script
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("launch=once",), 'nodes = 3, and launch = "once" starts the program on the first node alone'),
+        (("resources.pack=2",), "nodes = 3 and pack = 2: a run on several nodes has a job of its own"),
+        (("launch=node", "resources.processes=2"), 'processes = 2, and launch = "node" leaves processes'),
+    ],
+)
+def test_what_cannot_run_on_several_nodes_is_refused_in_one_line(typed, study, words, said):
+    options = [word for pair in words for word in ("--set", pair)]
+    code, out, err = typed("submit", "run", *NODES, "--profile", "csd3-ampere", *options, *PROGRAM)
+    assert code == 2, out
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
 def test_a_directory_that_is_too_large_is_refused_with_its_largest_files(typed, study):
     (study / "weights.bin").write_bytes(bytes(11_000_000))
     code, _, err = typed("submit", "run", "--flops", "1e9", *PROGRAM)
