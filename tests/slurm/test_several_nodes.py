@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -113,4 +115,67 @@ def test_a_rank_an_agent_a_node_and_a_worker_are_lost_one_after_another(ranks, t
     assert run["attempts"] == len(study.claims("run")) == 5
     assert run["executed_steps"] == STEPS + run["replayed_steps"]
     assert not [line for line in study.journal("run") if line["kind"] == "error"]
+    until(lambda: not study.processes())
+
+
+def test_torchrun_on_two_nodes_loses_a_rank_and_a_launcher(tmp_path, two_nodes, monkeypatch):
+    """The snapshot is torch's, in place; the result is that of two ranks without lvjobs, bit for bit."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    options = ["--save_every={checkpoint_every}", "--snapshot_path={out}/snapshot.pt", "--epoch_seconds=0.2"]
+    study = make_study(
+        tmp_path / "study",
+        ["snapshot.py", "--epochs={steps}", *options],
+        program="snapshot.py",
+        launch="torchrun",
+        steps=40,
+        resume=[],
+        checkpoint="{out}/snapshot.pt",
+        progress=r"^epoch (?P<step>\d+) loss (?P<loss>\S+)",
+    )
+    study.submit("run")
+    study.reach("run", 12)
+    rank(study, 1).kill()
+    begins_again(study, 2, 22)
+    launchers = [each for each in study.processes() if any("torchrun" in word for word in each.cmdline())]
+    assert len(launchers) == 2
+    launchers[-1].kill()
+    run = study.until("run", "completed")
+    assert run["attempts"] == 3
+    assert not [line for line in study.journal("run") if line["kind"] == "error"]
+    alone = tmp_path / "alone.pt"
+    words = [f"--epochs={run['steps']}", "--save_every=10", f"--snapshot_path={alone}"]
+    launch = [Path(sys.executable).parent / "torchrun", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launch, TESTS / "programs" / "snapshot.py", *words], check=True, stdout=subprocess.DEVNULL)
+    (final,) = (study.files("run") / "final" / "out").glob("snapshot.pt")
+    found, wanted = (torch.load(path, weights_only=True) for path in (final, alone))
+    assert found["epoch"] == wanted["epoch"] == 40
+    assert all(torch.equal(found["model"][name], wanted["model"][name]) for name in wanted["model"])
+    assert all(map(torch.equal, found["random"], wanted["random"]))
+    until(lambda: not study.processes())
+
+
+def test_an_error_of_the_code_on_the_other_node_holds_the_run(ranks, two_nodes):
+    study = ranks("--raise-at=15")
+    study.submit("run")
+    run = study.until("run", "held")
+    assert run["cause"] == "code_error"
+    assert "ValueError: step 15 has failed" in run["reason"]
+    assert run["attempts"] == 1
+
+
+def test_a_run_on_two_nodes_survives_the_loss_of_slurmctld_and_a_preemption(ranks, two_nodes, undisturbed):
+    lab, study = two_nodes, ranks()
+    study.submit("run")
+    study.reach("run", 10)
+    lab.kill_controller()
+    claim = study.reach("run", 30)
+    lab.start_controller()
+    assert study.run("run")["state"] == "running"
+    lab.preempt(claim["job_id"])
+    run = study.until("run", "completed")
+    assert json.loads(study.result()) == undisturbed
+    assert run["attempts"] == len(study.claims("run")) == 2
+    assert run["executed_steps"] == STEPS + run["replayed_steps"]
+    assert run["cause"] == "completed"
     until(lambda: not study.processes())
