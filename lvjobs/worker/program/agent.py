@@ -8,6 +8,7 @@ did, because srun would end the worker otherwise; the worker reads the report an
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from lvjobs.worker.environment import DONE, JobEnvironment
 from lvjobs.worker.generation import is_superseded
 from lvjobs.worker.program.directory import end_orphans
 from lvjobs.worker.program.end import ProcessEnd
-from lvjobs.worker.program.messages import AgentReport, Orders, read_orders, write_report
+from lvjobs.worker.program.messages import AgentReport, find_orders, read_orders, write_report
 from lvjobs.worker.program.process import Program, files_being_written, note, starts_of
 from lvjobs.worker.submission import Submission
 
 _POLL_SECONDS = 0.2
+_WAIT_SECONDS = 0.5
+"""Seconds between two looks for new orders: while the program runs, and before."""
 
 _SILENT_SECONDS = 180.0
 """Seconds without a sign of life of the worker after which the program is ended: nothing could publish its work."""
@@ -53,19 +56,12 @@ def _find_work(layout: RunLayout, environment: JobEnvironment) -> Path | None:
     submission = Submission(layout, environment.token)
     while not (layout.done.exists() or submission.is_revoked):
         for work in sorted(layout.root.glob("*.work"), reverse=True):
-            orders = _read(work)
+            orders = find_orders(work)
             if orders is not None and orders.execution == environment.execution:
                 return work
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_WAIT_SECONDS)
         submission.refresh()
     return None
-
-
-def _read(work: Path) -> Orders | None:
-    try:
-        return read_orders(work)
-    except FileNotFoundError:
-        return None
 
 
 class Agent:
@@ -111,17 +107,15 @@ class Agent:
         now = time.monotonic()
         self._silent += min(now - self._mark, _LONGEST_STEP)
         self._mark = now
-        try:
-            orders = _read(self._work)
+        with suppress(OSError):  # the file system does not answer, or the working directory is gone: that is silence
             if now - self._checked > _CHECK_SECONDS:
                 self._checked = now
-                if orders is None or is_superseded(self._layout, self._orders.generation):
-                    note(f"node {self._environment.node}: generation {self._orders.generation} is over")
+                if is_superseded(self._layout, self._orders.generation):
+                    note(f"node {self._environment.node}: a newer generation has claimed the run")
                     return True
-        except OSError:  # the file system does not answer: that counts as silence
-            orders = None
-        if orders is not None and orders != self._orders:
-            self._orders, self._silent = orders, 0.0
+            orders = read_orders(self._work)
+            if orders != self._orders:
+                self._orders, self._silent = orders, 0.0
         if self._silent > _SILENT_SECONDS:
             note(f"node {self._environment.node}: the worker is silent, so the program ends here")
         return self._orders.is_over or self._silent > _SILENT_SECONDS
@@ -131,4 +125,5 @@ class Agent:
 
     def _write(self, **changes: object) -> None:
         self._report = replace(self._report, **changes)  # type: ignore[arg-type]
-        write_report(self._work, self._environment.node_rank, self._report)
+        with suppress(FileNotFoundError):  # a newer generation deleted the working directory: nobody asks any more
+            write_report(self._work, self._environment.node_rank, self._report)

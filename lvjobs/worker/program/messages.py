@@ -1,6 +1,8 @@
 """The files by which the worker of a job on several nodes, and the agents of the other nodes, speak to each other.
 
-They are in the generation's working directory, which all nodes see. Each is replaced as a whole by its one writer.
+They are in the generation's working directory, which all nodes see. Each is replaced as a whole by its one writer. A
+client of a network file system may remember for a minute that a name was missing, so a file is opened once its
+directory lists it.
 
     .lvjobs/nodes/orders.json      by the worker: what each node starts, and what it has to do since
     .lvjobs/nodes/1.json           by the agent of node 1: its last answer, and how its processes ended
@@ -15,6 +17,8 @@ from lvjobs import files
 from lvjobs.worker.program.directory import PRIVATE
 from lvjobs.worker.program.end import ProcessEnd
 from lvjobs.worker.program.launch import Order
+
+_ORDERS = "orders.json"
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,17 @@ def directory_of(work: Path) -> Path:
 
 def write_orders(work: Path, orders: Orders) -> None:
     """Replace the orders. Raises OSError where they cannot be written."""
-    files.write_atomic(directory_of(work) / "orders.json", json.dumps(asdict(orders)), durable=False)
+    files.write_atomic(directory_of(work) / _ORDERS, json.dumps(asdict(orders)), durable=False)
+
+
+def find_orders(work: Path) -> Orders | None:
+    """Return the orders; None if there are none yet. Raises OSError where the file system does not answer."""
+    return read_orders(work) if _ORDERS in files.names_in(directory_of(work)) else None
 
 
 def read_orders(work: Path) -> Orders:
-    """Return the orders. Raises OSError where they cannot be read, or are not there."""
-    values = json.loads((directory_of(work) / "orders.json").read_text(encoding="utf-8"))
+    """Return the orders that were found before. Raises OSError where they cannot be read, or are gone."""
+    values = json.loads((directory_of(work) / _ORDERS).read_text(encoding="utf-8"))
     nodes = [[Order(**each) for each in node] for node in values.pop("nodes")]
     return Orders(**values, nodes=nodes)
 
@@ -88,8 +97,8 @@ def write_report(work: Path, node_rank: int, report: AgentReport) -> None:
 
 def read_report(work: Path, node_rank: int) -> AgentReport | None:
     """Return an agent's report; None if it has made none. Raises OSError where the file system does not answer."""
-    try:
-        values = json.loads((directory_of(work) / f"{node_rank}.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    name = f"{node_rank}.json"
+    if name not in files.names_in(directory_of(work)):
         return None
+    values = json.loads((directory_of(work) / name).read_text(encoding="utf-8"))
     return AgentReport(**values | {"ends": [ProcessEnd(**end) for end in values["ends"]]})

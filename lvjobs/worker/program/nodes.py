@@ -41,6 +41,7 @@ class OtherNodes:
         self._read_at = 0.0
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        directory_of(work).mkdir(parents=True, exist_ok=True)
         self._order()
         with signals.shielded():
             threading.Thread(target=self._beat, name="beat", daemon=True).start()
@@ -79,7 +80,8 @@ class OtherNodes:
             LvjobsError: an agent could not start the program.
         """
         self._closing.set()
-        self._order(is_over=True)
+        if not self._order(is_over=True):
+            return []
         lost = self._missing(lambda report: report.is_over)
         if problem := next((report.problem for report in self._reports.values() if report.problem), ""):
             raise LvjobsError(
@@ -113,17 +115,20 @@ class OtherNodes:
         except OSError as error:
             note(f"the reports of the other nodes cannot be read ({error.strerror})")
 
-    def _order(self, **changes: Any) -> None:
+    def _order(self, **changes: Any) -> bool:
+        """Write the orders; return False if a newer generation has deleted their directory, which its agents notice."""
         with self._lock:
             self._orders = replace(self._orders, **changes)
             try:
-                directory_of(self._work).mkdir(parents=True, exist_ok=True)
                 write_orders(self._work, self._orders)
+            except FileNotFoundError:
+                return False
             except OSError as error:
                 raise LvjobsError(
                     f"{self._work} cannot be written ({error.strerror}), so the other nodes get no orders. Free space "
                     "or quota there"
                 ) from None
+        return True
 
     def _beat(self) -> None:
         while not self._closing.wait(_BEAT_SECONDS):

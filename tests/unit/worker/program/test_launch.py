@@ -151,6 +151,18 @@ def test_a_program_that_only_lost_a_peer_is_retried(tail, raised):
         judge(Outcome(1, step=3, steps=9, gap=1, counts=True, reports=3, was_stopped=False, tail=tail), config)
 
 
+def test_a_node_that_does_not_answer_is_a_loss_although_the_run_was_to_stop():
+    """srun ends the worker, too, when an agent is killed: SIGTERM alone would look like a preemption."""
+    config = CommandConfig(command=["train.py"], launch="torchrun")
+    known = {"step": 3, "steps": 9, "gap": 1, "counts": True, "reports": 3, "was_stopped": True}
+    assert not judge(Outcome(-9, **known), config).is_done
+    with pytest.raises(ProgramLost):
+        judge(Outcome(-9, **known, is_lost=True), config)
+    ends = [ProcessEnd(0, 1, MINE), ProcessEnd(1, -9, is_lost=True), ProcessEnd(2, -9, is_ours=True)]
+    assert cause_of(ends).is_lost
+    assert cause_of([ends[2], ends[0]]) is ends[0], "what lvjobs killed shows nothing"
+
+
 @pytest.mark.parametrize("first", ["torchrun", "python3.11", "/opt/bin/accelerate"])
 def test_torchrun_is_not_started_twice(first):
     with pytest.raises(ValueError, match="begin command with the script"):

@@ -1,6 +1,7 @@
 """The worker and the agent of another node, each in its own process: what is ordered, answered and reported."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from lvjobs.worker.program.messages import Orders, directory_of, read_report, wr
 from lvjobs.worker.program.nodes import SpreadProgram
 
 EXECUTION = "7.1"
+PATIENCE = 120
 WAITS = "import time; time.sleep(600)"
 WRITES = """
 import pathlib, time
@@ -94,7 +96,7 @@ def test_both_parts_end_and_so_does_the_agent(spread, start_agent):
     wait_for(lambda: program.is_over, "both have ended")
     assert program.has_ended
     assert [(end.rank, end.code, end.node) for end in program.end()] == [(0, 0, ""), (1, 0, "n2")]
-    assert agent.wait() == DONE
+    assert agent.wait(PATIENCE) == DONE
 
 
 def test_a_failure_elsewhere_ends_the_program_here(spread, start_agent, layout):
@@ -104,7 +106,7 @@ def test_a_failure_elsewhere_ends_the_program_here(spread, start_agent, layout):
     here, there = program.end()
     assert (here.rank, here.code, here.is_ours) == (0, -signal.SIGKILL, True)
     assert (there.rank, there.code, there.tail[-1]) == (1, 1, "ValueError: no")
-    assert agent.wait() == DONE
+    assert agent.wait(PATIENCE) == DONE
     assert not processes_of(layout)
 
 
@@ -157,10 +159,29 @@ def test_an_agent_ends_with_its_generation(spread, start_agent, layout):
     program = spread(WAITS, WAITS)
     wait_for(lambda: runs(layout, 1), "the other node's part runs")
     claim_generation(layout, JobEnvironment("slurm", "", "8"))
-    assert agent.wait() == DONE
+    assert agent.wait(PATIENCE) == DONE
     assert not runs(layout, 1)
     assert runs(layout, 0), "the worker ends that"
     program.end()
+
+
+def test_an_agent_whose_working_directory_is_gone_ends_in_peace(spread, start_agent, layout):
+    agent = start_agent()
+    program = spread(WAITS, WAITS)
+    wait_for(lambda: runs(layout, 1), "the other node's part runs")
+    shutil.rmtree(work_of(layout))
+    claim_generation(layout, JobEnvironment("slurm", "", "8"))
+    assert agent.wait(PATIENCE) == DONE
+    program.end()
+
+
+def test_a_worker_whose_generation_is_over_does_not_wait_for_agents(spread, layout, monkeypatch):
+    monkeypatch.setattr(nodes, "_ANSWER_SECONDS", 10_000)
+    program = spread(WAITS, WAITS)
+    shutil.rmtree(work_of(layout))
+    (here,) = program.end()
+    assert here.is_ours
+    assert not (layout.root / "000001.work").exists()
 
 
 def test_an_agent_obeys_only_the_orders_of_its_execution(start_agent, layout):
@@ -174,7 +195,7 @@ def test_an_agent_obeys_only_the_orders_of_its_execution(start_agent, layout):
     newer = work_of(layout, 2)
     directory_of(newer).mkdir(parents=True)
     write_orders(newer, Orders(EXECUTION, 2, [[], [order(1, touch)]]))
-    assert agent.wait() == DONE
+    assert agent.wait(PATIENCE) == DONE
     assert (newer / "started").exists()
     assert not (older / "started").exists()
     report = read_report(newer, 1)
@@ -184,14 +205,14 @@ def test_an_agent_obeys_only_the_orders_of_its_execution(start_agent, layout):
 
 def test_an_agent_of_a_run_that_is_done_has_nothing_to_do(start_agent, layout):
     layout.done.write_text("{}")
-    assert start_agent().wait() == DONE
+    assert start_agent().wait(PATIENCE) == DONE
 
 
 def test_an_agent_ends_the_program_of_a_worker_that_is_silent(layout, monkeypatch):
     monkeypatch.setattr(agents, "_SILENT_SECONDS", 0.5)
     work = work_of(layout)
     directory_of(work).mkdir(parents=True)
-    write_orders(work, Orders(EXECUTION, 1, [[], [order(1, WAITS)]]))
+    write_orders(work, Orders(EXECUTION, 1, [[], [order(1, "import time; time.sleep(60)")]]))
     begun = time.monotonic()
     Agent(layout, JobEnvironment("slurm", "", "7", nodes=2, node_rank=1, node="n2", execution=EXECUTION), work).run()
     assert time.monotonic() - begun >= 0.5
