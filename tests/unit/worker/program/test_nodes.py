@@ -185,20 +185,16 @@ def test_a_worker_whose_generation_is_over_does_not_wait_for_agents(spread, layo
 
 
 def test_an_agent_obeys_only_the_orders_of_its_execution(start_agent, layout):
-    """The same job may be executed again, with the same id."""
-    older = work_of(layout, 1)
-    directory_of(older).mkdir(parents=True)
+    """Others are of an execution before, or of another job; these would be found first, as those of a newer one."""
+    mine, other = work_of(layout, 1), work_of(layout, 2)
     touch = "import pathlib; pathlib.Path('started').touch()"
-    write_orders(older, Orders("7.0", 1, [[], [order(1, touch)]]))
-    agent = start_agent()
-    claim_generation(layout, JobEnvironment("slurm", "", "7"))
-    newer = work_of(layout, 2)
-    directory_of(newer).mkdir(parents=True)
-    write_orders(newer, Orders(EXECUTION, 2, [[], [order(1, touch)]]))
-    assert agent.wait(PATIENCE) == DONE
-    assert (newer / "started").exists()
-    assert not (older / "started").exists()
-    report = read_report(newer, 1)
+    for work, execution in ((other, "8.0"), (mine, EXECUTION)):
+        directory_of(work).mkdir(parents=True)
+        write_orders(work, Orders(execution, 1, [[], [order(1, touch)]]))
+    assert start_agent().wait(PATIENCE) == DONE
+    assert (mine / "started").exists()
+    assert not (other / "started").exists()
+    report = read_report(mine, 1)
     assert report is not None
     assert [(end.rank, end.code) for end in report.ends] == [(1, 0)]
 
