@@ -76,6 +76,12 @@ def until(condition, seconds=300):
     return value
 
 
+def saved_since(lab, moment):
+    """Whether the controller has saved its jobs since then: what it has not, it forgets when it is killed."""
+    path = lab.layout.state / "job_state"
+    return path.exists() and path.stat().st_mtime > moment
+
+
 LIMITS = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
 
 

@@ -6,12 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from driving import TESTS, until
+from driving import TESTS, saved_since, until
 from driving_programs import ProgramStudy
 
 from lvjobs.lab import LabConfig
@@ -165,13 +166,17 @@ def test_an_error_of_the_code_on_the_other_node_holds_the_run(ranks, two_nodes):
 
 
 def test_a_run_on_two_nodes_survives_the_loss_of_slurmctld_and_a_preemption(ranks, two_nodes, undisturbed):
-    lab, study = two_nodes, ranks()
+    lab, study = two_nodes, ranks("--seconds-per-step=0.3")
     study.submit("run")
-    study.reach("run", 10)
+    claim = study.reach("run", 1)
+    lab.run("scontrol", "update", f"jobid={claim['job_id']}", "comment=to be saved")
+    since = time.time()
+    until(lambda: saved_since(lab, since))
     lab.kill_controller()
-    claim = study.reach("run", 30)
+    study.reach("run", max(study.executed("run")) + 10)
     lab.start_controller()
-    assert study.run("run")["state"] == "running"
+    until(lambda: study.run("run")["state"] == "running")
+    assert len(study.claims("run")) == 1
     lab.preempt(claim["job_id"])
     run = study.until("run", "completed")
     assert json.loads(study.result()) == undisturbed
