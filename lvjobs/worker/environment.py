@@ -124,6 +124,12 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
     # SLURM_* variables may be set around a local process, as in an interactive job. They do not describe it.
     of_slurm = environ if on_slurm else {}
     lead, end = _seconds(environ, "LVJOBS_LEAD_SECONDS"), _seconds(environ, "LVJOBS_END_TIME")
+    nodes, execution = _count(of_slurm, "LVJOBS_NODES", "nodes"), of_slurm.get("LVJOBS_EXECUTION", "")
+    if nodes > 1 and not execution:
+        raise RunRefused(
+            f"LVJOBS_NODES={nodes}, but the profile's script sets no LVJOBS_EXECUTION, so it is for one node; include "
+            "_worker.sh.j2 there, or leave nodes out of [resources]"
+        )
     cancel_file = "" if on_slurm else environ.get("LVJOBS_CANCEL_FILE", "")
     return JobEnvironment(
         backend=backend,
@@ -136,9 +142,9 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         preempt_mode=of_slurm.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
         cancel_file=Path(cancel_file) if cancel_file else None,
         processes=_count(environ, "LVJOBS_PROCESSES", "processes"),
-        nodes=_count(of_slurm, "LVJOBS_NODES", "nodes"),
-        node_rank=_count(of_slurm, "SLURM_NODEID", "a node", least=0) if of_slurm.get("LVJOBS_NODES") else 0,
-        execution=of_slurm.get("LVJOBS_EXECUTION", ""),
+        nodes=nodes,
+        node_rank=_count(of_slurm, "SLURM_NODEID", "a node", least=0) if nodes > 1 else 0,
+        execution=execution,
         driver=of_slurm.get("LVJOBS_DRIVER", ""),
         pack=environ.get(PACK, "").split(),
         side_by_side=_count(environ, "LVJOBS_SIDE_BY_SIDE", "runs"),

@@ -10,8 +10,8 @@ import time
 import pytest
 from program_helpers import make_program, processes_of, wait_for
 
-from lvjobs.errors import LvjobsError
-from lvjobs.worker.environment import DONE, JobEnvironment
+from lvjobs.errors import LvjobsError, RunRefused
+from lvjobs.worker.environment import DONE, JobEnvironment, read_environment
 from lvjobs.worker.generation import claim_generation
 from lvjobs.worker.program import agent as agents
 from lvjobs.worker.program import nodes
@@ -84,6 +84,14 @@ def spread(layout):
         return made[-1]
 
     return make
+
+
+def test_a_script_for_one_node_is_refused_on_two():
+    job = {"LVJOBS_BACKEND": "slurm", "SLURM_JOB_ID": "7", "LVJOBS_NODES": "2", "SLURM_NODEID": "1"}
+    with pytest.raises(RunRefused, match="sets no LVJOBS_EXECUTION, so it is for one node; include _worker"):
+        read_environment(job)
+    assert read_environment({**job, "LVJOBS_EXECUTION": EXECUTION}).node_rank == 1
+    assert read_environment({**job, "LVJOBS_NODES": "1"}).node_rank == 0
 
 
 def runs(layout, rank):
