@@ -23,7 +23,15 @@ from lvjobs.cluster.templates import SUFFIX, ProfileError, path_of, shipped, wit
 from lvjobs.errors import UsageError
 from lvjobs.files import path_text
 
-_NUMBERS = {"time_limit_minutes": 1, "gpus": 0, "cpus": 1, "memory_mb": 0, "signal_lead_seconds": 1, "max_queued": 0}
+_NUMBERS = {
+    "time_limit_minutes": 1,
+    "nodes": 1,
+    "gpus": 0,
+    "cpus": 1,
+    "memory_mb": 0,
+    "signal_lead_seconds": 1,
+    "max_queued": 0,
+}
 """Whole numbers, and the smallest value of each."""
 
 _LISTS = frozenset({"exclude_nodes", "modules", "extra_sbatch"})

@@ -19,7 +19,7 @@ from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evalua
 from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, EvaluationConfig, PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.ask_process import Unanswered, ask
-from lvjobs.tasks.protocol import Need, Params, Rates, Task
+from lvjobs.tasks.protocol import Need, Params, Rates, Task, check_one_node
 
 _LONGEST = 80
 """The most characters of a run's name."""
@@ -102,7 +102,8 @@ class TrainingTask(Task):
     def checkpoint_bytes(self, params: Params) -> int:
         return adapter_parameters(read_params(TrainingConfig, params)) * _BYTES_A_PARAMETER
 
-    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
+    def launch(self, params: Params, gpus: int, processes: int | None, nodes: int = 1) -> dict[str, Any]:
+        check_one_node(nodes)
         count = processes or max(1, gpus)
         _check_team(int(params["batch_size"]), gpus, count)
         return {"processes": count} if count > 1 else {}
@@ -152,7 +153,7 @@ class EvaluationTask(Task):
                 rate["generation"] += rate["validation"]
         return found
 
-    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
+    def launch(self, params: Params, gpus: int, processes: int | None, nodes: int = 1) -> dict[str, Any]:
         return {"gpus": 1} if gpus > 1 else {}
 
     def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:

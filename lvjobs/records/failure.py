@@ -100,7 +100,7 @@ def breakdown_of(kind: str, message: str) -> Breakdown:
 def record_error(error: BaseException, node: str = "") -> RecordedError:
     """Return the exception that is being handled, judged by `RULES`; the record that it has, if it has one."""
     if isinstance(own := getattr(error, "recorded", None), RecordedError):
-        return replace(own, node=node)
+        return replace(own, node=own.node or node)
     kind, message = type(error).__name__, cleaned(str(error))
     breakdown = breakdown_of(kind, message)
     if kind == "OutOfMemoryError" and "out of memory" in message:

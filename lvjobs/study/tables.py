@@ -63,17 +63,23 @@ class Resources(SettingsTable):
         description='walltime of one job (12:00:00, 36h, 90m), or "auto": from measured step times',
         examples=["12:00:00"],
     )
+    nodes: Int | None = Field(
+        default=None, gt=0, description="nodes of one job; more than 1 only for a program", examples=[1]
+    )
     gpus: Int | None = Field(
-        default=None, ge=0, description="GPUs of one job, on one node; its run trains on all of them", examples=[1]
+        default=None, ge=0, description="GPUs of each node of a job; its run trains on all of them", examples=[1]
     )
     processes: Int | None = Field(
-        default=None, gt=0, description="processes that train one run together; default: one per GPU", examples=[1]
+        default=None,
+        gt=0,
+        description="processes of each node that train one run together; default: one per GPU",
+        examples=[1],
     )
-    cpus: Int | None = Field(default=None, gt=0, description="CPU cores of one job", examples=[1])
+    cpus: Int | None = Field(default=None, gt=0, description="CPU cores of each node of a job", examples=[1])
     memory_mb: Int | None = Field(
         default=None,
         ge=0,
-        description="memory of one job in MB, raised after a job ran out of it; 0: the site's default",
+        description="memory of each node of a job in MB, raised after a job ran out of it; 0: the site's default",
         examples=[8000],
     )
     signal_lead_seconds: Int | None = Field(
@@ -156,7 +162,7 @@ class Resources(SettingsTable):
 
     def variables(self) -> dict[str, Any]:
         """Return the profile's variables that are set here."""
-        own = ("max_parallel", "processes", "extra", "pack", "side_by_side", "activate")
+        own = ("max_parallel", "nodes", "processes", "extra", "pack", "side_by_side", "activate")
         values = {k: v for k, v in self.model_dump().items() if v is not None and k not in own}
         values |= self.extra
         if values.get("time_limit", AUTO) != AUTO:

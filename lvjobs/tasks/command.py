@@ -68,6 +68,21 @@ class ProgramNeed(Need):
 
 
 @dataclass(frozen=True)
+class ScriptNeed(Need):
+    """The need for a script that torchrun starts."""
+
+    path: Path
+
+    def check(self) -> None:
+        """Raise UsageError where there is none."""
+        if not self.path.is_file():
+            raise UsageError(
+                f"command: torchrun finds no script {self.path}; nothing was submitted: begin command with the "
+                "script's path, or with -m and a module"
+            )
+
+
+@dataclass(frozen=True)
 class CheckpointNeed(Need):
     """The need for a checkpoint from which a run begins."""
 
@@ -108,18 +123,28 @@ class CommandTask(Task):
         by_kind = {"training": flops.of_a_step, "validation": flops.validation, "generation": 0}
         return {name: dict(by_kind) for name in BINDING}
 
-    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
-        """Return nothing: a program starts its own processes.
+    def launch(self, params: Params, gpus: int, processes: int | None, nodes: int = 1) -> dict[str, Any]:
+        """Return the nodes, and the processes of each node that lvjobs or torchrun starts: by default one a GPU.
 
         Raises:
-            UsageError: several processes are requested.
+            UsageError: `launch` of [train] does not fit them.
         """
+        launch = params.get("launch", "once")
+        if nodes > 1 and launch == "once":
+            raise UsageError(
+                f'nodes = {nodes}, and launch = "once" starts the program on the first node alone; set launch under '
+                '[train] to "torchrun", "process" or "node"'
+            )
+        found = {"nodes": nodes} if nodes > 1 else {}
+        if launch in ("process", "torchrun"):
+            count = processes or max(1, gpus)
+            return {**found, "processes": count} if count > 1 else found
         if processes and processes > 1:
             raise UsageError(
-                f"processes = {processes}: a program starts its own processes; leave it out of [resources], and say "
-                "how many in command, as torchrun --nproc-per-node={gpus}"
+                f'processes = {processes}, and launch = "{launch}" leaves processes to the program; set launch under '
+                '[train] to "process" or "torchrun", or leave processes out of [resources]'
             )
-        return {}
+        return found
 
     def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
         """Return the environment, the programs that the command and `resume_command` begin with, and a checkpoint."""
@@ -127,9 +152,15 @@ class CommandTask(Task):
         commands = [config.command, *([config.resume_command] if config.resume_command else [])]
         directory = read_activation(activate, root).directory if activate else None
         searched = (directory / "bin",) if directory else None if activate else ()
+        scripts: list[Need] = []
+        if config.launch == "torchrun":
+            names = [command[0] for command in commands if not command[0].startswith("-")]
+            scripts = [ScriptNeed(root / config.directory / name) for name in names]
+            commands = [["torchrun"]]
         programs = [ProgramNeed(command[0], root / config.directory, searched) for command in commands]
         needs: list[Need] = [EnvironmentNeed(activate, root)] if activate else []
         needs += [need for need in programs if config.container is None or need.is_beside]
+        needs += scripts
         if config.container is not None:
             links = [root / config.directory / name for name in config.link]
             paths = (StudyLayout(root).checkpoints, StudyLayout(root).code, *links)

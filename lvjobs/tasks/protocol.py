@@ -33,6 +33,15 @@ class Need(Protocol):
         """Raise UsageError where the need is not met; the message names the remedy."""
 
 
+def check_one_node(nodes: int) -> None:
+    """Refuse several nodes. Raises UsageError."""
+    if nodes > 1:
+        raise UsageError(
+            f"nodes = {nodes}: only a program (command under [train]) runs on several nodes; leave nodes out of "
+            "[resources]"
+        )
+
+
 class Task(Protocol):
     """A kind of work that runs do. The defaults are for work that lvjobs cannot inspect."""
 
@@ -116,17 +125,19 @@ class Task(Protocol):
         """Return the expected bytes of one checkpoint; 0 where they are unknown before there is one."""
         return 0
 
-    def launch(self, params: Params, gpus: int, processes: int | None) -> dict[str, Any]:
+    def launch(self, params: Params, gpus: int, processes: int | None, nodes: int = 1) -> dict[str, Any]:
         """Return what the run's job requests of the cluster in addition to the user's own settings.
 
         Args:
             params: The task's settings.
             gpus: GPUs of one node, as requested or as the profile has them.
-            processes: Processes that train the run together, as requested; None: the task decides.
+            processes: Processes of a node that train the run together, as requested; None: the task decides.
+            nodes: Nodes of the job, as requested.
 
         Raises:
             UsageError: the task cannot use as many.
         """
+        check_one_node(nodes)
         return {"processes": processes} if processes and processes > 1 else {}
 
     def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:

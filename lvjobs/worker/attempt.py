@@ -51,6 +51,8 @@ class Attempt:
     deadline: Deadline = field(default_factory=lambda: Deadline(None, None, 0.0))
     team: Alone | ProcessGroup = field(default_factory=Alone)
     job_start: float = field(default_factory=time.time)
+    processes: int = 1
+    """The processes that a program is started as, on all nodes."""
 
     def __post_init__(self) -> None:
         """Set the counters to the checkpoint that this attempt begins from."""
@@ -217,7 +219,7 @@ class Attempt:
         started = time.monotonic()
         name = CheckpointName(self.generation, step)
         metrics = self._metrics if step == self.logged else {}
-        _, size = write_directory(self.layout, name, fill, metrics, self._chain)
+        _, size = write_directory(self.layout, name, fill, metrics, self._chain, self.processes)
         self.checkpointed = max(self.checkpointed, step)
         if size:
             self._note_checkpoint(name, size, time.monotonic() - started)

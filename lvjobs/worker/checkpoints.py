@@ -160,10 +160,12 @@ def write_directory(
     fill: Callable[[Path], dict[str, str]],
     metrics: Mapping[str, float],
     chain: Chain,
+    processes: int = 1,
 ) -> tuple[Path, int]:
     """Publish a checkpoint of another program, a directory with a manifest; return the same as `write_checkpoint`.
 
     `fill` copies the files into a new directory, durably, and returns the SHA-256 of each by its relative path.
+    `processes` is how many trained together.
 
     Raises:
         Superseded, LvjobsError: see `write_checkpoint`.
@@ -180,7 +182,9 @@ def write_directory(
         size = sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
         return aside, hashlib.sha256(text.encode()).hexdigest(), size
 
-    return _publish(layout, name, "", write, Manifest(name.generation, name.step, {}, metrics), chain)
+    return _publish(
+        layout, name, "", write, Manifest(name.generation, name.step, {}, metrics, processes=processes), chain
+    )
 
 
 def _publish(

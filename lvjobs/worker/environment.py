@@ -7,7 +7,9 @@ LVJOBS_END_TIME      when the job will be ended, seconds since the epoch (else S
 LVJOBS_LEAD_SECONDS  how long before that the run stops by itself (default 90)
 LVJOBS_PREEMPT_MODE  cancel | requeue: what the site does to a preempted job, to be used instead of asking Slurm
 LVJOBS_CANCEL_FILE   local only: a file whose existence means that the job was cancelled
-LVJOBS_PROCESSES     how many processes train together, one per GPU where there are GPUs (default 1)
+LVJOBS_PROCESSES     how many processes of a node train together, one per GPU where there are GPUs (default 1)
+LVJOBS_NODES         how many nodes the job has (default 1); SLURM_NODEID is this process's place among them
+LVJOBS_EXECUTION     with several nodes: a text that all processes of this execution of the job share, and no other has
 LVJOBS_ACTIVATE      activates the environment of a program (`lvjobs.tasks.activation`)
 LVJOBS_DRIVER        the name of the study's driver, which is triggered when the run ends or stops (docs/driver.md)
 LVJOBS_PACK          the names of all runs that share the job, separated by blanks: directories beside RUN_DIRECTORY
@@ -60,6 +62,9 @@ class JobEnvironment:
     preempt_mode: str | None = None
     cancel_file: Path | None = None
     processes: int = 1
+    nodes: int = 1
+    node_rank: int = 0
+    execution: str = ""
     driver: str = ""
     pack: Sequence[str] = ()
     side_by_side: int = 1
@@ -72,6 +77,11 @@ class JobEnvironment:
     def on_slurm(self) -> bool:
         """Return whether the process runs under Slurm."""
         return self.backend == "slurm"
+
+    @property
+    def team(self) -> int:
+        """Return how many processes train together, on all nodes."""
+        return self.processes * self.nodes
 
     @property
     def has_job(self) -> bool:
@@ -116,6 +126,12 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
     # SLURM_* variables may be set around a local process, as in an interactive job. They do not describe it.
     of_slurm = environ if on_slurm else {}
     lead, end = _seconds(environ, "LVJOBS_LEAD_SECONDS"), _seconds(environ, "LVJOBS_END_TIME")
+    nodes, execution = _count(of_slurm, "LVJOBS_NODES", "nodes"), of_slurm.get("LVJOBS_EXECUTION", "")
+    if nodes > 1 and not execution:
+        raise RunRefused(
+            f"LVJOBS_NODES={nodes}, but the profile's script sets no LVJOBS_EXECUTION, so it is for one node; include "
+            "_worker.sh.j2 there, or leave nodes out of [resources]"
+        )
     cancel_file = "" if on_slurm else environ.get("LVJOBS_CANCEL_FILE", "")
     return JobEnvironment(
         backend=backend,
@@ -128,6 +144,9 @@ def read_environment(environ: Mapping[str, str]) -> JobEnvironment:
         preempt_mode=of_slurm.get("LVJOBS_PREEMPT_MODE", "").lower() or None,
         cancel_file=Path(cancel_file) if cancel_file else None,
         processes=_count(environ, "LVJOBS_PROCESSES", "processes"),
+        nodes=nodes,
+        node_rank=_count(of_slurm, "SLURM_NODEID", "a node", least=0) if nodes > 1 else 0,
+        execution=execution,
         driver=of_slurm.get("LVJOBS_DRIVER", ""),
         pack=environ.get(PACK, "").split(),
         side_by_side=_count(environ, "LVJOBS_SIDE_BY_SIDE", "runs"),

@@ -58,7 +58,7 @@ def _complain(text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run `python -m lvjobs.worker RUN_DIRECTORY`: a run, all runs of a pack, or the test job. Return the exit code."""
+    """Run `python -m lvjobs.worker RUN_DIRECTORY`: a run, a pack, a test job or an agent. Return the exit code."""
     if len(arguments) != 1:
         _complain("usage: python -m lvjobs.worker RUN_DIRECTORY")
         return 2
@@ -68,6 +68,10 @@ def main(arguments: list[str]) -> int:
             from lvjobs.worker.node_probe import probe_node
 
             return probe_node(layout.root, environment)
+        if environment.node_rank:
+            from lvjobs.worker.program.agent import serve
+
+            return serve(layout, environment)
         if environment.pack:
             from lvjobs.worker.pack import PackRunner
 
@@ -108,7 +112,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
         node=environment.node,
         pid=claim.pid,
         resumed_from=str(found.name) if found else None,
-        processes=environment.processes,
+        processes=environment.team,
         checkpoint_every=config.checkpoint_every,
         job_start=job_start,
         versions=versions(packages),
@@ -120,17 +124,26 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     for name, problem in invalid.items():
         journal.write("invalid_checkpoint", name=str(name), problem=problem)
         _complain(f"checkpoint {name} is damaged and passed over: {problem}")
-    trained = found.manifest.processes if found else environment.processes
-    if trained != environment.processes:
-        journal.write("other_processes", trained=trained, processes=environment.processes)
+    trained = found.manifest.processes if found else environment.team
+    if trained != environment.team:
+        journal.write("other_processes", trained=trained, processes=environment.team)
         _complain(
-            f"{layout.root.name} was trained with processes = {trained} and goes on with {environment.processes}: no "
+            f"{layout.root.name} was trained with processes = {trained} and goes on with {environment.team}: no "
             f"worse, but not bit for bit what an undisturbed run would be"
         )
     sweep_leftovers(layout, claim.generation)
     deadline = deadline_of(environment, claim.time)
     attempt = Attempt(
-        layout, config, claim.generation, submission, journal, found, invalid, deadline, job_start=job_start
+        layout,
+        config,
+        claim.generation,
+        submission,
+        journal,
+        found,
+        invalid,
+        deadline,
+        job_start=job_start,
+        processes=environment.team,
     )
     signals.report_at_once(attempt.journal_signal)
     return _train_and_close(attempt, environment)
@@ -147,7 +160,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
     except KeyboardInterrupt:
         _journal_and_exit(attempt, environment, LeaveCause.CANCELLED, "interrupted from the keyboard", code=INTERRUPTED)
     except ProgramLost as error:
-        _lose(attempt, environment, LostRank(0, error.code))
+        _lose(attempt, environment, LostRank(error.rank, error.code))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever ends a training function is reported
         if attempt.is_stranded:  # not an error of the code: the open journal is read where the study is now
             attempt.journal_signal(STRANDED)
@@ -182,7 +195,7 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Done | None:
         if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
         try:
-            if environment.processes > 1:
+            if environment.processes > 1 and not attempt.runs_a_program:
                 _train_together(attempt, environment)
             else:
                 task(attempt)

@@ -22,7 +22,7 @@ from program_studies import (
     wait_into_a_save,
 )
 
-from lvjobs.worker.program.process import Program, environment_of
+from lvjobs.worker.program.process import Program, Start, environment_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.torch]
 
@@ -180,13 +180,12 @@ def test_lightning_does_not_requeue_its_job_by_itself(tmp_path, monkeypatch):
     }
     environment = {**os.environ, "PATH": f"{scontrol.parent}:{os.environ['PATH']}", **slurm}
     put_files(SUBJECTS["lit"], tmp_path)
-    program = Program(
-        ["python", "lit.py", "--max_steps=40", "--step_seconds=0.05"], tmp_path, environment_of(environment, "", {})
-    )
+    command = ["python", "lit.py", "--max_steps=40", "--step_seconds=0.05"]
+    program = Program([Start(0, command, environment_of(environment, "", {}))], tmp_path)
     rows = tmp_path / "out/lightning_logs/version_0/metrics.csv"
     until(lambda: rows.exists() and len(rows.read_text().splitlines()) > 4)
     program.signal("USR1")
-    until(lambda: program.exit_code is not None)
-    assert program.end() == 0
+    until(lambda: program.has_ended)
+    assert [end.code for end in program.end()] == [0]
     assert (tmp_path / "out/epoch=1-step=40.ckpt").exists()
     assert not (tmp_path / "asked").exists()

@@ -29,10 +29,45 @@ class Mutation:
 _HARVEST = "lvjobs/worker/program/harvest.py"
 _PROGRAM_TESTS = "unit/worker/program/test_attempts_of_programs.py"
 
+_AGENT, _NODES = "lvjobs/worker/program/agent.py", "lvjobs/worker/program/nodes.py"
+_END = "lvjobs/worker/program/end.py"
+_NODE_TESTS = "unit/worker/program/test_nodes.py"
+_LAUNCH_TESTS = "unit/worker/program/test_launch.py"
+
 MUTATIONS = {
+    "the end of an agent with its generation": Mutation(
+        _AGENT,
+        "                if is_superseded(self._layout, self._orders.generation):",
+        "                if False:",
+        (_NODE_TESTS,),
+    ),
+    "the end of an agent whose worker is silent": Mutation(
+        _AGENT,
+        "return self._orders.is_over or self._silent > _SILENT_SECONDS",
+        "return self._orders.is_over",
+        (_NODE_TESTS,),
+    ),
+    "the execution that an agent's orders are for": Mutation(
+        _AGENT,
+        "if orders is not None and orders.execution == environment.execution:",
+        "if orders is not None:",
+        (_NODE_TESTS,),
+    ),
+    "the question to other nodes who writes a checkpoint": Mutation(
+        _NODES, "there = self._others.open_files()", "there = set()", (_NODE_TESTS,)
+    ),
+    "the loss of a node that does not answer": Mutation(
+        _END, "    if outcome.is_lost:", "    if False:", (_LAUNCH_TESTS,)
+    ),
+    "the error of a process that lost a peer": Mutation(
+        _END, "return 3 if lost_a_peer(end.tail) else 2", "return 2", (_LAUNCH_TESTS,)
+    ),
+    "the end of a process that lvjobs killed itself": Mutation(
+        _END, "        if end.is_ours:", "        if False:", (_LAUNCH_TESTS,)
+    ),
     "the look at who still writes a program's checkpoint": Mutation(
         _HARVEST,
-        "        if open_files := files_being_written(path.resolve()):",
+        "        if open_files := self.files_being_written(path.resolve()):",
         "        if open_files := set():",
         ("unit/worker/program/test_harvest.py",),
     ),

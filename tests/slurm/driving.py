@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import faults
-import psutil
 from click.testing import CliRunner
 
 from lvjobs.api.updates import READ_WAIT_SECONDS
@@ -75,6 +74,12 @@ def until(condition, seconds=300):
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
     return value
+
+
+def saved_since(lab, moment):
+    """Whether the controller has saved its jobs since then: what it has not, it forgets when it is killed."""
+    path = lab.layout.state / "job_state"
+    return path.exists() and path.stat().st_mtime > moment
 
 
 LIMITS = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
@@ -333,42 +338,3 @@ class Study:
         logs = [f"{path.name}: {path.read_text()[-1500:]}" for path in self.root.glob("logs/*/*.out")]
         told = self.start("status", name, "--no-pass").communicate(timeout=60)
         return "\n".join([*told, *map(json.dumps, lines), *logs])
-
-
-class ProgramStudy(Study):
-    """A study whose [train] is a program; its directory holds that program."""
-
-    def __init__(self, root, command, *, steps=200, every=20, **keys):
-        super().__init__(root)
-        values = {
-            "command": command,
-            "progress": r"^step (?P<step>\d+):? (loss|residual) (?P<loss>\S+)",
-            "flops": 1e6,
-            "steps": steps,
-            "checkpoint_every": every,
-            **keys,
-        }
-        before, _, after = (root / "study.toml").read_text().partition("[train]\n")
-        lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-        (root / "study.toml").write_text("\n".join([before, "[train]", *lines, after[after.index("[driver]") :]]))
-        (root / "toy_task.py").unlink()
-        shutil.copy(TESTS / "programs" / "counter.py", root)
-
-    def result(self, name="run"):
-        (path,) = (self.files(name) / "final" / "out").glob("result.*")
-        return path.read_bytes()
-
-    def saved(self, name="run"):
-        """The steps of all published checkpoints, in their order."""
-        return [line["step"] for line in self.journal(name) if line["kind"] == "checkpoint"]
-
-    def processes(self):
-        """All processes that work in a run directory."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.cwd().startswith(str(self.root / "checkpoints")):
-                    found.append(process)
-            except (psutil.Error, OSError):  # noqa: PERF203 - it ended, or is another user's
-                continue
-        return found

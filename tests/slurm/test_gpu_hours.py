@@ -4,7 +4,8 @@ import json
 import sys
 
 import pytest
-from driving import ProgramStudy, Study, until
+from driving import Study, until
+from driving_programs import ProgramStudy
 
 pytestmark = pytest.mark.slurm
 

@@ -8,14 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from driving import TESTS, ProgramStudy, until
+from driving import until
+from driving_programs import EVERY, PROGRAMS, STEPS, ProgramStudy
 
 from lvjobs.lab import LabConfig
 
 pytestmark = pytest.mark.slurm
 
-PROGRAMS = TESTS / "programs"
-STEPS, EVERY = 200, 20
 WORDS = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}", "--seconds-per-step=0.03"]
 
 

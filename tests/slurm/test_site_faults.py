@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from driving import Study, kill_worker, until
+from driving import Study, kill_worker, saved_since, until
 
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.lab import LabError
@@ -25,12 +25,6 @@ USER = pwd.getpwuid(os.getuid()).pw_name
 def harsh(lab_for, lab_configs):
     """A cluster that requeues nothing by itself and soon forgets what ended; its accounting may be broken."""
     return lab_for(replace(lab_configs["requeue"], min_job_age=2, extra=("JobRequeue=0",)))
-
-
-def saved_since(lab, moment):
-    """Whether the controller has saved its jobs since then: what it has not, it forgets when it is killed."""
-    path = lab.layout.state / "job_state"
-    return path.exists() and path.stat().st_mtime > moment
 
 
 def passes_for(study, name, seconds):

@@ -40,7 +40,7 @@ from lvjobs.tasks.packages import Unlisted, list_packages
 from lvjobs.tasks.working_copy import find_files
 from lvjobs.worker import container_probe, follower, node_probe, runner
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.program.process import Program
+from lvjobs.worker.program.process import Program, Start
 
 TOKEN = "hf_0123456789abcdef"
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
@@ -284,14 +284,14 @@ def working_directory(world):
 def program_prints(world):
     """The last lines of a program that failed; its log has them too, as the program printed them."""
     world.patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    program = Program([sys.executable, "-c", f"print({TEXT!r})"], world.root, os.environ)
+    program = Program([Start(0, [sys.executable, "-c", f"print({TEXT!r})"], os.environ)], world.root)
     until_ended(program)
-    program.end()
-    world.printed += [*program.tail, *(line for _, line in program.lines())]
+    (end,) = program.end()
+    world.printed += [*end.tail, *(line for _, line in program.lines())]
 
 
 def until_ended(program):
-    while program.exit_code is None:
+    while not program.has_ended:
         time.sleep(0.01)
 
 

@@ -105,7 +105,8 @@ def gpus_requested(run: RunRecord, profile_gpus: Mapping[str, int]) -> int:
     """Return the GPUs that a job of this run asks for. The local backend allocates none, whatever is asked for."""
     if not backend_of(run.profile).is_site:
         return 0
-    return int(run.resources.get("gpus", profile_gpus.get(run.submitted_by, 0)))
+    gpus = int(run.resources.get("gpus", profile_gpus.get(run.submitted_by, 0)))
+    return gpus * int(run.resources.get("nodes") or 1)
 
 
 def share_of(run: RunRecord, attempts: Sequence[AttemptRecord], asked: int, now: float) -> Share:

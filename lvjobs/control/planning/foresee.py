@@ -275,4 +275,4 @@ def _place(study: StudyContext, resources: Resources, profile: str) -> ClusterCa
         from lvjobs.cluster.profiles import load_profile
 
         gpus = int(load_profile(profile).defaults().get("gpus") or 0)
-    return ClusterCapacity(gpus, resources.max_parallel, *shared)
+    return ClusterCapacity(gpus * (resources.nodes or 1), resources.max_parallel, *shared)

@@ -85,21 +85,21 @@ class Choice:
     used: Sequence[str] = ()
 
 
-def choose(entries: Sequence[Avoided], own: Iterable[str], nodes: Sequence[Node]) -> Choice:
+def choose(entries: Sequence[Avoided], own: Iterable[str], nodes: Sequence[Node], wanted: int = 1) -> Choice:
     """Choose which of `entries` (oldest first) a job avoids that could run on `nodes`. Pure.
 
-    `own` are the nodes that the user excludes. The job keeps at least one node, and one that is up if any is: otherwise
-    the node of the oldest entry may be used. Names that are not in `nodes` are left out, because sbatch refuses unknown
-    names.
+    `own` are the nodes that the user excludes. The job keeps as many nodes as it has (`wanted`), and nodes that are up
+    if there are as many: otherwise the nodes of the oldest entries may be used. Names that are not in `nodes` are left
+    out, because sbatch refuses unknown names.
     """
     excluded = expand_nodes(list(own))
     allowed = {node.name: node.is_up for node in nodes if node.name not in excluded}
-    pool = {name for name, is_up in allowed.items() if is_up} or set(allowed)
+    up = {name for name, is_up in allowed.items() if is_up}
+    pool = up if len(up) >= wanted else set(allowed)
     listed = [entry.node for entry in entries if entry.node in allowed]
-    if pool and pool <= set(listed):
-        oldest = next(name for name in listed if name in pool)
-        return Choice(sorted({*listed} - {oldest}), [oldest])
-    return Choice(sorted(listed))
+    lacking = max(0, wanted - len(pool - set(listed)))
+    used = [name for name in listed if name in pool][:lacking]
+    return Choice(sorted({*listed} - {*used}), used or ())
 
 
 def choice_for(cluster: Cluster, request: JobRequest, entries: Sequence[Avoided]) -> Choice:
@@ -110,7 +110,8 @@ def choice_for(cluster: Cluster, request: JobRequest, entries: Sequence[Avoided]
     """
     if not entries:
         return Choice()
-    return choose(entries, request.resources.get("exclude_nodes") or (), cluster.nodes(request))
+    wanted = int(request.resources.get("nodes") or 1)
+    return choose(entries, request.resources.get("exclude_nodes") or (), cluster.nodes(request), wanted)
 
 
 def excluding(resources: Mapping[str, Any], avoided: Sequence[str]) -> list[str]:

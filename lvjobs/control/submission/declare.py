@@ -189,13 +189,18 @@ def _team(config: Mapping[str, Any], gpus: int, resources: Resources) -> dict[st
     `config` is as run.json has it. `gpus` is what `gpus_of` returns for the resources.
 
     Raises:
-        UsageError: The training cannot use as many GPUs or processes, or side by side and processes conflict.
+        UsageError: The training cannot use as many GPUs, processes or nodes, or packs conflict with them.
     """
-    processes = resources.processes
+    processes, nodes = resources.processes, resources.nodes or 1
     if resources.activate and not task_of(config).is_program:
         raise UsageError(
             f'activate = "{resources.activate}" is for a program; the bundled training and functions run in the '
             "environment of lvjobs itself: leave activate out of [resources], and start lvjobs in that environment"
+        )
+    if nodes > 1 and (resources.pack or 1) > 1:
+        raise UsageError(
+            f"nodes = {nodes} and pack = {resources.pack}: a run on several nodes has a job of its own; leave one of "
+            "the two out"
         )
     if (resources.side_by_side or 1) > 1:
         if (processes or 1) > 1:
@@ -204,7 +209,7 @@ def _team(config: Mapping[str, Any], gpus: int, resources: Resources) -> dict[st
                 "by one process each, which share the job's GPUs; leave one of the two out"
             )
         return {}
-    return task_of(config).launch(config.get("params", {}), gpus, processes)
+    return task_of(config).launch(config.get("params", {}), gpus, processes, nodes)
 
 
 def default_name(config: RunConfig, prefix: str = "", varied: Iterable[str] = ()) -> str:
@@ -219,7 +224,11 @@ def check_profile_resources(profile: str, resources: Resources) -> None:
         UsageError: A key that is declared with `Mark.OF_A_SITE` is given for the local profile.
     """
     wrong = [key for key in marked(Resources, Mark.OF_A_SITE) if getattr(resources, key) is not None]
-    if wrong and not backend_of(profile).is_site:
+    if backend_of(profile).is_site:
+        return
+    if (resources.nodes or 1) > 1:
+        raise UsageError(f"nodes = {resources.nodes}: the local backend has one; name a Slurm profile with --profile")
+    if wrong:
         raise UsageError(f"{wrong[0]} means nothing to the local backend; name a Slurm profile with --profile")
 
 

@@ -92,6 +92,8 @@ def request_for(
         environment["LVJOBS_PROCESSES"] = str(processes)
     if activate := first.resources.get("activate"):
         environment["LVJOBS_ACTIVATE"] = str(activate)
+    if nodes := first.resources.get("nodes"):
+        environment["LVJOBS_NODES"] = str(nodes)
     if study.config.driver.job and backend_of(first.profile).driver_profile:
         environment["LVJOBS_DRIVER"] = driver_name(study)
     if packed := is_packed(runs):

@@ -130,11 +130,10 @@ def check_single(name: str, value: str, line: int) -> None:
         UsageError: the option requests more than one.
     """
     if not re.fullmatch(r"0*1(-0*1)?", value):
-        what = "several nodes come" if name == "nodes" else "several Slurm tasks come"
-        instead = "a launcher such as torchrun --nproc-per-node={gpus} can start the processes of one node"
+        what = "several nodes" if name == "nodes" else "several Slurm tasks"
         raise UsageError(
-            f"line {line}: {name} = {shown(value)}: {what} with a later release; nothing was written: request 1, and "
-            f"{instead}"
+            f"line {line}: {name} = {shown(value)}: {what} cannot be taken over; nothing was written: request 1, then "
+            "set nodes or processes under [resources], and launch under [train]"
         )
 
 

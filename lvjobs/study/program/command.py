@@ -74,6 +74,9 @@ class CommandConfig(SettingsTable):
     model_config = ConfigDict(extra="allow")
 
     command: list[str] = Field(min_length=1, description="the program and its arguments; no shell reads them")
+    launch: Literal["once", "node", "process", "torchrun"] = Field(
+        default="once", description="how it is started: once, once a node, `processes` times a node, or by torchrun"
+    )
     resume: Texts = Field(default_factory=list, description="arguments that are added where a checkpoint exists")
     resume_command: Texts = Field(default_factory=list, description="what replaces `command` where one exists")
     checkpoint: str = Field(
@@ -152,6 +155,16 @@ class CommandConfig(SettingsTable):
         if path and (not path.startswith("{out}/") or ".." in PurePosixPath(path).parts):
             raise ValueError(f"{path!r} is outside of {{out}}; begin it with {{out}}/, and let the program write there")
         return path
+
+    @model_validator(mode="after")
+    def _torchrun_gets_a_script(self) -> "CommandConfig":
+        first = PurePosixPath(self.command[0]).name
+        if self.launch == "torchrun" and re.fullmatch(r"torchrun|python[\d.]*|accelerate|srun|mpirun", first):
+            raise ValueError(
+                f'launch = "torchrun" writes torchrun before command, and {first} is no script; begin command with '
+                "the script, or with -m and a module"
+            )
+        return self
 
     @model_validator(mode="after")
     def _placeholders_are_known(self) -> "CommandConfig":

@@ -11,7 +11,7 @@ from lvjobs.tasks.packages import Unlisted, list_packages, python_of
 from lvjobs.worker import signals
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.program.end import KILLED, ProgramLost
-from lvjobs.worker.program.process import Program
+from lvjobs.worker.program.process import Program, Start
 
 _SECONDS = 300.0
 """The time limit of an activation: conda on a busy file system takes a minute."""
@@ -27,8 +27,12 @@ _OF_THE_SHELL = ("_", "SHLVL", "PWD", "OLDPWD")
 """Variables that bash sets for itself."""
 
 
-def activated(attempt: Attempt, text: str, environment: Mapping[str, str], private: Path) -> dict[str, str] | None:
-    """Return the environment that `activate` makes of this one; None if the attempt has to stop meanwhile.
+def activated(
+    attempt: Attempt, text: str, environment: Mapping[str, str], private: Path
+) -> dict[str, str | None] | None:
+    """Return the variables that `activate` changes in this environment; None if the attempt has to stop meanwhile.
+
+    The value of a variable that it removes is None.
 
     What the line prints is in the job's log.
 
@@ -45,16 +49,17 @@ def activated(attempt: Attempt, text: str, environment: Mapping[str, str], priva
     root, answer = attempt.layout.study.root, private / "environment"
     line = read_activation(text, root).line
     try:
-        shell = Program(["bash", "-c", _SCRIPT, "bash", line, str(answer)], root, environment)
+        shell = Program([Start(0, ["bash", "-c", _SCRIPT, "bash", line, str(answer)], environment)], root)
     except OSError as error:
         raise LvjobsError(f"activate needs bash, which cannot be started ({error.strerror}); {_REMEDY}") from None
     until = time.monotonic() + _SECONDS
     try:
-        while shell.exit_code is None and not attempt.must_stop() and time.monotonic() < until:
+        while not shell.has_ended and not attempt.must_stop() and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
-        is_over = shell.exit_code is not None
+        is_over = shell.has_ended
     finally:
-        code = shell.end()
+        (end,) = shell.end()
+    code = end.code
     try:
         if attempt.must_stop() and (code != 0 or not is_over):  # Slurm signals the shell, too
             return None
@@ -65,11 +70,12 @@ def activated(attempt: Attempt, text: str, environment: Mapping[str, str], priva
         answer.unlink(missing_ok=True)  # it has all variables, also secret ones
     if code != 0 or not found:
         why = f"exit code {code}" if is_over else f"not over within {_SECONDS:g} s"
-        printed = f": {shell.tail[-1]}" if shell.tail else ""
+        printed = f": {end.tail[-1]}" if end.tail else ""
         raise LvjobsError(f"activate failed ({why}{printed}); {_REMEDY}")
     pairs = (os.fsdecode(each).partition("=") for each in found.split(b"\0") if each)
-    own = {name: environment[name] for name in _OF_THE_SHELL if name in environment}
-    return {**{name: value for name, _, value in pairs if name not in _OF_THE_SHELL}, **own}
+    new = {name: value for name, _, value in pairs if name not in _OF_THE_SHELL}
+    removed = {name: None for name in environment if name not in new and name not in _OF_THE_SHELL}
+    return {**removed, **{name: value for name, value in new.items() if environment.get(name) != value}}
 
 
 def packages_of(command: Sequence[str], environment: Mapping[str, str], work: Path) -> tuple[dict[str, str], str]:

@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import socket
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,10 @@ def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvir
         "run": name,
         "work": str(work),
         "gpus": gpus_here(),
-        "nodes": 1,
+        "nodes": job.nodes,
         "node_rank": 0,
-        "head": "localhost",
-        "processes": 1,
+        "head": head_of(job, os.environ) if job.nodes > 1 else "localhost",
+        "processes": job.processes,
         "port": 20000 + zlib.crc32(f"{job.token} {job.job_id} {name}".encode()) % 10000,
     }
 
@@ -43,6 +45,14 @@ def gpus_here() -> str:
     """
     devices = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
     return str(len(devices)) if devices else os.environ.get("SLURM_GPUS_ON_NODE", "0")
+
+
+def head_of(job: JobEnvironment, environ: Mapping[str, str]) -> str:
+    """Return the address of the first node, on which this process runs: its name, if that has an address."""
+    with suppress(OSError):
+        socket.getaddrinfo(job.node, None)
+        return job.node
+    return environ.get("SLURM_LAUNCH_NODE_IPADDR") or os.uname().nodename
 
 
 def end_orphans(root: Path, newest: str) -> None:

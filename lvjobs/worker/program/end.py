@@ -1,13 +1,17 @@
 """The end of a program: done, stopped early, killed, or failed. Pure.
 
 exit code                    step reached      lvjobs asked it to stop    then
+of a node that does not answer                either                     lost: retried
 0                            the last          either                     done
 0                            earlier           yes                        stopped early
 0                            earlier           no                         failed; done with `may_end_early`
 anything                     earlier           yes                        stopped early
 SIGKILL, SIGTERM, a code of `retry_exit_codes` no                         lost: retried
 1, of a launcher whose process got SIGKILL    no                         lost: retried
+anything that only shows the loss of a peer   no                         lost: retried
 anything else                any               no                         failed: held
+
+Of several processes, the one that shows the cause is judged (`cause_of`).
 """
 
 import re
@@ -30,10 +34,42 @@ _CHILD_KILLED = re.compile(r"\s*exitcode\s*: -9 \(pid|.* died with <Signals\.SIG
 _BY_LAUNCHER = "forcefully exiting via"
 """The words of torchrun when it itself kills a rank, because another one failed and this one did not end."""
 
+_PEER_LOST = re.compile(
+    r"Connection closed by peer|typically caused by a remote worker crashing|DistNetworkError|DistStoreError"
+    r"|ncclRemoteError|ncclSystemError|NCCL .*(remote process|unhandled system error)|NCCL communicator was aborted"
+    r"|[Cc]onnection (reset|was reset|closed) by (remote )?peer"
+)
+"""Words of gloo, NCCL and torch for a process that lost another one: the failure is that other one's."""
+
+_ANY_ERROR = re.compile(
+    r"(?:\[\w+\]:? ?)?(?:[A-Za-z_][\w.]*\.)?(?P<kind>[A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit)):"
+)
+"""A line that ends a traceback, with or without the mark of a rank."""
+
+_OF_LAUNCHERS = frozenset({"ChildFailedError", "SignalException"})
+"""Errors by which torchrun reports those of its ranks."""
+
 _PYTHON_ERROR = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)): (.*)")
 
 _SHOWN = 3
 """The last lines that an error's message has if no line names the error."""
+
+
+@dataclass(frozen=True)
+class ProcessEnd:
+    """The end of one process that lvjobs started: its exit code, negative for a signal, and its last lines.
+
+    `rank` counts all that were started for the run. `node` is Slurm's name of its node, if that is not the worker's.
+    `is_ours`: lvjobs killed it, because of another one's end or because the run has to stop. `is_lost`: nobody knows,
+    because its node does not answer.
+    """
+
+    rank: int
+    code: int
+    tail: Sequence[str] = ()
+    node: str = ""
+    is_ours: bool = False
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,7 +78,7 @@ class Outcome:
 
     `code` is negative for a signal. `step` is the last step that was reported or is in a checkpoint, of `steps`; `gap`
     is the distance between the last two reports. `counts` says whether the run reads steps at all, `reports` how many
-    were read. `tail` has the last lines of its output.
+    were read. `tail` has the last lines of its output. `rank`, `node` and `is_lost` are those of the judged process.
     """
 
     code: int
@@ -53,6 +89,9 @@ class Outcome:
     reports: int
     was_stopped: bool
     tail: Sequence[str] = ()
+    rank: int = 0
+    node: str = ""
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,8 +113,8 @@ class ProgramFailed(Exception):
 class ProgramLost(Exception):
     """The end of a program that something else killed. `code` is its exit code, negative for a signal."""
 
-    def __init__(self, code: int) -> None:
-        self.code = code
+    def __init__(self, code: int, rank: int = 0) -> None:
+        self.code, self.rank = code, rank
         super().__init__(f"the program was ended by {end_words(code)}")
 
 
@@ -88,6 +127,38 @@ def end_words(code: int) -> str:
         return f"exit code {code}"
 
 
+def cause_of(ends: Sequence[ProcessEnd]) -> ProcessEnd:
+    """Return the end that shows why the program ended: of a killed process, else of an error that is no peer's."""
+
+    def weight(end: ProcessEnd) -> int:
+        if end.code == 0:
+            return 5
+        if end.is_ours:
+            return 4
+        if end.is_lost:
+            return 0
+        if _was_killed(end.code) or _launcher_lost_a_child(end.tail):
+            return 1
+        return 3 if lost_a_peer(end.tail) else 2
+
+    return min(ends, key=weight)
+
+
+def lost_a_peer(tail: Sequence[str]) -> bool:
+    """Return whether all errors in these lines are those of a process that lost another one."""
+    found = [(match["kind"], line) for line in tail if (match := _ANY_ERROR.match(line))]
+    own = [line for kind, line in found if kind not in _OF_LAUNCHERS]
+    return any(map(_PEER_LOST.search, tail)) and all(map(_PEER_LOST.search, own))
+
+
+def _was_killed(code: int) -> bool:
+    return (code < 0 or code > _SHELL) and (-code if code < 0 else code - _SHELL) in KILLED
+
+
+def _launcher_lost_a_child(tail: Sequence[str]) -> bool:
+    return any(map(_CHILD_KILLED.match, tail)) and not any(_BY_LAUNCHER in line for line in tail)
+
+
 def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
     """Return how the program ended.
 
@@ -96,6 +167,8 @@ def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
         ProgramLost: it was killed.
     """
     code = outcome.code
+    if outcome.is_lost:  # also if the run had to stop: srun ends the worker when an agent was killed
+        raise ProgramLost(code, outcome.rank)
     # A program that was asked to stop may end with 0 at any step: what it did not report counts only without that.
     unreported = 0 if outcome.was_stopped else outcome.gap - 1
     if code == 0 and outcome.step + unreported >= outcome.steps:
@@ -104,11 +177,10 @@ def judge(outcome: Outcome, config: CommandConfig) -> ProgramEnd:
         return ProgramEnd(is_done=False, step=outcome.step)
     if code == 0:
         return _ended_early(outcome, config)
-    is_signal = code < 0 or code > _SHELL
-    if code in config.retry_exit_codes or (is_signal and (-code if code < 0 else code - _SHELL) in KILLED):
-        raise ProgramLost(code)
-    if any(map(_CHILD_KILLED.match, outcome.tail)) and not any(_BY_LAUNCHER in line for line in outcome.tail):
-        raise ProgramLost(-signal.SIGKILL)
+    if code in config.retry_exit_codes or _was_killed(code):
+        raise ProgramLost(code, outcome.rank)
+    if _launcher_lost_a_child(outcome.tail) or lost_a_peer(outcome.tail):
+        raise ProgramLost(-signal.SIGKILL, outcome.rank)
     raise ProgramFailed(_error(outcome))
 
 
@@ -144,6 +216,6 @@ def _error(outcome: Outcome) -> RecordedError:
     for line in reversed(outcome.tail):
         if match := _PYTHON_ERROR.match(line):
             kind, message = match[1].rpartition(".")[2], f"{match[2]} ({end_words(outcome.code)})"
-            return RecordedError(kind, message, text, breakdown_of(kind, message))
+            return RecordedError(kind, message, text, breakdown_of(kind, message), outcome.node)
     shown = " | ".join(outcome.tail[-_SHOWN:]) if outcome.tail else "it printed nothing"
     return RecordedError("ProgramFailed", f"{end_words(outcome.code)}: {shown}", text)

@@ -11,7 +11,8 @@ import math
 import os
 import shutil
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
 from lvjobs.records.failure import RecordedError
 from lvjobs.study.program.command import CommandConfig
-from lvjobs.study.program.placeholders import arguments, fill
+from lvjobs.study.program.placeholders import fill
 from lvjobs.study.run import read_params
 from lvjobs.worker import signals
 from lvjobs.worker.attempt import Attempt
@@ -27,15 +28,18 @@ from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVO
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.activate import activated, packages_of
-from lvjobs.worker.program.container import Place, image_of, start_of
-from lvjobs.worker.program.directory import PRIVATE, link_targets, make_work, values_of
-from lvjobs.worker.program.end import Outcome, ProgramFailed, judge
+from lvjobs.worker.program.container import image_of
+from lvjobs.worker.program.directory import PRIVATE, make_work, values_of
+from lvjobs.worker.program.end import Outcome, ProgramFailed, cause_of, judge
 from lvjobs.worker.program.harvest import Harvest, outputs
-from lvjobs.worker.program.process import Program, environment_of, note
+from lvjobs.worker.program.launch import orders_of
+from lvjobs.worker.program.messages import Orders
+from lvjobs.worker.program.nodes import SpreadProgram
+from lvjobs.worker.program.process import Program, Start, note
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
+from lvjobs.worker.program.surroundings import Surroundings, environment_around, starts_of, surroundings_of
 from lvjobs.worker.saved_files import finish_program
 from lvjobs.worker.software import record_software
-from lvjobs.worker.versions import python_path
 
 _POLL_SECONDS = 0.1
 _SCAN_SECONDS = 1.0
@@ -99,8 +103,8 @@ class Execution:
     work: Path
     values: dict[str, Any]
     harvest: Harvest
-    command: list[str] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
+    orders: Orders = field(default_factory=lambda: Orders("", 0, []))
+    starts: Sequence[Start] = ()
     _reports: int = 0
     _gap: int = 1
     _written: float = field(default_factory=time.monotonic)
@@ -116,71 +120,84 @@ class Execution:
             self._sources.append(GrowingFile(self.work, fill(self.config.progress_file, self.values)))
 
     def prepare(self, laid_out: Path | None) -> bool:
-        """Make the command and its environment, to resume from the checkpoint that was `laid_out`; journal what runs.
+        """Make the orders for each node, to resume from the checkpoint that was `laid_out`; journal what runs.
 
-        With a container, these are the engine's. Return False if the attempt has to stop.
+        Return False if the attempt has to stop.
 
         Raises:
             LvjobsError: the environment cannot be activated, or the container cannot be started.
         """
-        attempt, container, root = self.attempt, self.config.container, self.attempt.layout.study.root
-        self.command, own = self._command(laid_out), self._own_variables(laid_out)
-        path, outside = (python_path(), own) if container is None else ("", {})
-        self.environment = environment_of(os.environ, path, outside)
-        if activate := read_environment(os.environ).activate:
-            found = activated(attempt, activate, self.environment, self.work / PRIVATE)
-            if found is None:
+        attempt, root, job = self.attempt, self.attempt.layout.study.root, read_environment(os.environ)
+        words, values = self.config.command, self.values
+        if laid_out is not None:
+            words = self.config.resume_command or [*words, *self.config.resume]
+            values = {**values, "checkpoint": laid_out.as_posix(), "step": attempt.step}
+        nodes = orders_of(self.config, words, values, self._variables(laid_out), on_slurm=job.on_slurm)
+        around = surroundings_of(self.config, root, self.work)
+        if job.activate:
+            before = environment_around(around, os.environ, nodes[0][0].variables)
+            changed = activated(attempt, job.activate, before, self.work / PRIVATE)
+            if changed is None:
                 return False
-            self.environment = {**found, **outside}
-        image: dict[str, Any] = {}
-        if container is None:
-            packages, problem = packages_of(self.command, self.environment, self.work)
-        else:
-            packages, (image, problem) = {}, image_of(container, root)
-            place = Place(self.work, link_targets(root, self.config), self.values["gpus"] != "0")
-            self.command, self.environment = start_of(container, root, place, self.command, self.environment, own)
-        for line in record_software(attempt.layout, attempt.generation, attempt.journal, packages, problem, image):
+            around = replace(around, activated=changed)
+        self.starts = starts_of(nodes[0], os.environ, around)
+        self.orders = Orders(job.execution, attempt.generation, nodes, around.activated)
+        for line in self._record(nodes[0][0].command, around):
             note(line)
         return not attempt.must_stop()
 
+    def _record(self, command: Sequence[str], around: Surroundings) -> list[str]:
+        """Journal what the attempt runs with, and return in words what is new about it."""
+        attempt = self.attempt
+        packages: dict[str, str] = {}
+        image: dict[str, Any] = {}
+        if around.container is None:
+            packages, problem = packages_of(command, self.starts[0].environment, self.work)
+        else:
+            image, problem = image_of(around.container, around.root)
+        return record_software(attempt.layout, attempt.generation, attempt.journal, packages, problem, image)
+
     def run(self) -> Outcome:
         """Execute the program, and return how it ended."""
-        command = self.command
-        try:
-            program = Program(command, self.work, self.environment)
-        except OSError as error:
-            raise LvjobsError(
-                f"{command[0]} cannot be started ({error.strerror}): it is not on PATH in the job, or not executable; "
-                "load or activate what it needs under [resources], or name it by its path"
-            ) from None
+        program = self._start()
         try:
             self._watch(program)
         finally:
-            has_saved = program.exit_code is not None and bool(self.config.stop) and self.attempt.must_stop()
-            code = program.end()
+            has_saved = program.has_ended and bool(self.config.stop) and self.attempt.must_stop()
+            shown = cause_of(program.end())
         self._read(program)
-        self.harvest.scan(finished=True, killed=code != 0 and not has_saved)
+        self.harvest.scan(finished=True, killed=shown.code != 0 and not has_saved)
         return Outcome(
-            code=code,
+            code=shown.code,
             step=max(self.attempt.logged, self.attempt.checkpointed),
             steps=self.attempt.config.steps,
             gap=self._gap,
             counts=self._parser.counts_steps or bool(self.config.progress_file),
             reports=self._reports,
             was_stopped=self.attempt.must_stop(),
-            tail=list(program.tail),
+            tail=shown.tail,
+            rank=shown.rank,
+            node=shown.node,
+            is_lost=shown.is_lost,
         )
 
-    def _command(self, laid_out: Path | None) -> list[str]:
-        if laid_out is None:
-            return arguments(self.config.command, self.values)
-        values = {**self.values, "checkpoint": laid_out.as_posix(), "step": self.attempt.step}
-        return arguments(self.config.resume_command or [*self.config.command, *self.config.resume], values)
+    def _start(self) -> Program | SpreadProgram:
+        try:
+            if len(self.orders.nodes) == 1:
+                return Program(self.starts, self.work)
+            spread = SpreadProgram(self.work, self.orders, self.starts)
+        except OSError as error:
+            raise LvjobsError(
+                f"{self.starts[0].command[0]} cannot be started ({error.strerror}): it is not on PATH in the job, or "
+                "not executable; load or activate what it needs under [resources], or name it by its path"
+            ) from None
+        self.harvest.files_being_written = spread.files_being_written
+        return spread
 
-    def _own_variables(self, laid_out: Path | None) -> dict[str, str]:
-        """Return the variables that the program gets in addition to the job's."""
+    def _variables(self, laid_out: Path | None) -> dict[str, str]:
+        """Return the variables that every process gets in addition to the job's."""
         attempt, name = self.attempt, self.attempt.layout.root.name
-        own = {
+        return {
             "LVJOBS_RUN": name,
             "LVJOBS_STEP": str(attempt.step),
             "LVJOBS_CHECKPOINT": str(self.work / laid_out) if laid_out else "",
@@ -190,12 +207,11 @@ class Execution:
             "WANDB_RESUME": "allow",
             "PYTHONUNBUFFERED": "1",
         }
-        return own | {key: fill(text, self.values) for key, text in self.config.environment.items()}
 
-    def _watch(self, program: Program) -> None:
+    def _watch(self, program: Program | SpreadProgram) -> None:
         """Return once the program has ended, or must not run on."""
         scanned, due = time.monotonic(), self.attempt.logged // self.attempt.config.checkpoint_every
-        while program.exit_code is None:
+        while not program.is_over:
             self._read(program)
             stopping, now = self.attempt.must_stop(), time.monotonic()
             is_due = self.attempt.logged // self.attempt.config.checkpoint_every > due
@@ -208,7 +224,7 @@ class Execution:
                 return
             time.sleep(_POLL_SECONDS)
 
-    def _may_continue(self, program: Program, *, found: bool) -> bool:
+    def _may_continue(self, program: Program | SpreadProgram, *, found: bool) -> bool:
         """Return whether the program may run on although it is asked to stop; `found`: it just wrote a checkpoint."""
         if self.attempt.reason in _AT_ONCE:
             return False
@@ -238,7 +254,7 @@ class Execution:
         end = min(end or now + _GRACE_SECONDS, now + 24 * 3600, self.attempt.gpu_seconds_end or math.inf)
         return end - min(_LEAST_SECONDS, _LARGEST_SHARE * max(0.0, end - now))
 
-    def _read(self, program: Program) -> None:
+    def _read(self, program: Program | SpreadProgram) -> None:
         """Journal what the program reported since the last time."""
         lines = program.lines()
         if lines and time.monotonic() - self._written > _ALIVE_SECONDS:

@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -128,6 +128,7 @@ class Harvest:
         self._resting: dict[Path, tuple[float, Signature]] = {}
         self._reached: deque[tuple[float, int]] = deque([(0.0, attempt.step)], maxlen=10_000)
         self._reports_steps = False
+        self.files_being_written: Callable[[Path], set[Path]] = files_being_written  # of this node, or of all
         self.problem = ""
         """Why the newest checkpoint was not taken, if it was not."""
 
@@ -211,7 +212,7 @@ class Harvest:
         if self._complete and not (path / self._complete).exists():
             self.problem = f"{path.name} has no {self._complete}"
             return False
-        if open_files := files_being_written(path.resolve()):  # /proc shows no symbolic links
+        if open_files := self.files_being_written(path.resolve()):  # /proc shows no symbolic links
             self.problem = f"{min(open_files).name} is still being written"
             self._resting.pop(path, None)
             return False

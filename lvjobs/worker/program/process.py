@@ -1,7 +1,8 @@
-"""A program that a run executes: its working directory, its environment, its processes and what they print.
+"""A program that a run executes on this machine: its environment, its processes and what they print.
 
 The worker adopts every process that the program leaves behind (PR_SET_CHILD_SUBREAPER), and ends all of them with it. A
-program whose worker is killed is killed by the kernel (PR_SET_PDEATHSIG).
+program whose worker is killed is killed by the kernel (PR_SET_PDEATHSIG). A program may be started several times at
+once (`launch`): the failure of one process ends the others.
 """
 
 import contextlib
@@ -14,10 +15,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lvjobs.foreign import cleaned
 from lvjobs.worker import signals
+from lvjobs.worker.program.end import ProcessEnd
 
 _SUBREAPER, _PARENT_DEATH = 36, 1
 """PR_SET_CHILD_SUBREAPER and PR_SET_PDEATHSIG of prctl(2)."""
@@ -37,10 +40,24 @@ _IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 _PRIVATE = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI_", "PMIX_", "LVJOBS_")
 """Beginnings of variables that a program does not get: libraries act for the job when they see Slurm's."""
 
+_OF_A_TASK = "SLURM_"
+"""The beginning of those that it gets if it sets them itself: it is then started as srun would start it."""
+
+_FAILURE_SECONDS = 2.0
+"""Seconds from the first failure of a process until the others are killed: another one may show the cause better."""
+
 
 def environment_of(environ: Mapping[str, str], python_path: str, own: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a program: the job's, without Slurm's and lvjobs' variables, and with `own`."""
-    kept = {name: value for name, value in environ.items() if not name.startswith(_PRIVATE)}
+    """Return the environment of a program: the job's, without Slurm's and lvjobs' variables, and with `own`.
+
+    Slurm's own variables are kept if `own` has any.
+    """
+    is_task = any(name.startswith(_OF_A_TASK) for name in own)
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(_PRIVATE) or (is_task and name.startswith(_OF_A_TASK))
+    }
     kept.pop("PYTHONPATH", None)
     kept.pop("PYTHONHASHSEED", None)  # lvjobs' own choice for training functions
     return {**kept, **({"PYTHONPATH": python_path} if python_path else {}), **own}
@@ -53,79 +70,43 @@ def note(text: str) -> None:
         sys.stdout.flush()
 
 
-class Program:
-    """The running program, and all processes that came from it."""
+@dataclass(frozen=True)
+class Start:
+    """One process to start: its rank among all of the run, its command and its environment."""
 
-    def __init__(self, command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
-        """Start it, in a session of its own.
+    rank: int
+    command: Sequence[str]
+    environment: Mapping[str, str]
 
-        Raises:
-            OSError: it cannot be started.
-        """
-        _adopt_orphans(on=True)
-        self._others = frozenset(descendants())
+
+class _Process:
+    """One started process, and what it prints. Only the first of all ranks has `lines`."""
+
+    def __init__(self, start: Start, directory: Path) -> None:
+        self.rank = start.rank
         self.tail: deque[str] = deque(maxlen=_TAIL)
-        self._lines: deque[tuple[float, str]] = deque()
-        with signals.shielded():
-            self._process = subprocess.Popen(
-                command,
-                cwd=directory,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_prepare,  # noqa: PLW1509 - it takes no lock: two system calls and signal handlers
-            )
-            self._reader = threading.Thread(target=self._read, name="program-output", daemon=True)
-            self._reader.start()
+        self.lines: deque[tuple[float, str]] = deque(maxlen=None if start.rank == 0 else 0)
+        self.popen = subprocess.Popen(
+            start.command,
+            cwd=directory,
+            env=dict(start.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_prepare,  # noqa: PLW1509 - it takes no lock: two system calls and signal handlers
+        )
+        self.reader = threading.Thread(target=self._read, name="program-output", daemon=True)
+        self.reader.start()
 
-    @property
-    def exit_code(self) -> int | None:
-        """Return the exit code, negative for a signal; None while it runs."""
-        return self._process.poll()
-
-    def lines(self) -> list[tuple[float, str]]:
-        """Return the lines that it printed since the last call, each after the time at which it was read (epoch)."""
-        return [self._lines.popleft() for _ in range(len(self._lines))]
-
-    def signal(self, name: str) -> None:
-        """Send a signal (`TERM`) to its process group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.Signals[f"SIG{name}"])
-
-    def reap(self) -> None:
-        """Take note of the processes that ended after the program left them behind: each is a zombie until then."""
-        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitid(os.P_ALL, 0, peek)) and ended.si_pid != self._process.pid:
-                os.waitpid(ended.si_pid, os.WNOHANG)
-
-    def end(self) -> int:
-        """Kill all of its processes, wait for them, and read the rest of what they printed. Return the exit code.
-
-        A process that waits for a broken disk cannot be killed: after some seconds the worker ends without it.
-        """
-        until = time.monotonic() + _KILL_SECONDS
-        while (left := descendants(self._others)) and time.monotonic() < until:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                if pid != self._process.pid:  # that one is reaped by `poll`, which keeps its exit code
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, os.WNOHANG)
-            self._process.poll()
-            time.sleep(0.01)
-        self._reader.join(max(0.1, until - time.monotonic()))
-        if self._process.stdout is not None and not self._reader.is_alive():
-            self._process.stdout.close()
-        _adopt_orphans(on=False)
-        code = self._process.poll()
-        return -signal.SIGKILL if code is None else code
+    def close(self) -> None:
+        """Close the pipe, if all of it was read."""
+        if self.popen.stdout is not None and not self.reader.is_alive():
+            self.popen.stdout.close()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        descriptor, rest = self._process.stdout.fileno(), b""
+        assert self.popen.stdout is not None
+        descriptor, rest = self.popen.stdout.fileno(), b""
         while data := os.read(descriptor, _LONGEST):
             with contextlib.suppress(OSError):  # a full disk: the log lacks these lines, and the run continues
                 sys.stdout.buffer.write(data)
@@ -141,8 +122,111 @@ class Program:
         for line in lines:
             if line.strip():
                 text = cleaned(line.decode("utf-8", errors="replace"))
-                self._lines.append((now, text))
+                self.lines.append((now, text))
                 self.tail.append(text)
+
+
+class Program:
+    """The running program: the processes that were started on this machine, and all that came from them."""
+
+    def __init__(self, starts: Sequence[Start], directory: Path) -> None:
+        """Start them, each in a session of its own.
+
+        Raises:
+            OSError: one cannot be started; those before it were ended.
+        """
+        _adopt_orphans(on=True)
+        self._others = frozenset(descendants())
+        self._processes: list[_Process] = []
+        self._codes: dict[int, int] = {}
+        self._failed: float | None = None
+        self._is_ending = False
+        try:
+            with signals.shielded():
+                for start in starts:
+                    self._processes.append(_Process(start, directory))
+        except OSError:
+            self.end()
+            raise
+
+    @property
+    def is_over(self) -> bool:
+        """Return whether all processes have ended, or one failed some seconds ago."""
+        self._poll()
+        has_failed = self._failed is not None and time.monotonic() - self._failed > _FAILURE_SECONDS
+        return has_failed or len(self._codes) == len(self._processes)
+
+    @property
+    def ends(self) -> list[ProcessEnd]:
+        """Return the ends of those processes that have ended by themselves, or by something else than `end`."""
+        self._poll()
+        return [
+            ProcessEnd(each.rank, self._codes[each.rank], list(each.tail))
+            for each in self._processes
+            if each.rank in self._codes
+        ]
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether all processes have ended."""
+        return len(self.ends) == len(self._processes)
+
+    def lines(self) -> list[tuple[float, str]]:
+        """Return the lines that rank 0 printed since the last call, each after the time (epoch) when it was read."""
+        lines = self._processes[0].lines
+        return [lines.popleft() for _ in range(len(lines))]
+
+    def signal(self, name: str) -> None:
+        """Send a signal (`TERM`) to the process group of each process."""
+        for each in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(each.popen.pid, signal.Signals[f"SIG{name}"])
+
+    def reap(self) -> None:
+        """Take note of the processes that ended after the program left them behind: each is a zombie until then."""
+        self._poll()
+        own = {each.popen.pid for each in self._processes}
+        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, peek)) and ended.si_pid not in own:
+                os.waitpid(ended.si_pid, os.WNOHANG)
+
+    def end(self) -> list[ProcessEnd]:
+        """Kill all processes, wait for them, and read the rest of what they printed. Return their ends.
+
+        A process that waits for a broken disk cannot be killed: after some seconds the worker ends without it.
+        """
+        self._poll()
+        self._is_ending = True
+        own = {each.popen.pid for each in self._processes}
+        until = time.monotonic() + _KILL_SECONDS
+        while (left := descendants(self._others)) and time.monotonic() < until:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                if pid not in own:  # those are reaped by `poll`, which keeps their exit codes
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+            for each in self._processes:
+                each.popen.poll()
+            time.sleep(0.01)
+        for each in self._processes:
+            each.reader.join(max(0.1, until - time.monotonic()))
+            each.close()
+        _adopt_orphans(on=False)
+        killed = [each for each in self._processes if each.rank not in self._codes]
+        return [
+            *self.ends,
+            *(ProcessEnd(each.rank, -signal.SIGKILL, list(each.tail), is_ours=True) for each in killed),
+        ]
+
+    def _poll(self) -> None:
+        """Note what ended by itself."""
+        for each in () if self._is_ending else self._processes:
+            if each.rank not in self._codes and (code := each.popen.poll()) is not None:
+                self._codes[each.rank] = code
+                if code and self._failed is None:
+                    self._failed = time.monotonic()
 
 
 def descendants(others: Collection[int] = ()) -> list[int]:

@@ -369,6 +369,8 @@ def test_a_speed_gives_times(study, lvjobs):
     seconds = (stage["training"]["official"] + stage["validation"]["official"]) / 1e13
     assert stage["run_seconds"] == stage["stage_seconds"] == pytest.approx(seconds, abs=1)
     assert stage["gpu_seconds"] == stage["run_seconds"]  # the profile's one GPU
+    words = ("--flops-per-second", "1e13", "--profile", "csd3-ampere", "--set", "resources.nodes=2")
+    assert asked(lvjobs, "base", *words)["stages"][0]["gpu_seconds"] == 2 * stage["run_seconds"]
     assert asked(lvjobs, "base")["stages"][0]["run_seconds"] is None
     assert "not measured yet" in lvjobs("estimate", "base")[1]
 

@@ -55,6 +55,8 @@ def test_local_jobs_are_told_too(submit):
         (("resources.gpus=2", "batch_size=1", "accumulate=2"), "batch_size = 1 does not divide"),
         (("resources.gpus=4", "resources.processes=2"), "gpus = 4 and processes = 2"),
         (("resources.gpus=0", "resources.processes=3"), "processes = 3, and batch_size = 4"),
+        (("resources.nodes=2",), "nodes = 2: only a program (command under [train]) runs on several nodes"),
+        (("resources.nodes=0",), "resources: nodes = '0'"),
         (("resources.processes=0",), "resources: processes = '0'"),
     ],
 )

@@ -70,6 +70,7 @@ MEANT = {
         "likelihood": False,
     },
     CommandConfig: {
+        "launch": "once",
         "resume": [],
         "resume_command": [],
         "checkpoint": "",

@@ -133,6 +133,8 @@ def test_no_execution_is_shorter_than_what_it_did():
         ({"gpus": 4}, "lab", 2, 2, 0),  # accounting's word
         ({"gpus": 4}, "lab", 0, 4, 1),  # no such job starts without GPUs: nobody counts them here
         ({"gpus": 4}, "lab", None, 4, 1),
+        ({"gpus": 4, "nodes": 2}, "lab", None, 8, 1),
+        ({"gpus": 4, "nodes": 2}, "lab", 8, 8, 0),
         ({}, "lab", 3, 3, 0),
         ({}, "lab", None, 5, 1),  # the profile's default
         ({}, "lab", 0, 5, 1),

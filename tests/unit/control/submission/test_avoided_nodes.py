@@ -76,6 +76,20 @@ def test_one_node_is_always_left_to_a_job(entries, own, there, choice):
     assert choose(listed(*entries), own, there) == choice
 
 
+@pytest.mark.parametrize(
+    ("entries", "there", "choice"),
+    [
+        (["n3"], UP, Choice(["n3"])),
+        (["n3", "n1"], UP, Choice(["n1"], ["n3"])),
+        (["n3", "n1", "n2"], UP, Choice(["n2"], ["n3", "n1"])),
+        (["n1"], [Node("n1", is_up=False), Node("n2"), Node("n3")], Choice(["n1"])),
+        (["n1"], [Node("n1", is_up=False), Node("n2")], Choice([], ["n1"])),
+    ],
+)
+def test_a_job_on_two_nodes_keeps_two(entries, there, choice):
+    assert choose(listed(*entries), [], there, wanted=2) == choice
+
+
 # -- a study ----------------------------------------------------------------------------------------------------------
 
 

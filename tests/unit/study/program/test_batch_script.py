@@ -128,7 +128,7 @@ def test_an_option_of_sbatch_becomes_a_key(option, key, value):
 def test_several_nodes_or_tasks_are_refused(option):
     words = refusal(script("#SBATCH -p gpu", f"#SBATCH {option}", "python train.py"))
     assert words.startswith("line 3: n")
-    assert "later release" in words
+    assert "set nodes or processes under [resources], and launch under [train]" in words
 
 
 @pytest.mark.parametrize("command", ["srun -n 4 python t.py", "srun --nodes=2 python t.py", "torchrun --nnodes 2 t.py"])

@@ -7,18 +7,15 @@ import random
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
-from worker_helpers import Zygote, entries, executed, journals, make_run, published, submit
+from program_helpers import COUNTER, EVERY, STEPS, make_program, processes_of, wait_for, wait_for_step
+from worker_helpers import Zygote, entries, executed, journals, published, submit
 
 import lvjobs
 from lvjobs.errors import LvjobsError
-from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunFile
-from lvjobs.study.settings import settings_model
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY
@@ -27,9 +24,6 @@ from lvjobs.worker.program import activate, execution
 from lvjobs.worker.program.end import ProgramLost
 from lvjobs.worker.submission import Submission
 
-COUNTER = Path(__file__).parents[3] / "programs" / "counter.py"
-STEPS, EVERY = 40, 10
-PROGRESS = r"^step (?P<step>\d+): loss (?P<loss>\S+)"
 IN_PLACE = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"]}
 NAMED = {"checkpoint": "{out}/checkpoint-{step}.json", "resume": ["--resume", "{checkpoint}"]}
 MARKED = {"checkpoint": "{out}/checkpoint-{step}", "complete": "READY", "resume": ["--resume", "{checkpoint}"]}
@@ -43,38 +37,8 @@ def zygote():
     zygote.close()
 
 
-def make_program(directory, *words, steps=STEPS, every=EVERY, command=None, **keys):
-    """The run directory of counter.py with further `words`, and the `keys` of [train]."""
-    own = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}"]
-    given = {"command": command or [sys.executable, str(COUNTER), *own, *words], "progress": [PROGRESS], "flops": 1e9}
-    values = {**given, "steps": steps, "checkpoint_every": every, **keys}
-    config = settings_model(values).model_validate(values).run_config()
-    return make_run(directory, steps=steps, task=COMMAND_TASK, checkpoint_every=every, params=config.params)
-
-
 def result(layout):
     return json.loads((layout.final / "out" / "result.json").read_text())
-
-
-def wait_for(condition, what):
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.005)
-
-
-def wait_for_step(layout, step):
-    wait_for(lambda: any(done >= step for done in executed(layout)[-1:]), f"step {step}")
-
-
-def processes_of(layout):
-    """The processes that work in the run directory."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if Path(process.cwd()).is_relative_to(layout.root):
-                found.append(process)
-    return found
 
 
 def hangs_once(directory, step):

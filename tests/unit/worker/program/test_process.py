@@ -7,7 +7,7 @@ import sys
 
 import psutil
 
-from lvjobs.worker.program.process import Program, descendants, environment_of
+from lvjobs.worker.program.process import Program, Start, descendants, environment_of
 
 LEAVES_A_CHILD = """
 import subprocess, sys
@@ -24,12 +24,12 @@ def wait_for(condition):
 def test_what_a_program_leaves_behind_ends_with_it_and_nothing_else_does(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    program = Program([sys.executable, "-c", LEAVES_A_CHILD], tmp_path, os.environ)
-    wait_for(lambda: program.exit_code is not None and program.tail)
-    child = int(program.tail[-1])
+    program = Program([Start(0, [sys.executable, "-c", LEAVES_A_CHILD], os.environ)], tmp_path)
+    wait_for(lambda: program.has_ended and program.ends[0].tail)
+    child = int(program.ends[0].tail[-1])
     assert psutil.pid_exists(child), "it is in a session of its own, and its parent has ended"
     assert child in descendants()
-    assert program.end() == 0
+    assert [end.code for end in program.end()] == [0]
     assert not psutil.pid_exists(child)
     assert other.poll() is None
     other.communicate(b"\n")
