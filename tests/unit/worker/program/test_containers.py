@@ -13,7 +13,7 @@ from container_images import make_image
 from lvjobs.errors import LvjobsError
 from lvjobs.study.program.container import ContainerConfig
 from lvjobs.worker.program.container import Place, start_of
-from lvjobs.worker.program.process import Program, files_being_written
+from lvjobs.worker.program.process import Program, Start, files_being_written
 
 HOSTILE = [
     "a b",
@@ -64,7 +64,7 @@ def work(tmp_path):
 
 def started(container, place, job, *command, **own):
     words, environment = start_of(container, place.work.parent, place, command, job, own)
-    return Program(words, place.work, environment)
+    return Program([Start(0, words, environment)], place.work)
 
 
 def wait_for(condition):
@@ -77,11 +77,12 @@ def test_arguments_and_variables_reach_the_program_as_they_are(container, work, 
     (tmp_path / "-image; $(touch x)" / "ch" / "environment").write_text("OF_THE_IMAGE=1\nV0=of the image\n")
     names = ["OF_THE_IMAGE", "WANDB_API_KEY", "LD_LIBRARY_PATH", "TMPDIR", *OWN]
     program = started(container, Place(work), job, "/bin/show", *HOSTILE, "-names-", *names, **OWN)
-    wait_for(lambda: program.exit_code is not None)
-    assert program.end() == 0, list(program.tail)
+    wait_for(lambda: program.has_ended)
+    (end,) = program.end()
+    assert end.code == 0, end.tail
     values = {"OF_THE_IMAGE": "1", "WANDB_API_KEY": "0123456789", **OWN}
     said = [f"[{text}]" for text in HOSTILE] + [f"{name}[{values.get(name, '(unset)')}]" for name in names]
-    assert list(program.tail) == "\n".join(said).splitlines()
+    assert end.tail == "\n".join(said).splitlines()
     assert list(tmp_path.rglob("x")) == []
 
 
@@ -92,9 +93,10 @@ def test_an_open_file_is_seen_and_all_processes_end(container, work, job, tmp_pa
     (outside / "seed").write_text("1")
     (work / "data").symlink_to(outside)
     program = started(container, Place(work, [outside]), job, "keep", "out.bin", "data/seed")
-    wait_for(lambda: program.exit_code is not None or program.tail)
-    assert program.exit_code is None, list(program.tail)
-    (child,) = map(int, program.tail)
+    printed = []
+    wait_for(lambda: printed.extend(text for _, text in program.lines()) or printed or program.has_ended)
+    assert not program.has_ended, printed
+    (child,) = map(int, printed)
     assert files_being_written(work) == {work / "out.bin"}
     assert psutil.Process(child).name() == "keep"
     program.end()

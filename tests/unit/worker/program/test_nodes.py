@@ -19,6 +19,7 @@ from lvjobs.worker.program.agent import Agent
 from lvjobs.worker.program.launch import Order
 from lvjobs.worker.program.messages import Orders, directory_of, read_report, write_orders
 from lvjobs.worker.program.nodes import SpreadProgram
+from lvjobs.worker.program.surroundings import Surroundings, starts_of
 
 EXECUTION = "7.1"
 PATIENCE = 120
@@ -80,7 +81,10 @@ def spread(layout):
 
     def make(here, there, program=sys.executable):
         orders = Orders(EXECUTION, 1, [[order(0, here)], [order(1, there, program)]])
-        made.append(SpreadProgram(work_of(layout), orders, os.environ))
+        work = work_of(layout)
+        made.append(
+            SpreadProgram(work, orders, starts_of(orders.nodes[0], os.environ, Surroundings(work.parent, work)))
+        )
         return made[-1]
 
     return make
