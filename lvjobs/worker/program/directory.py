@@ -16,6 +16,9 @@ from lvjobs.tasks.code_copies import PROGRAM
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.environment import JobEnvironment
 
+_FIRST_PORT, _PORTS = 20000, 10000
+"""The ports at which the processes of a program meet: below those that Linux gives out by itself."""
+
 PRIVATE = ".lvjobs"
 """The directory in the working directory that lvjobs uses itself."""
 
@@ -34,8 +37,17 @@ def values_of(attempt: Attempt, config: CommandConfig, work: Path, job: JobEnvir
         "node_rank": 0,
         "head": head_of(job, os.environ) if job.nodes > 1 else "localhost",
         "processes": job.processes,
-        "port": 20000 + zlib.crc32(f"{job.token} {job.job_id} {name}".encode()) % 10000,
+        "port": free_port(zlib.crc32(f"{job.token} {job.job_id} {name}".encode())),
     }
+
+
+def free_port(number: int) -> int:
+    """Return a port that nobody on this machine, the first node, listens on: that of a number, or one after it."""
+    for offset in range(_PORTS):
+        port = _FIRST_PORT + (number + offset) % _PORTS
+        with suppress(OSError), socket.create_server(("", port)):
+            return port
+    return _FIRST_PORT + number % _PORTS
 
 
 def gpus_here() -> str:

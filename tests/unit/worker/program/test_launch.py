@@ -78,7 +78,7 @@ def test_the_error_of_a_rank_is_the_run_s_and_not_what_its_peers_say(zygote, tmp
 
 
 def test_another_number_of_processes_is_noted(zygote, tmp_path):
-    layout = make_ranks(tmp_path / "run", "--raise-at=15")
+    layout = make_ranks(tmp_path / "run", "--raise-at=15", "--seconds-per-step=0.05")
     assert zygote.run(layout, LVJOBS_PROCESSES=2) == ERROR
     zygote.run(layout, LVJOBS_PROCESSES=1)
     assert entries(layout, "other_processes") == [{"trained": 2, "processes": 1}]
