@@ -10,6 +10,7 @@ from lvjobs.forecasting.data import make_dataset
 from lvjobs.rehearsal.conduct import disturb, local_faults, train_undisturbed
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
+from lvjobs.study.tables import Resources
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +33,12 @@ def test_the_bundled_training_is_resumed_bit_for_bit(tmp_path):
 
 def test_a_training_that_forgets_its_generator_is_found_out(tmp_path, monkeypatch):
     config = RunConfig(task="forgetful_task:train", steps=400, checkpoint_every=100, validate_every=100)
-    alone = train_undisturbed(tmp_path / "alone", config, print)
+    alone = train_undisturbed(tmp_path / "alone", config, Resources(), print)
     root = tmp_path / "disturbed"
     killed = {"killed (SIGKILL)": local_faults(StudyLayout(root))["killed (SIGKILL)"]}
     monkeypatch.setenv("FORGETFUL_WAITS", "1")
     until = time.monotonic() + 600
-    verdict = disturb(alone, root, "local", config, killed, seed=0, until=until, say=print)
+    verdict = disturb(alone, root, "local", config, killed, seed=0, until=until, resources=Resources(), say=print)
     assert verdict.met
     assert verdict.run["state"] == "completed"
     assert not verdict.holds

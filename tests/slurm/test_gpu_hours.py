@@ -17,9 +17,10 @@ def hours(study):
     return json.loads(study.type("budget", "--json"))["gpu_hours"]
 
 
-def held(lab):
-    """The GPU-seconds of all of the lab's jobs, by Slurm's accounting."""
-    text = lab.run("sacct", "-a", "-X", "-D", "-n", "-P", "-S", "now-1hour", "-o", "ElapsedRaw,AllocTRES")
+def held(lab, study):
+    """The GPU-seconds of the study's jobs, by Slurm's accounting."""
+    jobs = ",".join(sorted({job for job, _ in study.known_jobs()}))
+    text = lab.run("sacct", "-X", "-D", "-n", "-P", "-j", jobs, "-o", "ElapsedRaw,AllocTRES")
     total = 0
     for line in text.splitlines():
         elapsed, _, resources = line.partition("|")
@@ -50,7 +51,7 @@ def test_twenty_at_once_into_gpu_hours_for_seven(study: Study, lab):
 
     def is_accounted():
         study.type("resume")
-        return abs(3600 * hours(study)["spent"] - held(lab)) <= 7  # a second of rounding for each
+        return abs(3600 * hours(study)["spent"] - held(lab, study)) <= 7  # a second of rounding for each
 
     until(is_accounted, 300)
     assert hours(study)["reserved"] == 0
@@ -74,7 +75,7 @@ def test_a_program_whose_time_limit_was_too_low_is_held_at_the_limit(tmp_path, l
     assert (leave["cause"], leave["action"]) == ("exhausted", "none")
     run = study.until("run", "held")
     assert "GPU-hours more are needed than the limit of 0.01667 leaves free" in run["reason"]
-    assert 0 < held(lab) <= SECONDS + 60, "a minute of its GPU past the limit, at most"
+    assert 0 < held(lab, study) <= SECONDS + 60, "a minute of its GPU past the limit, at most"
     assert run["checkpoint_step"] >= leave["step"] - 10, "it was not stopped before its next checkpoint"
 
     study.type("budget", "set", "--gpu-hours", "2", "--because", "the program is slower than was thought")
