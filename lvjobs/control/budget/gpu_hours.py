@@ -93,8 +93,8 @@ class GpuHours:
     def ahead(self, run: RunRecord, step: int, *, is_training: bool = False) -> int:
         """Return the GPU-seconds that the run needs after `step`, with one checkpoint interval of repeated steps.
 
-        Until a similar run was measured, a job may hold its GPUs up to its time limit: if the run `is_training`, for
-        what is left of it. If its profile has no time limit either, it may use up all.
+        Until a similar run was measured, a job may hold its GPUs up to its time limit: if it runs already, for what is
+        left of it. If its profile has no time limit either, it may use up all.
         """
         gpus = self._gpus(run)
         if self.limit is None or not gpus:
@@ -103,7 +103,7 @@ class GpuHours:
         if pace is None:
             minutes = self.time_limit(run)
             whole = math.ceil(60 * minutes * gpus / self._members(run)) if minutes else self.limit
-            return max(0, whole - self.of(run).live) if is_training else whole
+            return max(0, whole - self.of(run).live)
         seconds = pace.of_run(run.config, step) + pace.of_interval(run.config, step)
         return math.ceil((seconds + (0.0 if is_training else self._start_up(run, pace))) * self.share(run))
 

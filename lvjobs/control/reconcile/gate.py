@@ -263,7 +263,10 @@ class _Gate:
 
     def _least(self, case: Case) -> int:
         """Return the GPU-seconds that the run's next job, or its live one, needs at least."""
-        return self._hours.least(case.run, case.checkpoint, is_training=case.training_at is not None)
+        is_training = case.training_at is not None
+        if not is_training and self._hours.of(case.run).live > 0:  # its job has begun, and its worker not yet
+            return 0
+        return self._hours.least(case.run, case.checkpoint, is_training=is_training)
 
     def _release(self, case: Case) -> None:
         extra = self._extra(case, self._wanted(case, self._alone))

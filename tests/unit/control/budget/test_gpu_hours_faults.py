@@ -228,6 +228,15 @@ def test_a_node_whose_clock_is_ahead_does_not_make_jobs_for_ever(make):
     assert len(scene.jobs("one")) <= 5, (len(scene.jobs("one")), scene.state())
 
 
+def test_a_job_that_has_only_just_begun_keeps_what_is_reserved_for_it(make):
+    """The limit is exactly its time limit, and a pass sees the job before its worker has begun."""
+    scene = make(120 / HOUR, steps=30, every=10)
+    slow_start(scene, 10)
+    scene.submit("one", time_limit="00:01:00")
+    scene.go(120, every=2)
+    assert (scene.state(), len(scene.jobs())) == ("completed", 1)
+
+
 def test_a_run_alone_in_a_job_that_several_may_share_reserves_the_whole_job(make):
     scene = make(1.9)
     with pytest.raises(OverBudget, match="2 GPU-hours are needed"):
