@@ -23,7 +23,7 @@ class Torch:
 
 @dataclass(frozen=True)
 class Inside:
-    """What is in the container of a study's program. `problem`: why it did not start, or torch's error; else empty."""
+    """The content of a container, in a test job. `problem`: why it did not start, or torch's error; else empty."""
 
     problem: str = ""
     python: str = ""

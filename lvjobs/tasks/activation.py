@@ -20,7 +20,7 @@ _SOURCED = re.compile(r"(?:source|\.)\s+([\w./~+-]+)/bin/activate")
 
 @dataclass(frozen=True)
 class Activation:
-    """What activates an environment: a `line` for bash, and the environment's directory, where the text names it."""
+    """The activation of an environment: a `line` for bash, and the directory, if the text names it."""
 
     line: str
     directory: Path | None = None

@@ -48,7 +48,7 @@ class Task(Protocol):
     is_evaluation: bool = False
     """Whether a run scores what another run trained. Its checkpoint interval is its own, and no setting changes it."""
     is_program: bool = False
-    """Whether a run is a program, which may have an environment of its own."""
+    """True for a program, which may have an environment of its own."""
     can_be_evaluated: bool = False
     """Whether lvjobs can evaluate the runs."""
     reports_windows: bool = False

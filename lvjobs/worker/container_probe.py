@@ -1,4 +1,4 @@
-"""What a test job sees inside of the container of a study's program (`lvjobs doctor --job`)."""
+"""A test job's look into the container of a study's program (`lvjobs doctor --job`)."""
 
 import json
 import os
@@ -26,7 +26,7 @@ try:
     found["devices"] = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
 except ImportError:
     pass
-except Exception as error:
+except Exception as error:  # torch's libraries raise anything; the error is the answer
     found["problem"] = "torch: " + " ".join(str(error).split())
 print(json.dumps(found))
 """

@@ -167,7 +167,7 @@ class Books:
         return Amount(self.free, math.inf if limit is None else limit - sum(self.gpu_seconds))
 
     def with_account(self, run: RunRecord, charges: Sequence[Charge], attempts: Sequence[AttemptRecord]) -> "Books":
-        """Return the books with the account of one run opened anew, from these charges and attempts."""
+        """Return the books with the account of one run replaced, computed from these charges and attempts."""
         hours = self.gpu_hours.with_attempts(run, attempts)
         opened = open_account(run, charges, self.accounts[run.id].reserved, hours.of(run).held)
         return replace(self, accounts={**self.accounts, run.id: opened}, gpu_hours=hours)

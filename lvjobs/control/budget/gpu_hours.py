@@ -31,7 +31,7 @@ _LONGER = 3
 
 @dataclass(frozen=True)
 class RunHours:
-    """What the jobs of one run held: GPU-seconds in all, and those of jobs that still run (`live`).
+    """The GPU-seconds that the jobs of one run held, and the part of jobs that still run (`live`).
 
     `gpus` are those that accounting shows of the newest job, and `start_up` the seconds of the longest job that used up
     its reservation before the first step; each is 0 if there is none.

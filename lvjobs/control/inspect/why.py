@@ -216,7 +216,7 @@ def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptReco
         yield (
             "nothing, until you take it up"
             if run.held_for is not HeldFor.BUDGET
-            else f"it goes on by itself when its {_limit_of(run)[0]} fit"
+            else f"the run resumes by itself once enough {_limit_of(run)[0]} are free"
         )
     if run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED) and checkpoint:
         yield f"its checkpoints stay: the newest is of step {checkpoint}"

@@ -302,6 +302,6 @@ class _Gate:
             limit, more = f"{hours(self._terms.gpu_seconds):.4g}", remedies.BUDGET_SET_HOURS
             lacking = f"{hours(over.gpu_seconds):.3g} GPU-hours"
         return (
-            f"{lacking} more are needed than the limit of {limit} leaves free; it goes on by itself once they are "
-            f"free, or the limit is raised: {more}"
+            f"{lacking} more are needed than the limit of {limit} leaves free; the run resumes by itself once they "
+            f"are free, or once the limit is raised: {more}"
         )

@@ -193,8 +193,8 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     ),
     "other software": (
         "note",
-        "{line}; its weights are no longer, bit for bit, those of an undisturbed run",
-        "where that matters, submit it anew under another --name",
+        "{line}; its weights may differ from those of an undisturbed run",
+        "if that matters, submit the run again under another --name",
     ),
     "damaged checkpoint": (
         "note",

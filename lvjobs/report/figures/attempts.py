@@ -83,6 +83,7 @@ _LEDGER = "attempts and charges of runs.db"
 _BARELY = 0.05
 """The share of the limit up to which a burn-down would look flat, so a note gives the share in words."""
 NOTHING_RAN = f"no run has begun; type: {remedies.SUBMIT_TRAIN}"
+NO_FLOPS = "no FLOPs are spent: no step was executed, or the programs declare none"
 _TIME = Axis("time (UTC)", "time")
 _DAY = 86400.0
 
@@ -96,6 +97,8 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
     days, limit = _days(times), budget["limit"]
     left, bound = Key("left of the limit", INK), Key("the limit", "#D55E00", "dash")
     kinds = [kind for kind in KINDS if any(by_kind[kind])]
+    if not kinds:
+        return Chart("burn-down", title, missing=NO_FLOPS)
     keys = [Key(kind, KINDS[kind][0], kind="box", pattern=KINDS[kind][1]) for kind in kinds]
     share, spent = budget["spent"] / limit, sum(budget[kind] for kind in kinds)
     reached = limit <= 2 * spent
@@ -130,7 +133,7 @@ def by_stage(budget: Mapping[str, Any]) -> Chart:
     title, spent = "FLOPs spent by each stage", budget["by_stage_and_kind"]
     stages = [stage for stage in budget["by_stage"] if any(spent[stage].values())]
     if not stages:
-        return Chart("spent-by-stage", title, missing=NOTHING_RAN)
+        return Chart("spent-by-stage", title, missing=NO_FLOPS if budget["by_stage"] else NOTHING_RAN)
     keys, bars, places = [], [], range(len(stages))
     start = np.zeros(len(stages))
     for kind, (colour, pattern) in KINDS.items():

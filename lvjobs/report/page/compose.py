@@ -218,7 +218,7 @@ def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> li
     pieces: list[Piece] = [
         burn_down(spans, budget),
         by_stage(budget),
-        efficiency_table(budget["efficiency"]),
+        efficiency_table(budget["efficiency"], budget.get("gpu_hours")),
     ]
     if advice := budget["efficiency"]["checkpoint_advice"]:
         lines = "\n".join(f"{item['stage']}: {item['words']}" for item in advice)

@@ -144,7 +144,7 @@ def _loss(run: RunStatus, name: str) -> str:
     return "" if plain is None else f"{plain:.4g}"
 
 
-def efficiency_table(efficiency: Mapping[str, Any]) -> Table:
+def efficiency_table(efficiency: Mapping[str, Any], gpu_hours: Mapping[str, float] | None = None) -> Table:
     """Return the table of how the GPUs were used, stage by stage."""
     headers = ["stage", "executions", "hours", "GPU-hours", "GPU-hours used", "goodput", "ETTR"]
     named = [*efficiency["by_stage"].items(), *([("all", efficiency)] if len(efficiency["by_stage"]) > 1 else [])]
@@ -162,6 +162,9 @@ def efficiency_table(efficiency: Mapping[str, Any]) -> Table:
         "ETTR: useful step time over all time since submission, queueing included.",
         "An execution that claimed its run twice is there once.",
     ]
+    if gpu_hours:
+        spent, reserved, limit = (f"{gpu_hours[key]:.4g}" for key in ("spent", "reserved", "limit"))
+        notes.insert(0, f"GPU-hours: {spent} of the limit of {limit} are spent, and {reserved} reserved.")
     if guessed := efficiency["estimated"]:
         notes.append(
             f"{guessed} of {efficiency['attempts']} are estimated: they run, or accounting does not tell of them."

@@ -13,6 +13,7 @@ from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
 
 _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
+_BY_TIME = "The runs declare no FLOPs: the limit of GPU-hours counts them."
 _FULL = ("training", "validation", "evaluation")
 _TEN = 10
 
@@ -30,7 +31,7 @@ def print_estimate(estimate: Mapping[str, Any], console: Console | None = None, 
         _print_flops(console, estimate, "with validation and evaluation", _FULL, ("windows", "series"))
         _print_parts(console, estimate, binding)
     else:
-        console.print(_NOT_COUNTED)
+        console.print(_BY_TIME if estimate.get("gpu_hours") else _NOT_COUNTED)
     _print_times(console, estimate)
     more = remedies.BUDGET_SET(*where)
     for line in verdict_lines(estimate, where):
@@ -155,11 +156,13 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
     fits = "fits" if estimate["fits"] else "does not fit"
     at_once = " at most at once, by stages one after another" if several else ""
     taken = f" ({short(spent)} spent, {short(reserved)} reserved)" if spent or reserved else ""
-    yield (
-        f"Under the {estimate['convention']} convention this {fits} the limit of {short(limit)}: "
-        f"{short(estimate['needed'])} FLOPs are needed"
-        f"{at_once}, {short(free)} are free{taken}."
-    )
+    is_by_time = not estimate["conventions"] and bool(estimate.get("gpu_hours"))
+    if not is_by_time:
+        yield (
+            f"Under the {estimate['convention']} convention this {fits} the limit of {short(limit)}: "
+            f"{short(estimate['needed'])} FLOPs are needed"
+            f"{at_once}, {short(free)} are free{taken}."
+        )
     if not estimate["fits"] and several:
         yield from _several_cause_lines(estimate, where)
     elif not estimate["fits"]:

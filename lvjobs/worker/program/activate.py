@@ -19,7 +19,7 @@ _SECONDS = 300.0
 _POLL_SECONDS = 0.05
 
 _SCRIPT = 'eval "$1" || exit; exec /usr/bin/env -0 > "$2"'
-"""What bash executes: the line, and then what writes down the environment that the line made."""
+"""The script for bash: the line, and then a command that writes the resulting environment to a file."""
 
 _REMEDY = "correct activate under [resources], and submit it again"
 

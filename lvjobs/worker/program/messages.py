@@ -48,7 +48,7 @@ class Orders:
 
 @dataclass(frozen=True)
 class AgentReport:
-    """What an agent reports.
+    """The report of an agent.
 
     Attributes:
         answered: The number of the last question that it answered.

@@ -15,7 +15,7 @@ from lvjobs.worker.versions import python_path
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What surrounds a program on each node of its job.
+    """The surroundings of a program, the same on each node of its job.
 
     Attributes:
         root: The study's directory.

@@ -138,7 +138,7 @@ def test_of_many_that_wait_for_others_it_is_said_once():
 
 
 def test_of_many_that_want_flops_it_is_said_once():
-    reason = "{}e+12 FLOPs more are needed than the limit of 3e+12 leaves free; it goes on by itself"
+    reason = "{}e+12 FLOPs more are needed than the limit of 3e+12 leaves free; the run resumes by itself"
     held = {"state": "held", "held_for": "budget"}
     runs = [a_row(name=f"run-{number}", reason=reason.format(number + 1), **held) for number in range(5)]
     said = "run-0, run-1, run-2 and 2 more: for the first, 1e+12 FLOPs more are needed than the limit of 3e+12"

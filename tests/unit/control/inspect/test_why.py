@@ -175,7 +175,7 @@ def test_of_one_that_the_budget_holds(tmp_path, monkeypatch):
     assert found["headline"].startswith("it is held, and waits for FLOPs: ")
     assert found["run"]["held_for"] == "budget"
     assert 'lvjobs budget set FLOPS --because "REASON"' in types(found)
-    assert "it goes on by itself when its FLOPs fit" in found["then"]
+    assert "the run resumes by itself once enough FLOPs are free" in found["then"]
 
 
 def test_code_that_was_edited_is_told_of(scene, monkeypatch):
