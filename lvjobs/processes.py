@@ -1,7 +1,12 @@
-"""The identity of a process and whether it is alive, safe from reused ids, reboots, changed clocks, and zombies."""
+"""The identity of a process and whether it is alive, safe from reused ids, reboots, changed clocks, and zombies.
+
+Two questions about the processes of this machine are answered here too: which of them have a variable in their
+environment, and which files one of them writes.
+"""
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,3 +62,33 @@ def start_ticks(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[_STATE] in "ZX" else int(fields[_START_TICKS])
+
+
+def with_variable(name: str, beginning: str) -> dict[int, str]:
+    """Return the processes of this machine that have a variable whose value begins like this: process id -> value.
+
+    Processes of other users, which nobody else may look into, are left out.
+    """
+    found, mark = {}, os.fsencode(f"{name}={beginning}")
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):  # it ended, or belongs to another user
+                for each in (entry / "environ").read_bytes().split(b"\0"):
+                    if each.startswith(mark):
+                        found[int(entry.name)] = os.fsdecode(each.partition(b"=")[2])
+    return found
+
+
+def files_written_by(pid: int) -> set[Path]:
+    """Return the files that a process has open for writing; none if it has ended, or belongs to another user."""
+    found, place = set(), Path(f"/proc/{pid}")
+    with suppress(OSError):
+        for link in (place / "fd").iterdir():
+            with suppress(OSError, ValueError, StopIteration):
+                path = link.readlink()
+                if path.is_absolute():  # not a pipe or a socket
+                    lines = (place / "fdinfo" / link.name).read_text(encoding="ascii").splitlines()
+                    flags = int(next(line.split()[1] for line in lines if line.startswith("flags:")), 8)
+                    if flags & os.O_ACCMODE:
+                        found.add(path)
+    return found

@@ -1,5 +1,6 @@
-"""A program at the end of a command line, after `--`, and the options for its container."""
+"""A program at the end of a command line, after `--`, and the options for it."""
 
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar, get_args
 
@@ -9,6 +10,7 @@ from lvjobs.errors import UsageError
 from lvjobs.study.program.container import Engine
 
 _WORDS = "lvjobs.command"
+_OPTIONS = ("preset", "checkpoint", "resume", "progress", "from_checkpoint", "flops")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -50,3 +52,46 @@ def typed_container(options: dict[str, Any]) -> dict[str, Any]:
         missing = "--container IMAGE" if image is None else f"--engine {get_args(Engine)[0]}"
         raise UsageError(f"a container needs an image and an engine; add {missing}")
     return {"container": {"image": image, "engine": engine}}
+
+
+def program_options(command: _Command) -> _Command:
+    """Add the options for a program to a command (see `typed_settings`)."""
+    command = container_options(command)
+    command = click.option("--flops", help="Of a program: FLOPs of a step, such as 6e9.")(command)
+    command = click.option(
+        "--from-checkpoint", help="Of a program: a checkpoint that exists already, from which the run begins."
+    )(command)
+    command = click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")(
+        command
+    )
+    command = click.option("--resume", help="Of a program: arguments that are added where a checkpoint exists.")(
+        command
+    )
+    command = click.option(
+        "--checkpoint", help="Of a program: where it saves, such as {out}/checkpoint-{step} or {out}/ckpt.pt."
+    )(command)
+    return click.option(
+        "--preset", help="Of a program: what is known of huggingface, lightning, accelerate, torchtitan, ..."
+    )(command)
+
+
+def typed_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options for a program from a command's; return its keys of [train]: these, and the words after `--`.
+
+    Raises:
+        UsageError: There are such options, and no program.
+    """
+    command = typed_program()
+    given = {key: options.pop(key) for key in _OPTIONS}
+    given = {key: value for key, value in given.items() if value is not None} | typed_container(options)
+    if command is None:
+        if given:
+            raise UsageError(
+                f"--{min(given).replace('_', '-')} is of a program: write the program at the end, after --"
+            )
+        return {}
+    if not command:
+        raise UsageError("no program follows --; write it and its arguments there: -- python train.py")
+    if "resume" in given:
+        given["resume"] = shlex.split(given["resume"])
+    return {"command": command, **given}

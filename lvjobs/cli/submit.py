@@ -1,6 +1,5 @@
 """`lvjobs submit`, and what all submitting commands print about the runs that they prepare and submit."""
 
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from lvjobs import remedies
 from lvjobs.api.results import Preview, Submission
 from lvjobs.api.submit import PreparedRuns, prepare_task, prepare_training
 from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
-from lvjobs.cli.program import WithProgram, container_options, typed_container, typed_program
+from lvjobs.cli.program import WithProgram, program_options, typed_settings
 from lvjobs.cli.settings import (
     fit_options,
     overrides,
@@ -160,9 +159,6 @@ def train(
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
 
 
-_PROGRAM_OPTIONS = ("preset", "checkpoint", "resume", "progress", "from_checkpoint", "flops")
-
-
 @submit.command(cls=WithProgram, options_metavar="[OPTIONS]")
 @click.argument("task", required=False)
 @click.option(
@@ -172,13 +168,7 @@ _PROGRAM_OPTIONS = ("preset", "checkpoint", "resume", "progress", "from_checkpoi
 @profile_option
 @run_options
 @resource_options
-@click.option("--preset", help="Of a program: what is known of huggingface, lightning, accelerate, torchtitan, ...")
-@click.option("--checkpoint", help="Of a program: where it saves, such as {out}/checkpoint-{step} or {out}/ckpt.pt.")
-@click.option("--resume", help="Of a program: arguments that are added where a checkpoint exists.")
-@click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")
-@click.option("--from-checkpoint", help="Of a program: a checkpoint that exists already, from which the run begins.")
-@click.option("--flops", help="Of a program: FLOPs of a step, such as 6e9.")
-@container_options
+@program_options
 @click.option("--name", help="The run's name (default: made from the task and its settings).")
 @click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
 @fit_options
@@ -207,28 +197,6 @@ def run(
 
     The same settings again are the same run: it is not submitted twice.
     """  # noqa: D301 - click reads the backspace, so the docstring cannot be raw
-    options |= _program(options)
+    options |= typed_settings(options)
     prepared = prepare_task(load_study(root), overrides(options, pairs, profile), name, task, file)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
-
-
-def _program(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of the program after `--`, from the words after it and the options for programs.
-
-    Raises:
-        UsageError: There are such options, and no program.
-    """
-    command = typed_program()
-    given = {key: options.pop(key) for key in _PROGRAM_OPTIONS}
-    given = {key: value for key, value in given.items() if value is not None} | typed_container(options)
-    if command is None:
-        if given:
-            raise UsageError(
-                f"--{min(given).replace('_', '-')} is of a program: write the program at the end, after --"
-            )
-        return {}
-    if not command:
-        raise UsageError("no program follows --; write it and its arguments there: -- python train.py")
-    if "resume" in given:
-        given["resume"] = shlex.split(given["resume"])
-    return {"command": command, **given}

@@ -1,5 +1,7 @@
 """A dress rehearsal: a shortened run that gets injected faults, beside the same run undisturbed.
 
 It proves, before anything is queued for hours, that a training resumes bit for bit; or it shows where it does not.
-`conduct` trains both runs, and has and injects the faults of each kind of cluster. `verdict` compares the results.
+`conduct` trains the runs. `faults` has the faults of each kind of cluster and of a program, and injects them:
+`processes` finds the processes of the run, and `saves` the moment in which a program writes a checkpoint. `escapes`
+finds what a program writes outside of its directory. `differences` compares two results, and `verdict` judges.
 """

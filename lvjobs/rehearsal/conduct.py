@@ -1,83 +1,31 @@
 """An undisturbed run, and the same run with faults that are drawn from a seed and injected into its job."""
 
-import os
 import random
 import shutil
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from lvjobs.cluster.local_files import jobs_in
 from lvjobs.control.loop import open_session
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest
-from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.lab import Lab, LabError
-from lvjobs.records.journal import parse_entries, steps_of
-from lvjobs.records.run_files import Claim, parse_generation
-from lvjobs.rehearsal.verdict import Difference, differences
+from lvjobs.errors import LvjobsError
+from lvjobs.records.journal import Entry, parse_entries
+from lvjobs.records.run_files import parse_generation
+from lvjobs.rehearsal.differences import RunResult
+from lvjobs.rehearsal.escapes import EscapeWatch
+from lvjobs.rehearsal.faults import Fault, FaultInjector, Shape, process_faults, program_faults
+from lvjobs.rehearsal.processes import RunProcesses
+from lvjobs.rehearsal.saves import SavePlace
+from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, worst
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.layout import RunLayout, StudyLayout
-from lvjobs.study.run import RunConfig
+from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
+from lvjobs.study.run import RunConfig, read_params
 from lvjobs.study.tables import Budget, Driver, Policy, Resources
-
-Fault: TypeAlias = Callable[[Claim], None]
-"""A fault of the execution that made the claim, and that is training now."""
-
-
-def local_faults(layout: StudyLayout) -> Mapping[str, Fault]:
-    """Return those of local jobs: signals, as a scheduler would send them, and the loss of the machine."""
-
-    def lose_machine(claim: Claim) -> None:
-        """Kill the job's wrapper before the worker, so that no process is left to record how the job ended."""
-        for job in jobs_in(layout.local_jobs):
-            run = job.members()[0]
-            worker, wrapper = run.process("worker"), run.process("wrapper")
-            if worker is not None and wrapper is not None and worker.pid == claim.pid:
-                _signal(wrapper.pid, signal.SIGKILL)
-        _signal(claim.pid, signal.SIGKILL)
-
-    return {
-        "asked to leave (SIGTERM)": lambda claim: _signal(claim.pid, signal.SIGTERM),
-        "time limit near (SIGUSR2)": lambda claim: _signal(claim.pid, signal.SIGUSR2),
-        "killed (SIGKILL)": lambda claim: _signal(claim.pid, signal.SIGKILL),
-        "machine lost": lose_machine,
-    }
-
-
-def lab_faults(lab: Lab) -> Mapping[str, Fault]:
-    """Return those of a private Slurm cluster: what Slurm does to jobs, and faults of Slurm itself."""
-
-    def preempt(claim: Claim) -> None:
-        lab.preempt(claim.job_id)
-
-    def lose_node(claim: Claim) -> None:
-        node = lab.run("squeue", "-h", "-r", "-j", claim.job_id, "-o", "%N").strip()
-        if node:
-            lab.fail(node)
-            lab.restore(node)
-
-    def restart_controller(_claim: Claim) -> None:
-        lab.kill_controller()
-        lab.start_controller()
-
-    return {
-        "preempted": preempt,
-        "killed (SIGKILL)": lambda claim: _signal(claim.pid, signal.SIGKILL),
-        "node lost": lose_node,
-        "slurmctld restarted": restart_controller,
-    }
-
-
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):  # it ended in the meantime
-        os.kill(pid, number)
-
 
 NAME = "rehearsal"
 CHECKPOINTS = 6
@@ -85,158 +33,250 @@ CHECKPOINTS = 6
 
 _PASS_SECONDS = 1.0
 _POLL_SECONDS = 0.02
+_SHAPE_SECONDS = 0.5
+"""Seconds between two counts of the processes of an undisturbed run."""
+
 _ENOUGH = 10**6
 _OVER = ("completed", "held", "cancelled", "paused")
 
 
 @dataclass(frozen=True)
 class RehearsalReport:
-    """The result: the number of faults by kind, the disturbed run's row (docs/json.md), and the differences."""
+    """The result: the verdict, the faults that met the run and those that did not, and the disturbed run's row.
 
-    met: Mapping[str, int]
+    `breaches` and `outside` are those of `EscapeWatch`. The row is described in docs/json.md.
+    """
+
+    judgement: Judgement
     run: Mapping[str, Any]
-    differences: Sequence[Difference]
+    met: Mapping[str, int] = field(default_factory=dict)
+    missed: Sequence[str] = ()
+    breaches: Sequence[str] = ()
+    outside: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:
-        """Return whether the disturbed run was completed and equals the undisturbed one."""
-        return self.run["state"] == "completed" and not self.differences
+        """Return whether the run resumes with the same result, or a near one where that was allowed."""
+        return self.judgement.verdict in ("bitwise", "within_tolerance") and not self.breaches
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """An undisturbed run: its files, its processes, and its row (docs/json.md)."""
+
+    run: RunLayout
+    shape: Shape
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A rehearsal of one run.
+
+    Attributes:
+        place: The directory of the rehearsal's studies.
+        config: The run, `shortened`.
+        resources: What the jobs request.
+        tolerance: See `lvjobs.rehearsal.verdict.judge`.
+        say: Called with each event, in words.
+    """
+
+    place: Path
+    config: RunConfig
+    resources: Resources
+    tolerance: float
+    say: Callable[[str], None]
+
+    @property
+    def is_program(self) -> bool:
+        """Return whether the run is a program."""
+        return self.config.task == COMMAND_TASK
+
+    def train_undisturbed(self, profile: str, name: str = "alone") -> "Undisturbed":
+        """Train the run without faults, and return its files, its processes and its row.
+
+        Raises:
+            LvjobsError: it was not completed; the text gives its state.
+        """
+        root = self.place / name
+        run = StudyLayout(root).run(NAME)
+        counter = ShapeCounter(run)
+        row = self.train(root, profile, counter.count)
+        if row["state"] != "completed":
+            raise LvjobsError(
+                f"undisturbed, the run is {row['state']} at step {row['step']}: {row['reason']}. Fix that first. The "
+                f"run is in {root}"
+            )
+        self.say(f"undisturbed: {row['steps']} steps")
+        return Undisturbed(run, counter.shape, row)
+
+    def disturb(
+        self,
+        alone: "Undisturbed",
+        profile: str,
+        faults: Mapping[str, Fault],
+        *,
+        chance: random.Random,
+        until: float,
+    ) -> RehearsalReport:
+        """Train the run with faults until its end, and compare it with the undisturbed run.
+
+        Args:
+            alone: The undisturbed run.
+            profile: The cluster to train on.
+            faults: The faults of that cluster, to choose from beside those of the run's own processes.
+            chance: The source of choices, and of the times between them.
+            until: No fault is injected later (monotonic seconds).
+        """
+        if self.is_program and not _checkpoints(alone.run):
+            reason = f"undisturbed, it published no checkpoint{_problem(alone.run)}"
+            return RehearsalReport(Judgement("does_not_resume", reason), alone.row)
+        run = StudyLayout(self.place / "disturbed").run(NAME)
+        every = {**faults, **process_faults(run, alone.shape, chance)}
+        if self.is_program:
+            every |= program_faults(run, SavePlace.of(run, self.config))
+        injector = FaultInjector(run, self.config.checkpoint_every, every, chance, until, self.say)
+        compare, watch, rows = Comparison(self, alone.run, profile), EscapeWatch(run), []
+        judgements: list[Judgement] = []
+        while True:
+            row, judgement = self._disturb_once(run, profile, injector, watch, compare)
+            rows.append(row)
+            judgements.append(judgement)
+            if judgement.verdict == "does_not_resume" or not injector.untested or time.monotonic() > until:
+                break
+            self.say(f"completed; once more, for: {', '.join(injector.untested)}")
+            injector.begin_again()
+        sums = {key: sum(row[key] for row in rows) for key in ("attempts", "replayed_steps")}
+        found = {**rows[-1], **sums, "rounds": len(rows)}
+        return RehearsalReport(worst(judgements), found, injector.met, injector.missed, watch.breaches, watch.outside)
+
+    def _disturb_once(
+        self, run: RunLayout, profile: str, injector: FaultInjector, watch: EscapeWatch, compare: "Comparison"
+    ) -> tuple[Mapping[str, Any], Judgement]:
+        """Train the run with faults once; return its row, and the verdict."""
+
+        def between() -> None:
+            injector.inject()
+            if self.is_program:
+                watch.look()
+
+        before = Counter(injector.met)
+        row = self.train(self.place / "disturbed", profile, between)
+        watch.close()
+        attempts = [entries_of(run, number) for number in sorted(_generations(run))]
+        met = injector.met - before
+        disturbed = Disturbed(RunResult(run), row, attempts, met, self.config.checkpoint_every)
+        return row, failure_of(disturbed) or compare.judge(disturbed)
+
+    def train(self, root: Path, profile: str, between: Callable[[], None]) -> Mapping[str, Any]:
+        """Train the run in a study of its own until it is over, and return its row; call `between` between passes.
+
+        The study has no driver, an unlimited budget, short waits and unlimited retries.
+        """
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True, mode=0o700)
+        limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]
+        policy = Policy(
+            **dict.fromkeys(limits, _ENOUGH),
+            no_progress_deaths=_ENOUGH,
+            no_progress_preemptions=_ENOUGH,
+            backoff_seconds=1,
+            unclear_seconds=3,
+            lost_seconds=5,
+        )
+        budget = Budget(limit=10**30, gpu_hours=_ENOUGH if self.is_program else None)
+        settings = StudyConfig(profile=profile, driver=Driver(job=False), budget=budget, policy=policy, stage=[])
+        study = StudyContext(root=root, config=settings)
+        with open_session(study, wait=60) as session:
+            enter(session, RunRequest([self.config], [NAME], NAME, profile, self.resources))
+        while True:
+            with open_session(study, wait=60) as session:
+                (row,) = session.make_pass()["runs"]
+            if row["state"] in _OVER:
+                found: Mapping[str, Any] = row
+                return found
+            begun = time.monotonic()
+            while time.monotonic() - begun < _PASS_SECONDS:
+                between()
+                time.sleep(_POLL_SECONDS)
+
+
+class Comparison:
+    """The comparison with undisturbed runs: one, and a second one if the results differ, to see whether both do."""
+
+    def __init__(self, rehearsal: Rehearsal, alone: RunLayout, profile: str) -> None:
+        """Keep the undisturbed run; a second one needs the cluster only for several nodes."""
+        self._rehearsal, self._alone = rehearsal, RunResult(alone)
+        self._again: RunResult | None = None
+        self._profile = profile if (rehearsal.resources.nodes or 1) > 1 else "local"
+
+    def judge(self, disturbed: Disturbed) -> Judgement:
+        """Return the verdict on a run that completed."""
+        tolerance, is_program = self._rehearsal.tolerance, self._rehearsal.is_program
+        found = judge(self._alone, disturbed, self._again, tolerance, is_program=is_program)
+        if found.verdict == "bitwise" or self._again is not None:
+            return found
+        self._rehearsal.say("the results differ: it trains undisturbed again, to see whether two such runs are equal")
+        self._again = RunResult(self._rehearsal.train_undisturbed(self._profile, "again").run)
+        return judge(self._alone, disturbed, self._again, tolerance, is_program=is_program)
+
+
+class ShapeCounter:
+    """The counter of an undisturbed run's processes."""
+
+    def __init__(self, run: RunLayout) -> None:
+        self._run, self._processes = run, RunProcesses(run)
+        self._counted = 0.0
+        self.shape = Shape()
+
+    def count(self) -> None:
+        """Count, but not too often, and keep the most of each kind."""
+        if time.monotonic() - self._counted < _SHAPE_SECONDS:
+            return
+        self._counted = time.monotonic()
+        newest = max(_generations(self._run), default=0)
+        self.shape = Shape(
+            max(self.shape.ranks, len(self._processes.ranks(newest))),
+            max(self.shape.launchers, len(self._processes.launchers(newest))),
+            max(self.shape.agents, len(self._processes.agents())),
+        )
 
 
 def shortened(config: RunConfig, steps: int) -> RunConfig:
-    """Return the run with `steps` steps, and with checkpoints and validations spread over them."""
-    every = max(1, steps // CHECKPOINTS)
+    """Return the run with `steps` steps at most, and with checkpoints and validations spread over them.
+
+    A program whose command has no {steps}, or no {checkpoint_every}, keeps its own number.
+    """
+    used = {"steps", "checkpoint_every"}
+    if config.task == COMMAND_TASK:
+        used &= read_params(CommandConfig, config.params).used
+    fewer = min(steps, config.steps) if "steps" in used else config.steps
+    every = max(1, fewer // CHECKPOINTS) if "checkpoint_every" in used else config.checkpoint_every
     return RunConfig.model_validate(
-        {**config.model_dump(mode="json"), "steps": steps, "checkpoint_every": every, "validate_every": every}
+        {**config.model_dump(mode="json"), "steps": fewer, "checkpoint_every": every, "validate_every": every}
     )
 
 
-def train_undisturbed(root: Path, config: RunConfig, resources: Resources, say: Callable[[str], None]) -> RunLayout:
-    """Train the run on this machine without faults, with these resources, and return its files.
-
-    Raises:
-        LvjobsError: it was not completed; the text gives its state.
-    """
-    row = _train(root, "local", config, lambda: None, resources)
-    if row["state"] != "completed":
-        raise LvjobsError(
-            f"left alone, the run is {row['state']} at step {row['step']}: {row['reason']}; there is nothing to "
-            f"rehearse before that is fixed: see {root}"
-        )
-    say(f"left alone: {row['steps']} steps")
-    return StudyLayout(root).run(NAME)
+def entries_of(run: RunLayout, generation: int) -> list[Entry]:
+    """Return the lines of a generation's journal."""
+    return parse_entries(run.journal(generation).read_bytes())[0]
 
 
-def disturb(
-    alone: RunLayout,
-    root: Path,
-    profile: str,
-    config: RunConfig,
-    faults: Mapping[str, Fault],
-    *,
-    seed: int,
-    until: float,
-    resources: Resources,
-    say: Callable[[str], None],
-) -> RehearsalReport:
-    """Train the run with faults, until its end, and compare it with the undisturbed run.
-
-    Args:
-        alone: The files of the undisturbed run.
-        root: The directory for the disturbed run's study.
-        profile: The cluster to train on.
-        config: The run.
-        faults: The faults to choose from.
-        seed: Seed of the choices, and of the times between them.
-        until: No fault is injected later (monotonic seconds).
-        resources: What the jobs request.
-        say: Called with each fault, in words.
-    """
-    disturbed = StudyLayout(root).run(NAME)
-    injector = FaultInjector(disturbed, config.checkpoint_every, faults, random.Random(seed), until, say)
-    row = _train(root, profile, config, injector.inject, resources)
-    return RehearsalReport(injector.met, row, differences(alone, disturbed))
+def _generations(run: RunLayout) -> list[int]:
+    return [number for path in run.generations.glob("*") if (number := parse_generation(path.name))]
 
 
-class FaultInjector:
-    """The injector of faults: each comes after some steps of an execution, so that every execution trains."""
-
-    def __init__(
-        self,
-        files: RunLayout,
-        interval: int,
-        faults: Mapping[str, Fault],
-        chance: random.Random,
-        until: float,
-        say: Callable[[str], None],
-    ) -> None:
-        self.met: Counter[str] = Counter()
-        self._files, self._interval, self._faults = files, interval, faults
-        self._chance, self._until, self._say = chance, until, say
-        self._bag: list[str] = []
-        self._disturbed = 0
-        self._after = 0
-        self._draw()
-
-    def _draw(self) -> None:
-        """Draw the next fault, and after how many steps it comes: each kind once before any is repeated."""
-        if not self._bag:
-            self._bag = self._chance.sample(sorted(self._faults), len(self._faults))
-        self._after = self._chance.randint(1, self._interval + self._interval // 2)
-
-    def inject(self) -> None:
-        """Inject the next fault if it is due."""
-        paths = sorted(path for path in self._files.generations.glob("*") if parse_generation(path.name))
-        if not paths or time.monotonic() > self._until:
-            return
-        claim = Claim.read(paths[-1])
-        if claim.generation <= self._disturbed:
-            return
-        journal = self._files.journal(claim.generation)
-        entries = parse_entries(journal.read_bytes())[0] if journal.exists() else []
-        taken = sum(map(steps_of, entries))
-        if taken < self._after or any(entry.kind in ("leave", "done", "error") for entry in entries):
-            return
-        what = self._bag.pop()
-        with suppress(LabError, UsageError):  # the job ended in the meantime
-            self._faults[what](claim)
-            self.met[what] += 1
-            self._say(f"{what}, {taken} steps after it began for the {claim.generation}. time")
-        self._disturbed = claim.generation
-        self._draw()
+def _checkpoints(run: RunLayout) -> int:
+    """Return how many checkpoints the run published."""
+    return sum(entry.kind == "checkpoint" for number in _generations(run) for entry in entries_of(run, number))
 
 
-def _train(
-    root: Path, profile: str, config: RunConfig, between: Callable[[], None], resources: Resources
-) -> Mapping[str, Any]:
-    """Train the run in a study of its own until it is over, and return its row; call `between` between passes.
+_NOT_TAKEN = "lvjobs worker: a checkpoint was not taken: "
 
-    The study has no driver, an unlimited budget, short waits and unlimited retries.
-    """
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True, mode=0o700)
-    limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]
-    policy = Policy(
-        **dict.fromkeys(limits, _ENOUGH),
-        no_progress_deaths=_ENOUGH,
-        no_progress_preemptions=_ENOUGH,
-        backoff_seconds=1,
-        unclear_seconds=3,
-        lost_seconds=5,
-    )
-    settings = StudyConfig(
-        profile=profile, driver=Driver(job=False), budget=Budget(limit=10**30), policy=policy, stage=[]
-    )
-    study = StudyContext(root=root, config=settings)
-    with open_session(study, wait=60) as session:
-        enter(session, RunRequest([config], [NAME], NAME, profile, resources))
-    while True:
-        with open_session(study, wait=60) as session:
-            (row,) = session.make_pass()["runs"]
-        if row["state"] in _OVER:
-            found: Mapping[str, Any] = row
-            return found
-        begun = time.monotonic()
-        while time.monotonic() - begun < _PASS_SECONDS:
-            between()
-            time.sleep(_POLL_SECONDS)
+
+def _problem(run: RunLayout) -> str:
+    """Return why no checkpoint was taken, from the run's log, in brackets; empty where nothing says it."""
+    logs = sorted(run.study.log_directory(run.root.name).glob("*"))
+    lines = [line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    found = [line.removeprefix(_NOT_TAKEN) for line in lines if line.startswith(_NOT_TAKEN)]
+    return f" ({found[-1]})" if found else ": nothing matches `checkpoint` of [train]"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lvjobs
+from lvjobs.processes import with_variable
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.tasks.code_copies import PROGRAM
 from lvjobs.worker.attempt import Attempt
@@ -74,13 +75,10 @@ def end_orphans(root: Path, newest: str) -> None:
         root: The run directory.
         newest: The name of the working directory of the newest generation.
     """
-    beginning = os.fsencode(f"LVJOBS_PROGRESS={root}/")
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):  # it ended, or belongs to another user
-            variables = (entry / "environ").read_bytes().split(b"\0") if entry.name.isdecimal() else []
-            own = next((each.removeprefix(beginning) for each in variables if each.startswith(beginning)), None)
-            if own is not None and own.split(b"/")[0] < os.fsencode(newest):
-                os.kill(int(entry.name), signal.SIGKILL)
+    for pid, progress in with_variable("LVJOBS_PROGRESS", f"{root}/").items():
+        if progress.removeprefix(f"{root}/").split("/")[0] < newest:
+            with suppress(OSError):  # it ended
+                os.kill(pid, signal.SIGKILL)
 
 
 def make_work(attempt: Attempt, config: CommandConfig) -> Path:

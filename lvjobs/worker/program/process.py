@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lvjobs.foreign import cleaned
+from lvjobs.processes import files_written_by
 from lvjobs.worker import signals
 from lvjobs.worker.program.end import ProcessEnd
 
@@ -248,18 +249,7 @@ def descendants(others: Collection[int] = ()) -> list[int]:
 
 def files_being_written(directory: Path) -> set[Path]:
     """Return the files below `directory` that a descendant of this process has open for writing."""
-    found = set()
-    for pid in descendants():
-        place = Path(f"/proc/{pid}")
-        with contextlib.suppress(OSError):  # it ended in the meantime
-            for link in (place / "fd").iterdir():
-                with contextlib.suppress(OSError, ValueError, StopIteration):
-                    path = link.readlink()
-                    lines = (place / "fdinfo" / link.name).read_text(encoding="ascii").splitlines()
-                    flags = int(next(line.split()[1] for line in lines if line.startswith("flags:")), 8)
-                    if flags & os.O_ACCMODE and path.is_relative_to(directory):
-                        found.add(path)
-    return found
+    return {path for pid in descendants() for path in files_written_by(pid) if path.is_relative_to(directory)}
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

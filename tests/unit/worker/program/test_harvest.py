@@ -9,6 +9,7 @@ import pytest
 from worker_helpers import make_run, published
 
 from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
+from lvjobs.study.program.pattern import Pattern
 from lvjobs.study.run import RunFile
 from lvjobs.worker import saved_files
 from lvjobs.worker.attempt import Attempt
@@ -17,7 +18,7 @@ from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.program import harvest
 from lvjobs.worker.program.directory import make_work
 from lvjobs.worker.program.end import ProgramFailed
-from lvjobs.worker.program.harvest import Harvest, Pattern, outputs
+from lvjobs.worker.program.harvest import Harvest, outputs
 from lvjobs.worker.submission import Submission
 
 VALUES = {"out": "out", "lr": 0.5}

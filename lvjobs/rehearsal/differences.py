@@ -1,0 +1,125 @@
+"""The comparison of the results of two runs, bit for bit. Pure, except that it reads the directories."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from lvjobs.records.curves import Curves, curves
+from lvjobs.records.run_files import MANIFEST
+from lvjobs.study.layout import RunLayout
+
+IGNORED = frozenset({"seconds"})
+"""The metrics that depend on the machine, and not on the training."""
+
+_NUMBER = re.compile(r"\d{4,}")
+"""Times and process ids in the names of files."""
+
+_LARGEST_LOG = 10**7
+"""Bytes up to which a file is read as lines."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first step at which a metric of the two differs; a value is None if that run has none.
+
+    `step` is None for a file of the result.
+    """
+
+    what: str
+    step: int | None
+    alone: float | str | None
+    disturbed: float | str | None
+
+    @property
+    def is_of_a_loss(self) -> bool:
+        """Return whether a loss differs, and not a file or another metric, such as a speed."""
+        return self.step is not None and "loss" in self.what
+
+    def __str__(self) -> str:
+        """Return the difference in words."""
+        if self.step is None:
+            return f"{self.what} differs"
+        return f"{self.what} at step {self.step}: {_shown(self.alone)} undisturbed, {_shown(self.disturbed)} disturbed"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a run: what it reported, and the files that it left."""
+
+    run: RunLayout
+
+    @cached_property
+    def curves(self) -> Curves:
+        """Return the values that count at the end, by step."""
+        return curves(path.read_bytes() for path in sorted(self.run.journals.glob("*.jsonl")))
+
+    @cached_property
+    def files(self) -> Mapping[str, tuple[Path, str]]:
+        """Return the files of the result with their SHA-256, computed without the path of their study.
+
+        A long number in a name is replaced by `#`: it is a time, or a process id.
+        """
+        study, found = str(self.run.root.parent.parent.absolute()).encode(), {}
+        for path in sorted(self.run.final.rglob("*")):
+            if path.is_file() and path.name != MANIFEST:  # the manifest names its generation
+                digest = hashlib.sha256(path.read_bytes().replace(study, b"")).hexdigest()
+                found[_NUMBER.sub("#", str(path.relative_to(self.run.final)))] = path, digest
+        return found
+
+    def equal_files(self, other: "RunResult") -> set[str]:
+        """Return the names of the files that are equal in both."""
+        return {name for name in self.files.keys() & other.files.keys() if self.files[name][1] == other.files[name][1]}
+
+
+def differences(alone: RunResult, disturbed: RunResult, *, is_program: bool) -> tuple[list[Difference], list[str]]:
+    """Return the differences, and notes on files that were not compared.
+
+    The differences are each metric's first one, earliest step first, then the files that differ. A program's log that
+    has only lines of the other one's, and a file that only one of the two has, are notes: a resumed program begins new
+    logs, and may not write again what it wrote at its start.
+    """
+    found, notes = _of_curves(alone.curves, disturbed.curves), []
+    ours, theirs = alone.files, disturbed.files
+    for name in sorted(ours.keys() | theirs.keys()):
+        one, other = ours.get(name), theirs.get(name)
+        if one and other and one[1] == other[1]:
+            continue
+        if is_program and (one is None or other is None):
+            notes.append(f"final/{name} is only in the {'disturbed' if one is None else 'undisturbed'} run")
+        elif is_program and one and other and _is_part_of(other[0], one[0]):
+            notes.append(f"final/{name} lacks lines that were written before the last resume")
+        else:
+            found.append(Difference(f"final/{name}", None, one and one[1], other and other[1]))
+    return found, notes
+
+
+def _is_part_of(shorter: Path, longer: Path) -> bool:
+    """Return whether all lines of a text are in the other one, in their order, and fewer."""
+    if max(shorter.stat().st_size, longer.stat().st_size) > _LARGEST_LOG:
+        return False
+    try:
+        some, every = (path.read_text(encoding="utf-8").splitlines() for path in (shorter, longer))
+    except UnicodeDecodeError:
+        return False
+    rest = iter(every)
+    return len(some) < len(every) and all(line in rest for line in some)
+
+
+def _of_curves(ours: Curves, theirs: Curves) -> list[Difference]:
+    found = []
+    for kind in ours.values:
+        for name in sorted((ours.values[kind].keys() | theirs.values[kind].keys()) - IGNORED):
+            one, other = ours.values[kind].get(name, {}), theirs.values[kind].get(name, {})
+            steps = sorted(one.keys() | other.keys())
+            parted = [step for step in steps if repr(one.get(step)) != repr(other.get(step))]  # a NaN equals a NaN
+            if parted:
+                step = parted[0]
+                found.append(Difference(f"{kind}'s {name}", step, one.get(step), other.get(step)))
+    return sorted(found, key=lambda difference: difference.step or 0)
+
+
+def _shown(value: float | str | None) -> str:
+    return "nothing" if value is None else repr(value)
