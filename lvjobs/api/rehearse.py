@@ -126,7 +126,7 @@ def _cluster(root: Path, chance: random.Random, *, on_lab: bool, nodes: int) -> 
         return
     lab = Lab(tempfile.mkdtemp(prefix="lvlab"))
     try:
-        lab.up(LabConfig(nodes=max(2, nodes), hold=7, grace=5, kill_wait=3, message_timeout=5))
+        lab.up(LabConfig(nodes=nodes + 1, hold=7, grace=5, kill_wait=3, message_timeout=5))
         with _environment(lab.environment()):
             yield lab_faults(lab, chance), "lab"
     finally:

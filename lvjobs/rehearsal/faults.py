@@ -27,6 +27,9 @@ INSIDE_A_SAVE = "killed inside a save (SIGKILL)"
 _SAVE_SECONDS = 60.0
 """Seconds for which a save is waited for."""
 
+_UNSAVED_SECONDS = 6.0
+"""Seconds in which slurmctld saves a change, and one more. What is younger is lost when it is killed."""
+
 _MISSES = 2
 """Misses after which a kind of fault is not tried again."""
 
@@ -70,7 +73,11 @@ def lab_faults(lab: Lab, chance: random.Random) -> dict[str, Fault]:
         lab.restore(node)
         return True
 
-    def restart_controller(_claim: Claim) -> bool:
+    def restart_controller(claim: Claim) -> bool:
+        """Kill slurmctld once it has saved that the job runs: else it starts the job twice, and drains the node."""
+        time.sleep(max(0.0, claim.time + _UNSAVED_SECONDS - time.time()))
+        if not lab.run("squeue", "-h", "-t", "running", "-o", "%i").strip():
+            return False
         lab.kill_controller()
         lab.start_controller()
         return True

@@ -55,24 +55,23 @@ class SavePlace:
         The program is stopped first, so that it cannot end the save before it is killed.
         """
         work = (self.run.root / f"{generation:06d}.work").resolve()
-        processes, at_first = RunProcesses(self.run), None
+        processes = RunProcesses(self.run)
+        open_since_before = self._written(processes.of_program(generation), work)
         while not is_over():
             pids = processes.of_program(generation)
-            if at_first is None:
-                at_first = self._written(pids, work)
             for _ in range(_LOOKS):
-                if self._is_saving(pids, work, at_first):
+                written = self._written(pids, work)
+                open_since_before &= written
+                if written - open_since_before or self._is_incomplete(work):
                     stop(pids)
-                    if self._is_saving(pids, work, at_first):
+                    if self._written(pids, work) - open_since_before or self._is_incomplete(work):
                         return kill(pids)
                     carry_on(pids)
                 time.sleep(_PAUSE_SECONDS)
         return False
 
-    def _is_saving(self, pids: Collection[int], work: Path, at_first: Collection[Path]) -> bool:
-        """Return whether a checkpoint is being written: a file of one is open, or its last file is missing."""
-        if self._written(pids, work) - set(at_first):
-            return True
+    def _is_incomplete(self, work: Path) -> bool:
+        """Return whether a checkpoint has begun, and lacks the file that a whole one has."""
         with suppress(OSError):  # it was renamed, or deleted
             paths = self.pattern.paths(work) if self.complete else []
             return any(path.is_dir() and not (path / self.complete).exists() for _, path in paths)

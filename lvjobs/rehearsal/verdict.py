@@ -149,7 +149,7 @@ def _final(alone: RunResult, disturbed: RunResult, again: RunResult | None) -> F
                 value_at(result.curves.values[kind].get(name, {}), "last", "min") for result in (alone, disturbed)
             )
             if "loss" in name and ours is not None and theirs is not None:
-                third = again and value_at(again.curves.values[kind].get(name, {}), "last", "min")
+                third = None if again is None else value_at(again.curves.values[kind].get(name, {}), "last", "min")
                 shown = name if kind == "step" or name not in LOSSES else f"validation {name}"
                 return FinalMetric(shown, ours, theirs, third)
     return None

@@ -1,47 +1,150 @@
-"""A rehearsal without Slurm: of the bundled training, which holds, and of one that forgets, which does not."""
+"""Rehearsals without Slurm: of trainings that hold, and of those that make the mistakes that a rehearsal is to find."""
 
 import json
+import random
 import time
 
+import psutil
 import pytest
 from driving import Study
+from program_studies import ProgramStudy
+from program_subjects import PROGRAMS, Subject
 
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.rehearsal.conduct import disturb, local_faults, train_undisturbed
+from lvjobs.rehearsal.conduct import Rehearsal, shortened
+from lvjobs.rehearsal.faults import INSIDE_A_SAVE, local_faults
+from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Resources
+from lvjobs.tasks.registry import placed
 
 pytestmark = pytest.mark.slow
+
+WORDS = ["--out={out}", "--steps={steps}", "--every={checkpoint_every}"]
+CARELESS = Subject(
+    ("careless.py",),
+    {
+        "command": ["python3", "careless.py", *WORDS, "--mistake={mistake}"],
+        "resume": ["--resume={checkpoint}"],
+        "checkpoint": "{out}/ckpt.json",
+        "progress": r"^step (?P<step>\d+): loss (?P<loss>\S+) speed (?P<speed>\S+)",
+        "steps": 2000,
+        "checkpoint_every": 200,
+        "mistake": "none",
+    },
+    "out/ckpt.json",
+)
+
+
+def rehearsed(study, *asked, minutes="0.25"):
+    """What a rehearsal with the first seed that has a fault reports, and its exit code."""
+    for seed in range(5):  # a machine that stalls may be late for all of it
+        words = ("--json", "--local", f"--minutes={minutes}", f"--seed={seed}", "--rehearsed-steps=36", *asked)
+        out, err, code = study.outcome(study.start("rehearse", *words), "rehearse", *words, timeout=900)
+        assert code in (0, 1), err
+        found = json.loads(out)
+        assert code == (0 if found["holds"] else 1)
+        if found["verdict"] != "untested":
+            return found
+    pytest.fail("nothing interrupted it")
 
 
 def test_the_bundled_training_is_resumed_bit_for_bit(tmp_path):
     make_dataset(tmp_path / "data.h5", systems=40, seed=0)
     study = Study(tmp_path, tmp_path / "data.h5", profile="local")
-    for seed in range(5):  # a machine that stalls may be late for all of it
-        asked = ("--minutes", "0.5", "--seed", str(seed), "--set", "validation_limit=2")
-        said = json.loads(study.type("rehearse", "--json", *asked))
-        assert said["holds"], said
-        assert said["differences"] == []
-        assert said["attempts"] - 1 <= sum(said["met"].values()) <= said["attempts"], "one may come after the last step"
-        if said["attempts"] > 1:
-            break
-    else:
-        pytest.fail("nothing interrupted it")
+    found = rehearsed(study, "--set", "validation_limit=2", minutes="0.3")
+    assert (found["verdict"], found["differences"], found["breaches"]) == ("bitwise", [], []), found
+    assert found["attempts"] > 1
     assert "runs.db" not in {path.name for path in tmp_path.iterdir()}, "the study itself was not touched"
 
 
-def test_a_training_that_forgets_its_generator_is_found_out(tmp_path, monkeypatch):
+def test_a_training_that_forgets_its_generator_is_found_out(tmp_path):
     config = RunConfig(task="forgetful_task:train", steps=400, checkpoint_every=100, validate_every=100)
-    alone = train_undisturbed(tmp_path / "alone", config, Resources(), print)
-    root = tmp_path / "disturbed"
-    killed = {"killed (SIGKILL)": local_faults(StudyLayout(root))["killed (SIGKILL)"]}
-    monkeypatch.setenv("FORGETFUL_WAITS", "1")
-    until = time.monotonic() + 600
-    verdict = disturb(alone, root, "local", config, killed, seed=0, until=until, resources=Resources(), say=print)
-    assert verdict.met
-    assert verdict.run["state"] == "completed"
-    assert not verdict.holds
-    first = verdict.differences[0]
+    rehearsal = Rehearsal(tmp_path, config, Resources(), 0.0, print)
+    alone = rehearsal.train_undisturbed("local")
+    killed = {"killed (SIGKILL)": local_faults(StudyLayout(tmp_path / "disturbed"))["killed (SIGKILL)"]}
+    report = rehearsal.disturb(alone, "local", killed, chance=random.Random(0), until=time.monotonic() + 600)
+    assert report.met
+    assert report.run["state"] == "completed"
+    assert (report.judgement.verdict, report.judgement.is_deterministic) == ("differs", True)
+    first = report.judgement.differences[0]
     assert first.what == "step's loss"
-    assert first.step % 100 == 1, "where it went on"
+    assert first.step % 100 == 1, "where it resumed"
+    attempt, step = report.judgement.since
+    assert (attempt > 1, step) == (True, first.step - 1)
+
+
+def test_a_program_is_killed_in_every_way_and_inside_a_save(tmp_path):
+    slow = ["python3", "counter.py", *WORDS, "--in-place", "--slow-save=0.2", "--seconds-per-step=0.05"]
+    train = {**CARELESS.train, "command": slow, "checkpoint": "{out}/checkpoint.json"}
+    train["progress"] = r"^step (?P<step>\d+): loss (?P<loss>\S+)"
+    del train["mistake"]
+    study = ProgramStudy(tmp_path, Subject(("counter.py",), train, "out/result.json"))
+    found = rehearsed(study, minutes="5")
+    assert (found["verdict"], found["breaches"], found["missed"]) == ("bitwise", [], []), found
+    assert found["met"][INSIDE_A_SAVE] >= 1
+    assert len(found["met"]) == 6
+    assert found["attempts"] > 6
+
+
+def careless(tmp_path, mistake):
+    return ProgramStudy(tmp_path, CARELESS, mistake=mistake)
+
+
+def test_logs_speeds_and_times_are_no_difference(tmp_path):
+    found = rehearsed(careless(tmp_path, "none"))
+    assert (found["verdict"], found["is_deterministic"]) == ("bitwise", True), found
+    assert "step's speed differs in every run" in found["notes"]
+    assert "final/out/times.txt differs in every run" in found["notes"]
+
+
+def test_a_program_that_forgets_its_generator_differs_since_it_resumed(tmp_path):
+    found = rehearsed(careless(tmp_path, "forget"))
+    assert (found["verdict"], found["is_deterministic"]) == ("differs", True), found
+    first = next(each for each in found["differences"] if each["what"] == "step's loss")
+    assert found["since"]["resumed_from"] == first["step"] - 1 > 0
+
+
+def test_a_program_without_a_seed_is_not_deterministic(tmp_path):
+    found = rehearsed(careless(tmp_path, "random"))
+    assert (found["verdict"], found["is_deterministic"]) == ("differs", False), found
+
+
+def test_a_resumed_program_that_writes_to_its_old_directory_is_found_out(tmp_path):
+    found = rehearsed(careless(tmp_path, "absolute"))
+    assert not found["holds"]
+    assert any(text.startswith("a later attempt writes to the directory of attempt") for text in found["breaches"])
+
+
+def test_a_process_that_survives_its_attempt_is_found_out_and_ended(tmp_path):
+    """A program's worker ends all that it left behind. A worker that is killed cannot."""
+    study = careless(tmp_path, "child")
+    config = shortened(placed(load_study(study.root).config.train.run_config(), study.root), 36)
+    rehearsal = Rehearsal(tmp_path / "rehearsal", config, Resources(), 0.0, print)
+    killed = {"killed (SIGKILL)": local_faults(StudyLayout(rehearsal.place / "disturbed"))["killed (SIGKILL)"]}
+    alone = rehearsal.train_undisturbed("local")
+    until = time.monotonic() + 600
+    report = rehearsal.disturb(alone, "local", killed, chance=random.Random(0), until=until)
+    assert report.met["killed (SIGKILL)"]
+    assert not report.holds
+    (text, *_) = report.breaches
+    assert text.startswith("a process of an ended attempt lives on: ")
+    assert not psutil.pid_exists(int(text.split(": ")[1].split()[0]))
+
+
+def test_a_program_that_ignores_its_checkpoint_does_not_resume(tmp_path):
+    command = ["python3", "counter.py", *WORDS, "--seconds-per-step=0.05", "--ignore-resume"]
+    words = ("--checkpoint={out}/checkpoint.json", "--resume=--resume={checkpoint}")
+    study = Study(tmp_path, profile="local")
+    (tmp_path / "counter.py").write_bytes((PROGRAMS / "counter.py").read_bytes())
+    progress = r"--progress=^step (?P<step>\d+): loss (?P<loss>\S+)"
+    found = rehearsed(study, *words, progress, "--set=steps=2000", "--", *command)
+    assert found["verdict"] == "does_not_resume", found
+    assert "but began at step 1" in found["reason"]
+
+
+def test_a_program_whose_checkpoint_is_elsewhere_does_not_resume(tmp_path):
+    found = rehearsed(ProgramStudy(tmp_path, CARELESS, checkpoint="{out}/other.json"))
+    assert (found["verdict"], found["met"]) == ("does_not_resume", {})
+    assert found["reason"] == "undisturbed, it published no checkpoint: nothing matches `checkpoint` of [train]"

@@ -184,3 +184,11 @@ def test_a_run_on_two_nodes_survives_the_loss_of_slurmctld_and_a_preemption(rank
     assert run["executed_steps"] == STEPS + run["replayed_steps"]
     assert run["cause"] == "completed"
     until(lambda: not study.processes())
+
+
+def test_a_rehearsal_kills_the_ranks_and_agents_of_two_nodes(tmp_path):
+    """It brings up a private Slurm of its own, and ends it."""
+    study = make_study(tmp_path / "study", [sys.executable, "ranks.py", *ARGUMENTS], steps=2000, every=200)
+    found = json.loads(study.type("rehearse", "--json", "--minutes=5", timeout=900))
+    assert (found["verdict"], found["breaches"]) == ("bitwise", []), found
+    assert {"agent killed (SIGKILL)", "rank killed (SIGKILL)", "node lost", "preempted"} <= found["met"].keys()

@@ -28,8 +28,12 @@ _SHELL = 128
 KILLED = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP})
 """Signals that a program does not send to itself: something outside ended it."""
 
-_CHILD_KILLED = re.compile(r"\s*exitcode\s*: -9 \(pid|.* died with <Signals\.SIGKILL: 9>")
-"""A line by which a launcher reports that its own process was killed: torchrun, and accelerate with one process."""
+_CHILD_KILLED = re.compile(
+    r"\s*exitcode\s*: -9 \(pid|.* died with <Signals\.SIGKILL: 9>"
+    r"|.*DataLoader worker \(pid.* is killed by signal: Killed"
+)
+"""A line that reports that a process of the program was killed: of torchrun, of accelerate with one process, and of a
+DataLoader."""
 
 _BY_LAUNCHER = "forcefully exiting via"
 """The words of torchrun when it itself kills a rank, because another one failed and this one did not end."""

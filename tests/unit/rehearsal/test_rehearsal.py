@@ -1,4 +1,4 @@
-"""A rehearsal's pure parts: what is shortened, what happens in which order, and where two runs part."""
+"""A rehearsal's pure parts: what is shortened, which fault comes when, and where two runs differ."""
 
 import random
 
@@ -8,9 +8,11 @@ from lvjobs.errors import UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import Claim
-from lvjobs.rehearsal.conduct import FaultInjector, shortened
-from lvjobs.rehearsal.verdict import differences
+from lvjobs.rehearsal.conduct import shortened
+from lvjobs.rehearsal.differences import RunResult, differences
+from lvjobs.rehearsal.faults import FaultInjector
 from lvjobs.study.layout import RunLayout
+from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
 
 
@@ -34,6 +36,10 @@ def step(number, loss, **more):
     return ("step", {"step": number, "loss": loss, "seconds": number * 0.1, **more})
 
 
+def differing(one, other):
+    return differences(RunResult(one), RunResult(other), is_program=False)[0]
+
+
 WHOLE = [[start(), step(1, 3.0), step(2, 2.0), ("validation", {"step": 2, "loss": 2.5}), step(3, 1.5)]]
 RESUMED = [
     [start(), step(1, 3.0), step(2, 2.0), ("validation", {"step": 2, "loss": 2.5}), step(3, 9.0)],
@@ -42,29 +48,29 @@ RESUMED = [
 
 
 def test_a_run_that_was_resumed_is_the_same_wherever_it_lies_and_however_long_it_took(tmp_path):
-    assert differences(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", RESUMED)) == []
+    assert differing(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", RESUMED)) == []
 
 
 def test_the_first_step_that_differs_is_told_with_both_values(tmp_path):
     parted = [RESUMED[0], [start("000001-00000002"), step(3, 1.25)]]
-    (found,) = differences(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", parted))
+    (found,) = differing(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", parted))
     assert str(found) == "step's loss at step 3: 1.5 undisturbed, 1.25 disturbed"
 
 
 def test_a_step_that_is_missing_and_weights_that_differ_are_told(tmp_path):
-    found = differences(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", RESUMED[:1], b"others"))
+    found = differing(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", RESUMED[:1], b"others"))
     assert [str(each) for each in found] == [
         "step's loss at step 3: 1.5 undisturbed, 9.0 disturbed",
         "final/adapter/weights differs",
     ]
     lost = [[start(), step(1, 3.0), step(2, 2.0), ("validation", {"step": 2, "loss": 2.5})]]
-    (found,) = differences(a_run(tmp_path / "two", WHOLE), a_run(tmp_path / "third", lost))
+    (found,) = differing(a_run(tmp_path / "two", WHOLE), a_run(tmp_path / "third", lost))
     assert str(found) == "step's loss at step 3: 1.5 undisturbed, nothing disturbed"
 
 
 def test_what_is_no_number_in_both_is_the_same(tmp_path):
     lines = [[start(), step(1, float("nan"))]]
-    assert differences(a_run(tmp_path / "one", lines), a_run(tmp_path / "other", lines)) == []
+    assert differing(a_run(tmp_path / "one", lines), a_run(tmp_path / "other", lines)) == []
 
 
 def test_a_shortened_run_keeps_all_but_its_length():
@@ -73,6 +79,22 @@ def test_a_shortened_run_keeps_all_but_its_length():
     assert (short.steps, short.checkpoint_every, short.validate_every) == (60, 10, 10)
     assert (short.seed, short.params) == (3, {"lora_rank": 8})
     assert shortened(whole, 6).checkpoint_every == 1
+    assert shortened(short, 600).steps == 60, "never longer than the run"
+
+
+@pytest.mark.parametrize(
+    ("words", "steps", "every"),
+    [
+        (["{steps}", "{checkpoint_every}"], 60, 10),
+        (["{steps}"], 60, 250),
+        (["{checkpoint_every}"], 5000, 833),
+        ([], 5000, 250),
+    ],
+)
+def test_a_program_is_shortened_by_what_its_command_has(words, steps, every):
+    whole = RunConfig(task=COMMAND_TASK, steps=5000, checkpoint_every=250, params={"command": ["train", *words]})
+    short = shortened(whole, 60)
+    assert (short.steps, short.checkpoint_every) == (steps, every)
 
 
 class Theatre:
@@ -84,7 +106,7 @@ class Theatre:
         self.injector = FaultInjector(
             self.files,
             4,
-            {kind: lambda _claim, kind=kind: self.begin(kind) for kind in kinds},
+            {kind: lambda _claim, kind=kind: self.hit(kind) for kind in kinds},
             random.Random(seed),
             float("inf"),
             lambda _text: None,
@@ -97,6 +119,10 @@ class Theatre:
         self.generation, self.steps = self.generation + 1, 0
         claim = Claim(self.generation, "t", "1", 0, "n1", 1, 1.0)
         self.files.generation(self.generation).write_text(claim.to_line())
+
+    def hit(self, kind):
+        self.begin(kind)
+        return True
 
     def play(self, looks):
         for _ in range(looks):
@@ -139,3 +165,26 @@ def test_what_came_too_late_for_its_job_did_not_meet_the_run(tmp_path, error, mo
     monkeypatch.setattr(theatre, "begin", begin)
     assert theatre.play(20) == []
     assert theatre.injector.met == {}
+    assert theatre.injector.missed == ["a", "b", "c"]
+
+
+def test_a_kind_that_finds_nothing_to_act_on_is_dropped_and_the_others_come_on(tmp_path, monkeypatch):
+    theatre = Theatre(tmp_path, seed=1)
+    monkeypatch.setattr(theatre, "hit", lambda kind: kind != "b" and (theatre.begin(kind) or True))
+    met = {kind for kind, _ in theatre.play(100)}
+    assert met == {"a", "c"}
+    assert (theatre.injector.missed, theatre.injector.untested) == (["b"], [])
+
+
+def test_another_run_in_the_same_place_gets_the_kinds_that_are_left(tmp_path):
+    theatre = Theatre(tmp_path, seed=1)
+    while len(theatre.injector.untested) == 3:
+        theatre.play(1)
+    left = theatre.injector.untested
+    for journal in theatre.files.journals.glob("*.jsonl"):
+        journal.unlink()
+    theatre.generation = 0
+    theatre.begin(None)
+    theatre.injector.begin_again()
+    theatre.play(40)
+    assert (len(left), theatre.injector.untested) == (2, [])

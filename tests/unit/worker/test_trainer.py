@@ -15,7 +15,7 @@ from worker_helpers import checkpoint_path, entries, executed, make_run, publish
 
 import lvjobs
 from lvjobs.errors import LvjobsError
-from lvjobs.rehearsal.verdict import differences
+from lvjobs.rehearsal.differences import RunResult, differences
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism
 from lvjobs.worker.attempt import Attempt
@@ -76,6 +76,11 @@ def attempt(layout, build=small_trainer, **marks):
 
 def a_run(directory, **more):
     return make_run(directory, **{"steps": STEPS, "checkpoint_every": 5, "validate_every": 3, **more})
+
+
+def differing(one, other):
+    """The differences between the results of two runs."""
+    return differences(RunResult(one), RunResult(other), is_program=False)[0]
 
 
 def completed(directory, build=small_trainer, **more):
@@ -185,14 +190,14 @@ def test_one_that_was_asked_to_leave_after_any_step_goes_on_bit_for_bit(tmp_path
     layout = disturbed(tmp_path, {"leaves_after": step})
     assert published(layout)[0] == f"000001-{step:08d}" or step < 10
     assert executed(layout) == list(range(1, STEPS + 1))
-    assert differences(alone, layout) == []
+    assert differing(alone, layout) == []
 
 
 def test_one_that_was_killed_again_and_again_goes_on_bit_for_bit(tmp_path, alone):
     deaths = [{"dies_after": step} for step in (3, 6, 7, 11)]
     layout = disturbed(tmp_path, *deaths)
     assert executed(layout) == [1, 2, 3, *range(1, 7), 6, 7, *range(6, 12), 11, 12]
-    assert differences(alone, layout) == []
+    assert differing(alone, layout) == []
 
 
 @pytest.mark.parametrize("strategy", ["group_by_length", "sequential"])
@@ -200,14 +205,14 @@ def test_other_orders_go_on_bit_for_bit_too(tmp_path, strategy):
     def build(root):
         return small_trainer(root, train_sampling_strategy=strategy)
 
-    assert differences(completed(tmp_path, build), disturbed(tmp_path, {"leaves_after": 6}, build=build)) == []
+    assert differing(completed(tmp_path, build), disturbed(tmp_path, {"leaves_after": 6}, build=build)) == []
 
 
 def test_examples_that_other_processes_fetch_go_on_bit_for_bit(tmp_path):
     def build(root):
         return small_trainer(root, dataloader_num_workers=2, dataloader_persistent_workers=True)
 
-    assert differences(completed(tmp_path, build), disturbed(tmp_path, {"leaves_after": 6}, build=build)) == []
+    assert differing(completed(tmp_path, build), disturbed(tmp_path, {"leaves_after": 6}, build=build)) == []
 
 
 def test_an_epoch_draws_other_numbers_than_the_one_before(tmp_path):
@@ -241,7 +246,7 @@ def test_an_iterable_that_yields_the_same_every_time_goes_on_bit_for_bit(tmp_pat
         trainer.data_collator = transformers.default_data_collator
         return trainer
 
-    assert differences(completed(tmp_path, build), disturbed(tmp_path, {"leaves_after": 7}, build=build)) == []
+    assert differing(completed(tmp_path, build), disturbed(tmp_path, {"leaves_after": 7}, build=build)) == []
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT asks for it
@@ -256,7 +261,7 @@ def test_an_adapter_is_saved_as_peft_reads_it_and_goes_on_bit_for_bit(tmp_path):
         return small_trainer(root, model=peft.get_peft_model(base, config))
 
     layout = disturbed(tmp_path, {"leaves_after": 4}, {"leaves_after": 9}, build=build)
-    assert differences(completed(tmp_path, build), layout) == []
+    assert differing(completed(tmp_path, build), layout) == []
     adapter = layout.final / "trainer"
     assert (adapter / "adapter_model.safetensors").exists()
     assert not (adapter / "model.safetensors").exists()
@@ -297,7 +302,7 @@ def test_early_stopping_counts_on_where_it_was(tmp_path):
     alone = completed(tmp_path, build)
     layout = disturbed(tmp_path, {"leaves_after": 5}, {"leaves_after": 6}, build=build)
     assert executed(alone)[-1] == 9
-    assert differences(alone, layout) == []
+    assert differing(alone, layout) == []
 
 
 class EndsAtEpoch(transformers.TrainerCallback, ExportableState):

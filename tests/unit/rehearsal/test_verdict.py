@@ -1,0 +1,149 @@
+"""The verdict on a rehearsal, from the results of undisturbed and disturbed runs."""
+
+import pytest
+
+from lvjobs.records.journal import Entry
+from lvjobs.rehearsal.differences import RunResult, differences
+from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, worst
+from lvjobs.study.layout import RunLayout
+
+COMPLETED = {"state": "completed", "step": 40, "reason": ""}
+
+
+def an_attempt(steps, resumed_from=0, **metrics):
+    name = f"000001-{resumed_from:08d}" if resumed_from else None
+    lines = [Entry("claim", 1.0, {}), Entry("start", 1.0, {"resumed_from": name})]
+    return [*lines, *(Entry("step", 1.0, {"step": step, "loss": 1 / (step or 1), **metrics}) for step in steps)]
+
+
+def a_result(root, attempts, files):
+    run = RunLayout(root / "study" / "checkpoints" / "run")
+    run.final.mkdir(parents=True)
+    for number, entries in enumerate(attempts, start=1):
+        run.journal(number).write_text("".join(entry.to_line() for entry in entries))
+    for name, text in files.items():
+        (run.final / name).write_text(text)
+    return RunResult(run)
+
+
+CHECKPOINT = {"ckpt.pt": "weights"}
+
+
+class Scene:
+    """An undisturbed run of 40 steps, and others beside it."""
+
+    def __init__(self, root):
+        self.root = root
+        self.alone = self.of("alone", [an_attempt(range(1, 41))])
+
+    def of(self, name, attempts, files=CHECKPOINT):
+        return a_result(self.root / name, attempts, files)
+
+    def verdict(self, attempts, files=CHECKPOINT, again=None, tolerance=0.0, alone=None):
+        result = self.of("disturbed", attempts, files)
+        disturbed = Disturbed(result, COMPLETED, attempts, {"killed": 1}, 10)
+        first = alone or self.alone
+        return failure_of(disturbed) or judge(first, disturbed, again, tolerance, is_program=True)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return Scene(tmp_path)
+
+
+RESUMED = [an_attempt(range(1, 26)), an_attempt(range(21, 41), 20)]
+
+
+def test_equal_results_are_bitwise(scene):
+    found = scene.verdict(RESUMED)
+    assert (found.verdict, found.equal_files, found.notes) == ("bitwise", 1, [])
+
+
+def test_a_run_that_differs_since_it_resumed_names_the_attempt(scene):
+    attempts = [an_attempt(range(1, 26)), an_attempt(range(21, 41), 20, loss=0.5)]
+    again = scene.of("again", [an_attempt(range(1, 41))])
+    found = scene.verdict(attempts, again=again)
+    assert (found.verdict, found.is_deterministic, found.since) == ("differs", True, (2, 20))
+    assert str(found.differences[0]) == "step's loss at step 21: 0.047619047619047616 undisturbed, 0.5 disturbed"
+
+
+@pytest.mark.parametrize(("tolerance", "verdict"), [(0.0, "differs"), (0.03, "differs"), (0.05, "within_tolerance")])
+def test_the_last_loss_decides_whether_a_result_is_near(scene, tolerance, verdict):
+    attempts = [an_attempt(range(1, 26)), an_attempt(range(21, 41), 20, loss=0.026)]
+    found = scene.verdict(attempts, tolerance=tolerance)
+    assert found.verdict == verdict
+    assert found.metric.apart == pytest.approx(0.04)
+
+
+def test_a_loss_that_two_undisturbed_runs_do_not_share_is_not_deterministic(scene):
+    again = scene.of("again", [an_attempt(range(1, 41), loss=0.7)])
+    attempts = [an_attempt(range(1, 26)), an_attempt(range(21, 41), 20, loss=0.5)]
+    found = scene.verdict(attempts, again=again)
+    assert (found.verdict, found.is_deterministic) == ("differs", False)
+    assert found.metric.own_apart == pytest.approx(27)
+
+
+def test_files_and_speeds_that_differ_in_every_run_are_not_compared(scene):
+    alone = scene.of("first", [an_attempt(range(1, 41), speed=1.0)], {**CHECKPOINT, "times.txt": "10"})
+    again = scene.of("again", [an_attempt(range(1, 41), speed=2.0)], {**CHECKPOINT, "times.txt": "11"})
+    attempts = [an_attempt(range(1, 26), speed=3.0), an_attempt(range(21, 41), 20, speed=3.0)]
+    found = scene.verdict(attempts, {**CHECKPOINT, "times.txt": "12"}, again, alone=alone)
+    assert (found.verdict, found.equal_files) == ("bitwise", 1)
+    assert found.notes == ["step's speed differs in every run", "final/times.txt differs in every run"]
+
+
+def test_a_checkpoint_that_differs_only_after_a_resume_is_a_difference(scene):
+    again = scene.of("again", [an_attempt(range(1, 41))])
+    found = scene.verdict(RESUMED, {"ckpt.pt": "others"}, again)
+    assert (found.verdict, [each.what for each in found.differences]) == ("differs", ["final/ckpt.pt"])
+
+
+def test_a_log_that_lacks_lines_and_files_of_one_run_alone_are_notes(tmp_path):
+    lines = [f"step {number}" for number in range(9)]
+    one = a_result(tmp_path / "one", [], {"log": "\n".join(lines), "begun": "", "events.1764362.7": "x"})
+    other = a_result(tmp_path / "other", [], {"log": "\n".join(lines[5:]), "events.1764399.7": "x"})
+    assert differences(one, other, is_program=True) == (
+        [],
+        [
+            "final/begun is only in the undisturbed run",
+            "final/log lacks lines that were written before the last resume",
+        ],
+    )
+    found, _ = differences(one, other, is_program=False)
+    assert [each.what for each in found] == ["final/begun", "final/log"]
+
+
+def test_a_log_with_other_lines_is_a_difference(tmp_path):
+    one = a_result(tmp_path / "one", [], {"log": "a\nb\nc"})
+    other = a_result(tmp_path / "other", [], {"log": "b\nx"})
+    found, notes = differences(one, other, is_program=True)
+    assert ([each.what for each in found], notes) == (["final/log"], [])
+
+
+@pytest.mark.parametrize(
+    ("attempts", "row", "met", "verdict", "words"),
+    [
+        (RESUMED, {**COMPLETED, "state": "held", "reason": "KeyError: 'x'"}, 1, "does_not_resume", "held at step 40"),
+        (RESUMED, COMPLETED, 0, "untested", "no fault met the run"),
+        ([an_attempt(range(1, 26)), an_attempt(range(1, 41), 20)], COMPLETED, 1, "does_not_resume", "began at step 1"),
+        ([an_attempt(range(1, 26)), an_attempt(range(1, 41))], COMPLETED, 1, "does_not_resume", "executed 25 steps"),
+        ([an_attempt(range(1, 6)), an_attempt(range(1, 41))], COMPLETED, 1, "untested", "nothing was resumed"),
+        ([an_attempt(range(25)), an_attempt(range(20, 40), 20)], COMPLETED, 1, None, ""),
+        ([an_attempt(range(1, 26)), [], an_attempt(range(21, 41), 20)], COMPLETED, 1, None, ""),
+    ],
+)
+def test_a_run_that_does_not_resume_and_one_that_was_not_tested_are_not_compared(
+    scene, attempts, row, met, verdict, words
+):
+    """Steps may be counted from 0. An attempt may fail before it begins."""
+    disturbed = Disturbed(scene.alone, row, attempts, {"killed": met} if met else {}, 10)
+    found = failure_of(disturbed)
+    assert (found and found.verdict) == verdict
+    assert words in (found.reason if found else "")
+
+
+def test_of_several_runs_the_worst_counts_and_an_untested_one_does_not():
+    assert worst([Judgement("bitwise"), Judgement("untested")]).verdict == "bitwise"
+    assert (
+        worst([Judgement("bitwise"), Judgement("does_not_resume"), Judgement("differs")]).verdict == "does_not_resume"
+    )
