@@ -13,8 +13,9 @@ from worker_helpers import Zygote, entries, executed, final_weights, make_run
 from lvjobs.errors import RunRefused
 from lvjobs.records.failure import RecordedError
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.follower import LostRank, exit_code_of, seed_of_step
-from lvjobs.worker.process_group import Alone, own_device
+from lvjobs.worker.follower import seed_of_step
+from lvjobs.worker.process_group import Address, Alone, Place, own_device, variables_of
+from lvjobs.worker.ranks import LostRank, exit_code_of
 
 pytestmark = pytest.mark.heavy
 
@@ -132,10 +133,33 @@ def test_a_restart_count_that_is_no_number_is_refused_in_one_line():
 
 
 def test_each_process_sees_one_gpu():
-    assert [own_device(rank, None) for rank in (0, 1)] == ["0", "1"]
-    assert [own_device(rank, "2,5") for rank in (0, 1)] == ["2", "5"]
-    assert own_device(1, "GPU-a,GPU-b") == "GPU-b"
-    assert own_device(1, "") == "", "GPUs that were hidden stay hidden"
+    first, second = (Place(2 + rank, 4, rank, 2) for rank in (0, 1))
+    assert [own_device(place, None) for place in (first, second)] == ["0", "1"]
+    assert [own_device(place, "2,5") for place in (first, second)] == ["2", "5"]
+    assert own_device(second, "GPU-a,GPU-b") == "GPU-b"
+    assert own_device(second, "") == "", "GPUs that were hidden stay hidden"
+
+
+def test_a_process_that_is_alone_on_its_node_sees_all_its_gpus():
+    alone = Place(1, 2, 0, 1)
+    assert [own_device(alone, visible) for visible in (None, "2,5")] == [None, "2,5"]
+
+
+def test_processes_of_several_nodes_speak_over_the_network(tmp_path):
+    place = Place(3, 4, 1, 2)
+    near, lab, far = (
+        variables_of(place, meeting) for meeting in (tmp_path, Address("127.0.0.1", 20001), Address("192.0.2.1", 20001))
+    )
+    assert near["GLOO_SOCKET_IFNAME"] == near["NCCL_SOCKET_IFNAME"] == lab["GLOO_SOCKET_IFNAME"] == "lo"
+    assert near["MASTER_ADDR"] == "127.0.0.1"
+    assert far == {
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "192.0.2.1",
+        "MASTER_PORT": "20001",
+    }
 
 
 def test_followers_draw_what_hangs_on_nothing_but_seed_rank_and_step():
