@@ -98,8 +98,8 @@ def own_device(place: Place, visible: str | None) -> str | None:
     return str(place.local_rank) if visible is None else visible and visible.split(",")[place.local_rank]
 
 
-def check_devices(place: Place) -> None:
-    """Check that each process of a node gets a GPU of its own, or that there is none. This does not start CUDA.
+def count_devices(place: Place) -> int:
+    """Return the GPUs that this process sees: one for each process of its node, or none. This does not start CUDA.
 
     Raises:
         LvjobsError: there are some GPUs, but fewer than processes.
@@ -112,6 +112,7 @@ def check_devices(place: Place) -> None:
             f"{place.local_size} processes are to train together, one a GPU, and this job sees {there}; set gpus = "
             f"{place.local_size} under [resources]"
         )
+    return there
 
 
 def variables_of(place: Place, meeting: Path | Address) -> dict[str, str]:
@@ -146,10 +147,9 @@ def join(place: Place, meeting: Path | Address) -> ProcessGroup:
         LvjobsError: there are too few GPUs on this node.
         PeerLost: a process did not join.
     """
-    check_devices(place)
+    if count_devices(place) and (own := own_device(place, os.environ.get("CUDA_VISIBLE_DEVICES"))):
+        os.environ["CUDA_VISIBLE_DEVICES"] = own  # a job on CPUs may have it too, with fewer devices than processes
     os.environ.update(variables_of(place, meeting))
-    if devices := own_device(place, os.environ.get("CUDA_VISIBLE_DEVICES")):
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
     import torch
     from accelerate.state import PartialState
     from torch.distributed import FileStore, Store, TCPStore  # type: ignore[attr-defined] # they are, though not by name

@@ -22,7 +22,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class LostRank:
     """The end of a follower. `error` is its exception, None if it raised none.
 
     `status` is its exit code, negative for a signal, and None if it runs and does not answer. `node` is Slurm's name of
-    its node, if that is not the first process's.
+    its node, if that is not the worker's.
     """
 
     rank: int
@@ -64,7 +64,7 @@ class LostRank:
     def __str__(self) -> str:
         where = f" on node {self.node}" if self.node else ""
         if self.error:
-            return f"process {self.rank}{where} failed: {self.error}"
+            return f"process {self.rank} failed: {self.error}"
         if self.status is None:
             return "the processes that train together no longer answer one another"
         return f"process {self.rank}{where} of those that train together died ({self.status})"
@@ -188,7 +188,7 @@ class LaunchedRanks:
         while time.monotonic() < until:
             ended = [*self._here.ends, *(self._others.ends if self._others is not None else ())]
             for end in ended:
-                if error := self._error_of(end.rank):
+                if error := self._error_of(end):
                     return LostRank(end.rank, end.code, error, end.node)
             for end in ended:
                 if end.code != PEER_LOST and not end.is_ours:
@@ -196,11 +196,14 @@ class LaunchedRanks:
             time.sleep(_POLL_SECONDS)
         return LostRank(0, None)
 
-    def _error_of(self, rank: int) -> RecordedError | None:
-        report = report_of(self._directory, rank)
+    def _error_of(self, end: ProcessEnd) -> RecordedError | None:
+        """Return the error that a follower reported. That of another node names it, as nothing else would."""
+        report = report_of(self._directory, end.rank)
         with contextlib.suppress(OSError, ValueError):
             if report.name in files.names_in(report.parent):  # see lvjobs.worker.program.messages
-                return read_error(json.loads(report.read_text(encoding="utf-8")))
+                error = read_error(json.loads(report.read_text(encoding="utf-8")))
+                where = f" (process {end.rank} on node {end.node})" if end.node else ""
+                return replace(error, message=error.message + where, node=end.node)
         return None
 
     def close(self) -> None:

@@ -236,7 +236,8 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks
 
 def _lose(attempt: Attempt, environment: JobEnvironment, loss: LostRank) -> NoReturn:
     """End like a worker that was killed: without a closing line, so that Slurm's record says why."""
-    attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
+    where = {"node": loss.node} if loss.node else {}
+    attempt.journal.write("lost_process", rank=loss.rank, status=loss.status, **where)
     sweep_leftovers(attempt.layout, attempt.generation + 1)
     _exit_at_once(exit_code_of(loss), environment)
 
