@@ -59,14 +59,14 @@ def test_local_jobs_are_told_too(submit):
     ("given", "words"),
     [
         (("resources.gpus=3",), "gpus = 3, and batch_size = 4 does not divide among them"),
+        (("resources.nodes=2", "resources.gpus=4"), "set batch_size to a multiple of 8, or ask for fewer gpus"),
         (("resources.gpus=8",), "set batch_size to a multiple of 8, or ask for fewer gpus"),
         (("resources.gpus=2", "batch_size=1", "accumulate=2"), "batch_size = 1 does not divide"),
         (("resources.gpus=4", "resources.processes=2"), "gpus = 4 and processes = 2"),
         (("resources.gpus=0", "resources.processes=3"), "processes = 3, and batch_size = 4"),
         (
             ("resources.nodes=2", "resources.gpus=4"),
-            "gpus = 4 on each of 2 nodes, and batch_size = 4 does not divide among them, a share for each: set "
-            "batch_size to a multiple of 8, or ask for fewer gpus",
+            "gpus = 4 on each of 2 nodes, and batch_size = 4 does not divide among them",
         ),
         (
             ("resources.nodes=2", "resources.pack=3"),
