@@ -1,13 +1,12 @@
 """The process group that trains a run together: its ranks, and sums over all of them.
 
 accelerate joins the processes: by NCCL if there are GPUs, else by gloo. On one node they meet in a file, and speak over
-the loopback interface only. On several nodes they meet at a port of the first.
+the loopback interface only. On several nodes they meet at a port of the first one.
 """
 
-import ipaddress
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,10 @@ if TYPE_CHECKING:
 
 PATIENCE = timedelta(minutes=10)
 """The longest wait for a process that neither answers nor ends: the first process may be writing a checkpoint."""
+
+
+LOOPBACK = "lo"
+_OF_GLOO, _OF_NCCL = "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"
 
 
 class PeerLost(LvjobsError):
@@ -115,10 +118,11 @@ def count_devices(place: Place) -> int:
     return there
 
 
-def variables_of(place: Place, meeting: Path | Address) -> dict[str, str]:
+def variables_of(place: Place, meeting: Path | Address, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables by which torch and accelerate find the group, and the interface on which it speaks.
 
-    On several nodes that is the one of the host's name, unless the job sets another.
+    On several nodes gloo would take the interface of the host's own name, which on some machines is the loopback. So it
+    gets the one that leads to the first node, unless the job's environment names one. NCCL chooses well by itself.
     """
     found = {
         "RANK": str(place.rank),
@@ -127,17 +131,30 @@ def variables_of(place: Place, meeting: Path | Address) -> dict[str, str]:
         "LOCAL_WORLD_SIZE": str(place.local_size),
         "MASTER_ADDR": "127.0.0.1" if isinstance(meeting, Path) else meeting.host,
     }
-    if isinstance(meeting, Address):
-        found["MASTER_PORT"] = str(meeting.port)
-    if isinstance(meeting, Path) or _is_loopback(meeting.host):
-        found |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+    if isinstance(meeting, Path):
+        return {**found, _OF_GLOO: LOOPBACK, _OF_NCCL: LOOPBACK}
+    found["MASTER_PORT"] = str(meeting.port)
+    interface = environ.get(_OF_GLOO) or interface_to(meeting)
+    if interface:
+        found[_OF_GLOO] = interface
+    if interface == LOOPBACK:
+        found[_OF_NCCL] = LOOPBACK
     return found
 
 
-def _is_loopback(host: str) -> bool:
-    with suppress(OSError):
-        return all(ipaddress.ip_address(each[4][0]).is_loopback for each in socket.getaddrinfo(host, None))
-    return False
+def interface_to(address: Address) -> str:
+    """Return the network interface by which this node reaches another one; empty if that is not known."""
+    import psutil
+
+    try:
+        family, kind, _, _, there = socket.getaddrinfo(*address, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(there)  # chooses the way there, and sends nothing
+            own = probe.getsockname()[0]
+    except OSError:
+        return ""
+    by_name = {name: {each.address for each in found} for name, found in psutil.net_if_addrs().items()}
+    return next((name for name, addresses in by_name.items() if own in addresses), "")
 
 
 def join(place: Place, meeting: Path | Address) -> ProcessGroup:
@@ -149,7 +166,7 @@ def join(place: Place, meeting: Path | Address) -> ProcessGroup:
     """
     if count_devices(place) and (own := own_device(place, os.environ.get("CUDA_VISIBLE_DEVICES"))):
         os.environ["CUDA_VISIBLE_DEVICES"] = own  # a job on CPUs may have it too, with fewer devices than processes
-    os.environ.update(variables_of(place, meeting))
+    os.environ.update(variables_of(place, meeting, os.environ))
     import torch
     from accelerate.state import PartialState
     from torch.distributed import FileStore, Store, TCPStore  # type: ignore[attr-defined] # they are, though not by name

@@ -7,6 +7,7 @@ import socket
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,13 @@ def gpus_here() -> str:
 
 
 def head_of(job: JobEnvironment, environ: Mapping[str, str]) -> str:
-    """Return the address of the first node, on which this process runs: its name, if that has an address."""
+    """Return the address of the first node, on which this process runs: its name, if other nodes can reach that.
+
+    Some machines have a name that is the loopback on themselves.
+    """
     with suppress(OSError):
-        socket.getaddrinfo(job.node, None)
-        return job.node
+        if not any(ip_address(each[4][0]).is_loopback for each in socket.getaddrinfo(job.node, None)):
+            return job.node
     return environ.get("SLURM_LAUNCH_NODE_IPADDR") or os.uname().nodename
 
 

@@ -20,6 +20,7 @@ from lvjobs.worker.generation import claim_generation
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.process_group import Address
 from lvjobs.worker.program import nodes
+from lvjobs.worker.program.directory import head_of
 from lvjobs.worker.program.end import ProcessEnd
 from lvjobs.worker.program.launch import Order
 from lvjobs.worker.program.messages import AgentReport, Orders, directory_of, read_orders, read_report, write_orders
@@ -110,6 +111,16 @@ def test_a_failure_on_another_node_is_seen_by_a_process_that_hangs(launched, lay
     report(work_of(layout), 2, AgentReport(is_over=True, ends=[ProcessEnd(2, -signal.SIGKILL, node="n3")]))
     thread.join(60)
     assert lost == [LostRank(2, -signal.SIGKILL, node="n3")]
+
+
+def test_the_head_is_an_address_that_other_nodes_can_reach():
+    def head(name, **environ):
+        return head_of(JobEnvironment("slurm", "abc", "7", node=name), environ)
+
+    assert head("192.0.2.1", SLURM_LAUNCH_NODE_IPADDR="192.0.2.9") == "192.0.2.1"
+    assert head("localhost", SLURM_LAUNCH_NODE_IPADDR="192.0.2.9") == "192.0.2.9"
+    assert head("no-such-node.invalid", SLURM_LAUNCH_NODE_IPADDR="192.0.2.9") == "192.0.2.9"
+    assert head("no-such-node.invalid") == os.uname().nodename
 
 
 def test_followers_end_when_they_are_ended():
