@@ -44,7 +44,7 @@ MUTATIONS = {
     ),
     "the end of an agent whose worker is silent": Mutation(
         _AGENT,
-        "return self._orders.is_over or self._silent > _SILENT_SECONDS",
+        "return self._orders.is_over or self._silent > self._patience",
         "return self._orders.is_over",
         (_NODE_TESTS,),
     ),

@@ -21,6 +21,7 @@ from lvjobs.worker import signals
 from lvjobs.worker.attempt import runs_a_program
 from lvjobs.worker.environment import DONE, JobEnvironment
 from lvjobs.worker.generation import is_superseded
+from lvjobs.worker.process_group import PATIENCE
 from lvjobs.worker.program.directory import end_orphans
 from lvjobs.worker.program.end import ProcessEnd
 from lvjobs.worker.program.launch import Order
@@ -80,6 +81,7 @@ class Agent:
         self._orders = read_orders(work)
         self._report = AgentReport()
         self._sent = ""
+        self._patience = _SILENT_SECONDS
         self._silent = 0.0
         self._mark = self._checked = time.monotonic()
 
@@ -101,6 +103,7 @@ class Agent:
     def _start(self, mine: Sequence[Order]) -> Program | Followers:
         config = RunFile.read(self._layout.config).config
         if not runs_a_program(config):
+            self._patience = PATIENCE.total_seconds()  # the worker trains, and may be busy in a library for minutes
             return Followers(mine)
         settings = read_params(CommandConfig, config.params)
         around = surroundings_of(settings, self._layout.study.root, self._work, self._orders.activated)
@@ -137,9 +140,9 @@ class Agent:
             orders = read_orders(self._work)
             if orders != self._orders:
                 self._orders, self._silent = orders, 0.0
-        if self._silent > _SILENT_SECONDS:
-            note(f"node {self._environment.node}: the worker is silent, so the program ends here")
-        return self._orders.is_over or self._silent > _SILENT_SECONDS
+        if self._silent > self._patience:
+            note(f"node {self._environment.node}: the worker is silent, so its part ends here")
+        return self._orders.is_over or self._silent > self._patience
 
     def _named(self, ends: Sequence[ProcessEnd]) -> list[ProcessEnd]:
         return [replace(end, node=self._environment.node) for end in ends]
