@@ -19,7 +19,7 @@ from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evalua
 from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, EvaluationConfig, PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.ask_process import Unanswered, ask
-from lvjobs.tasks.protocol import Need, Params, Rates, Task, check_one_node
+from lvjobs.tasks.protocol import Need, Params, Rates, Task, several
 
 _LONGEST = 80
 """The most characters of a run's name."""
@@ -103,10 +103,9 @@ class TrainingTask(Task):
         return adapter_parameters(read_params(TrainingConfig, params)) * _BYTES_A_PARAMETER
 
     def launch(self, params: Params, gpus: int, processes: int | None, nodes: int = 1) -> dict[str, Any]:
-        check_one_node(nodes)
         count = processes or max(1, gpus)
-        _check_team(int(params["batch_size"]), gpus, count)
-        return {"processes": count} if count > 1 else {}
+        _check_team(int(params["batch_size"]), gpus, count, nodes)
+        return {**several("nodes", nodes), **several("processes", count)}
 
     def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
         training = read_params(TrainingConfig, params)
@@ -172,17 +171,18 @@ def adapter_parameters(training: TrainingConfig) -> int:
     return shape.layers * training.lora_rank * per_rank
 
 
-def _check_team(batch_size: int, gpus: int, processes: int) -> None:
+def _check_team(batch_size: int, gpus: int, processes: int, nodes: int) -> None:
     if gpus > 1 and gpus != processes:
         raise UsageError(
             f"gpus = {gpus} and processes = {processes}: each process trains on one GPU, so ask for as many, or leave "
             "processes out"
         )
-    if batch_size % processes:
+    if batch_size % (processes * nodes):
         word = "gpus" if gpus > 1 else "processes"
+        where = f" on each of {nodes} nodes" if nodes > 1 else ""
         raise UsageError(
-            f"{word} = {processes}, and batch_size = {batch_size} does not divide among them, a share for each: set "
-            f"batch_size to a multiple of {processes}, or ask for fewer {word}"
+            f"{word} = {processes}{where}, and batch_size = {batch_size} does not divide among them, a share for each: "
+            f"set batch_size to a multiple of {processes * nodes}, or ask for fewer {word}"
         )
 
 

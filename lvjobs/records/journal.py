@@ -20,7 +20,8 @@ the other lines (each has `kind` and `time`, seconds since the epoch on the work
     invalid_checkpoint  name, problem (it was damaged, and an older one was used)
     other_processes  trained (the number of processes that made the checkpoint it resumed from), processes: the run is
                 no longer bit for bit the same as an undisturbed run
-    lost_process  rank, status (its exit code, negative for a signal, null: it does not answer): the attempt ends
+    lost_process  rank, status (its exit code, negative for a signal, null: it does not answer), node (of that rank, if
+                it is not the worker's): the attempt ends like a killed worker
     died        status: the worker itself ended, in a job that other runs share; written by the process that started it
     alive       step (the last one executed): a program printed something that reports no step
     signal      signal (its name), step (the last one executed; written at once, so other lines may follow)

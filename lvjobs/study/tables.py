@@ -64,7 +64,7 @@ class Resources(SettingsTable):
         examples=["12:00:00"],
     )
     nodes: Int | None = Field(
-        default=None, gt=0, description="nodes of one job; more than 1 only for a program", examples=[1]
+        default=None, gt=0, description="nodes of one job, which train one run together", examples=[1]
     )
     gpus: Int | None = Field(
         default=None, ge=0, description="GPUs of each node of a job; its run trains on all of them", examples=[1]

@@ -20,7 +20,7 @@ from lvjobs.tasks.activation import check_activation, read_activation
 from lvjobs.tasks.code_copies import ProgramFiles
 from lvjobs.tasks.copy_limits import Limits
 from lvjobs.tasks.image import ImageNeed
-from lvjobs.tasks.protocol import Need, Params, Rates, Task
+from lvjobs.tasks.protocol import Need, Params, Rates, Task, several
 
 _MB = 10**6
 _RUNNERS = frozenset({"env", "nice", "stdbuf", "python", "python3", "torchrun", "accelerate", "launch", "srun"})
@@ -135,10 +135,9 @@ class CommandTask(Task):
                 f'nodes = {nodes}, and launch = "once" starts the program on the first node alone; set launch under '
                 '[train] to "torchrun", "process" or "node"'
             )
-        found = {"nodes": nodes} if nodes > 1 else {}
+        found = several("nodes", nodes)
         if launch in ("process", "torchrun"):
-            count = processes or max(1, gpus)
-            return {**found, "processes": count} if count > 1 else found
+            return {**found, **several("processes", processes or max(1, gpus))}
         if processes and processes > 1:
             raise UsageError(
                 f'processes = {processes}, and launch = "{launch}" leaves processes to the program; set launch under '

@@ -33,13 +33,9 @@ class Need(Protocol):
         """Raise UsageError where the need is not met; the message names the remedy."""
 
 
-def check_one_node(nodes: int) -> None:
-    """Refuse several nodes. Raises UsageError."""
-    if nodes > 1:
-        raise UsageError(
-            f"nodes = {nodes}: only a program (command under [train]) runs on several nodes; leave nodes out of "
-            "[resources]"
-        )
+def several(key: str, count: int) -> dict[str, int]:
+    """Return the resource with its count if that is more than one, which every job has."""
+    return {key: count} if count > 1 else {}
 
 
 class Task(Protocol):
@@ -137,8 +133,7 @@ class Task(Protocol):
         Raises:
             UsageError: the task cannot use as many.
         """
-        check_one_node(nodes)
-        return {"processes": processes} if processes and processes > 1 else {}
+        return {**several("nodes", nodes), **several("processes", processes or 1)}
 
     def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
         """Return what must exist before the run is submitted.

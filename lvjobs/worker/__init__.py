@@ -18,8 +18,8 @@ file or a directory, and `tensor_file` the format of such a file. `state` takes 
 what a task wrote as files, at the end to `final/`, and writes the done marker. `determinism` seeds and restores the
 generators. `loading` keeps garbage collection rare until the first step.
 
-Several processes: `follower` is every rank of a process group but the first, which starts it, and `process_group` adds
-up their tensors. `pack` trains several runs in one job.
+Several processes, also on several nodes: `follower` is every rank of a process group but the first, `ranks` starts
+them and watches them, and `process_group` adds up their tensors. `pack` trains several runs in one job.
 
 Programs: `program` runs one that knows nothing of lvjobs, and takes its checkpoints.
 

@@ -1,12 +1,9 @@
 """The ranks of a process group beside the first: `python -m lvjobs.worker.follower ASSIGNMENT` is one of them.
 
-The first process starts them inside the job, watches them, and ends with them. A follower runs the same training
-function over its share of each batch. It writes no journal and no checkpoint. It ignores signals, because the first
-process decides for all, and it ends when that process ends, for whatever reason.
-
-The failure of one rank ends the attempt, soon: gloo notices a missing peer, NCCL may not, so a thread polls. An
-exception in a follower is the run's error. If a follower ends in any other way, the code is not to blame: the attempt
-ends like a killed worker, without a final journal line, with the exit code of the process that ended.
+The first process of its node (the worker, or the agent of another node) starts it and ends it (`lvjobs.worker.ranks`).
+A follower runs the same training function over its share of each batch. It writes no journal and no checkpoint. It
+ignores signals, because the first of all processes decides, and it ends when the process that started it ends, for
+whatever reason.
 """
 
 import contextlib
@@ -15,122 +12,21 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, SupportsFloat
 
 from lvjobs.files import write_json
-from lvjobs.records.failure import RecordedError, read_error, record_error
+from lvjobs.records.failure import record_error
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunConfig, RunFile
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.interface import Resumed, SilentRun
-from lvjobs.worker.process_group import PeerLost, ProcessGroup, join
+from lvjobs.worker.process_group import Address, PeerLost, Place, ProcessGroup, join
 from lvjobs.worker.stored import open_checkpoint
 from lvjobs.worker.task import function_of
-
-_POLL_SECONDS = 0.2
-_GRACE_SECONDS = 10.0
-"""Seconds for the first process to notice by itself that a follower ended, and for that follower's exit to show."""
-
-
-@dataclass(frozen=True)
-class LostRank:
-    """The end of a follower. `error` is its exception, None if it raised none.
-
-    `status` is its exit code, negative for a signal, and None if it runs and does not answer.
-    """
-
-    rank: int
-    status: int | None
-    error: RecordedError | None = None
-
-    def __str__(self) -> str:
-        if self.error:
-            return f"process {self.rank} failed: {self.error}"
-        if self.status is None:
-            return "the processes that train together no longer answer one another"
-        return f"process {self.rank} of those that train together died ({self.status})"
-
-
-class LaunchedRanks:
-    """The followers of one attempt."""
-
-    def __init__(self, root: Path, size: int, checkpoint: Path | None, saved: Path | None, step: int) -> None:
-        """Start the followers; each waits for the others in `lvjobs.worker.process_group.join`, at `meeting`.
-
-        `saved` is the directory with the files that Savers wrote in the checkpoint.
-        """
-        self._directory = Path(tempfile.mkdtemp(prefix="lvjobs-"))
-        self.meeting = self._directory / "meeting"
-        self._closing = threading.Event()
-        self._followers: list[tuple[Assignment, subprocess.Popen[bytes]]] = []
-        for rank in range(1, size):
-            assignment = Assignment(
-                str(root), rank, size, str(self.meeting), str(checkpoint or ""), str(saved or ""), step
-            )
-            command = [sys.executable, "-m", "lvjobs.worker.follower", json.dumps(asdict(assignment))]
-            with signals.shielded():
-                process = subprocess.Popen(command, stdin=subprocess.PIPE)
-            self._followers.append((assignment, process))
-
-    def watch(self, give_up: Callable[[LostRank], object]) -> None:
-        """Wait, in a thread, and call `give_up` some seconds after a follower ended; return as soon as all `close`."""
-        while not self._closing.wait(_POLL_SECONDS):
-            if any(process.poll() is not None for _, process in self._followers):
-                if not self._closing.wait(_GRACE_SECONDS):
-                    give_up(self.loss())
-                return
-
-    def loss(self) -> LostRank:
-        """Return the loss that ended the group: a follower's error, else an end that no other end caused.
-
-        This waits some seconds for such an end. If none shows, the processes no longer answer (`status` is None).
-        """
-        end = time.monotonic() + _GRACE_SECONDS
-        while time.monotonic() < end:
-            ended = [
-                (assignment, status)
-                for assignment, process in self._followers
-                if (status := process.poll()) is not None
-            ]
-            for assignment, status in ended:
-                with contextlib.suppress(OSError, ValueError):
-                    fields = json.loads(assignment.report.read_text(encoding="utf-8"))
-                    return LostRank(assignment.rank, status, read_error(fields))
-            for assignment, status in ended:
-                if status != PEER_LOST:
-                    return LostRank(assignment.rank, status)
-            time.sleep(_POLL_SECONDS)
-        return LostRank(0, None)
-
-    def close(self) -> None:
-        """End all followers. A second call does no harm."""
-        self._closing.set()
-        for _, process in self._followers:
-            if process.stdin is not None:
-                process.stdin.close()
-        end = time.monotonic() + _POLL_SECONDS
-        while time.monotonic() < end and any(process.poll() is None for _, process in self._followers):
-            time.sleep(0.01)
-        for _, process in self._followers:
-            process.kill()
-            process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
-
-
-def exit_code_of(loss: LostRank) -> int:
-    """Return the exit code that a shell would give for the loss."""
-    if loss.status is None or loss.status >= 0:
-        return loss.status or 1
-    return 128 - loss.status
-
 
 PEER_LOST = 76
 """Exit code of a follower that lost another process. The end of that other process is reported elsewhere."""
@@ -138,23 +34,38 @@ PEER_LOST = 76
 
 @dataclass(frozen=True)
 class Assignment:
-    """A follower's orders: the run, its rank, the group's size, the meeting file and the checkpoint to begin from.
+    """A follower's orders: the run, its place in the group (`Place`), and the checkpoint to begin from.
 
-    `saved` is the directory with the files that Savers wrote in that checkpoint.
+    `directory` has the reports of errors, and the file at which the processes of one node meet. Those of several nodes
+    meet at `port` of `head`. `saved` is the directory with the files that Savers wrote in the checkpoint.
     """
 
     root: str
     rank: int
     size: int
-    meeting: str
+    local_rank: int
+    local_size: int
+    directory: str
+    head: str = ""
+    port: int = 0
     checkpoint: str = ""
     saved: str = ""
     step: int = 0
 
     @property
-    def report(self) -> Path:
-        """Return the file in which the follower reports its error."""
-        return Path(f"{self.meeting}.{self.rank}.json")
+    def place(self) -> Place:
+        """Return the follower's place in the group."""
+        return Place(self.rank, self.size, self.local_rank, self.local_size)
+
+    @property
+    def meeting(self) -> Path | Address:
+        """Return where the processes meet."""
+        return Address(self.head, self.port) if self.port else Path(self.directory) / "meeting"
+
+
+def report_of(directory: Path, rank: int) -> Path:
+    """Return the file in which a follower reports its error."""
+    return directory / f"rank-{rank}.json"
 
 
 def seed_of_step(seed: int, rank: int, step: int) -> int:
@@ -192,10 +103,11 @@ class FollowingRun(SilentRun):
         determinism.seed_generators(seed_of_step(self.config.seed, self.team.rank, step))
 
 
-def _end_with_parent(parent_pipe: Any, meeting: Path) -> None:
-    """Exit as soon as the first process ends or closes the pipe, even if a library blocks the main thread."""
+def _end_with_parent(parent_pipe: Any, assignment: Assignment) -> None:
+    """Exit as soon as the parent ends or closes the pipe, even if a library blocks the main thread."""
     parent_pipe.read()
-    shutil.rmtree(meeting.parent, ignore_errors=True)  # left behind if the first process was killed
+    if not assignment.port:  # left behind if the first process was killed; that of several nodes is the worker's
+        shutil.rmtree(assignment.directory, ignore_errors=True)
     sys.stdout.flush()
     os._exit(0)
 
@@ -206,7 +118,7 @@ def follow(assignment: Assignment) -> None:
     loading.begin()
     determinism.pin_threads(config.threads)
     determinism.make_deterministic(config.threads, config.seed)
-    team = join(assignment.rank, assignment.size, Path(assignment.meeting))
+    team = join(assignment.place, assignment.meeting)
     determinism.seed_generators(config.seed)
     function_of(config)(FollowingRun(assignment, config, team))
 
@@ -214,7 +126,7 @@ def follow(assignment: Assignment) -> None:
 def main(text: str) -> NoReturn:
     """Follow, report an error, and exit."""
     assignment = Assignment(**json.loads(text))
-    watcher = threading.Thread(target=_end_with_parent, args=[sys.stdin.buffer, Path(assignment.meeting)], daemon=True)
+    watcher = threading.Thread(target=_end_with_parent, args=[sys.stdin.buffer, assignment], daemon=True)
     watcher.start()
     try:
         follow(assignment)
@@ -223,7 +135,7 @@ def main(text: str) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - whatever ends a training function is reported
         failure = record_error(error)
         with contextlib.suppress(OSError):
-            write_json(assignment.report, failure.to_fields())
+            write_json(report_of(Path(assignment.directory), assignment.rank), failure.to_fields())
         sys.stderr.write(failure.traceback)
         sys.stderr.flush()
         os._exit(1)

@@ -57,7 +57,7 @@ class Resumed:
 
 
 class Team(Protocol):
-    """The processes that train one run together on one node, seen from one of them."""
+    """The processes that train one run together, on all nodes of its job, seen from one of them."""
 
     @property
     def rank(self) -> int:

@@ -33,12 +33,11 @@ from lvjobs.worker.environment import (
     JobEnvironment,
     read_environment,
 )
-from lvjobs.worker.follower import LaunchedRanks, LostRank, exit_code_of
 from lvjobs.worker.generation import claim_generation, is_superseded
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.process_group import PeerLost, check_devices, join
 from lvjobs.worker.program.end import ProgramLost
-from lvjobs.worker.saved_files import finish, unpack
+from lvjobs.worker.ranks import LaunchedRanks, LostRank, exit_code_of, train_together
+from lvjobs.worker.saved_files import finish
 from lvjobs.worker.software import record_software
 from lvjobs.worker.submission import Submission
 from lvjobs.worker.task import function_of
@@ -195,8 +194,8 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Done | None:
         if attempt.must_stop():  # loading used seconds of the grace period, which are needed to stop
             return None
         try:
-            if environment.processes > 1 and not attempt.runs_a_program:
-                _train_together(attempt, environment)
+            if environment.team > 1 and not attempt.runs_a_program:
+                train_together(attempt, environment, partial(_give_up, attempt, environment))
             else:
                 task(attempt)
         finally:
@@ -220,31 +219,12 @@ def _train(attempt: Attempt, environment: JobEnvironment) -> Done | None:
     )
 
 
-def _train_together(attempt: Attempt, environment: JobEnvironment) -> None:
-    """Train as the first of several processes, started and ended here. If one is lost, the attempt ends."""
-    size = environment.processes
-    check_devices(size)
-    found = attempt.found
-    saved = unpack(attempt.layout, attempt.generation, found) if found else None
-    ranks = LaunchedRanks(attempt.layout.root, size, found.path if found else None, saved, attempt.step)
-    try:
-        give_up = partial(_give_up, attempt, environment, ranks)
-        threading.Thread(target=ranks.watch, args=[give_up], daemon=True).start()
-        attempt.team = join(0, size, ranks.meeting)
-        determinism.seed_generators(attempt.config.seed)
-        function_of(attempt.config)(attempt)
-    except PeerLost:
-        _give_up(attempt, environment, ranks, ranks.loss())
-    finally:
-        ranks.close()
-
-
 def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks, loss: LostRank) -> NoReturn:
     """End at once, from any thread: with the error of the process that failed, else like a worker that was killed."""
     with _GIVING_UP:
         _complain(f"{attempt.layout.root.name}: {loss}")
         if loss.error:
-            _journal_error(attempt, replace(loss.error, node=environment.node))
+            _journal_error(attempt, replace(loss.error, node=loss.node or environment.node))
             if environment.has_job:
                 inside.forbid_requeue(environment.job_id)
             ranks.close()
@@ -256,7 +236,8 @@ def _give_up(attempt: Attempt, environment: JobEnvironment, ranks: LaunchedRanks
 
 def _lose(attempt: Attempt, environment: JobEnvironment, loss: LostRank) -> NoReturn:
     """End like a worker that was killed: without a closing line, so that Slurm's record says why."""
-    attempt.journal.write("lost_process", rank=loss.rank, status=loss.status)
+    where = {"node": loss.node} if loss.node else {}
+    attempt.journal.write("lost_process", rank=loss.rank, status=loss.status, **where)
     sweep_leftovers(attempt.layout, attempt.generation + 1)
     _exit_at_once(exit_code_of(loss), environment)
 

@@ -33,6 +33,7 @@ _AGENT, _NODES = "lvjobs/worker/program/agent.py", "lvjobs/worker/program/nodes.
 _END = "lvjobs/worker/program/end.py"
 _NODE_TESTS = "unit/worker/program/test_nodes.py"
 _LAUNCH_TESTS = "unit/worker/program/test_launch.py"
+_RANKS, _RANK_TESTS = "lvjobs/worker/ranks.py", "unit/worker/test_ranks.py"
 
 MUTATIONS = {
     "the end of an agent with its generation": Mutation(
@@ -43,7 +44,7 @@ MUTATIONS = {
     ),
     "the end of an agent whose worker is silent": Mutation(
         _AGENT,
-        "return self._orders.is_over or self._silent > _SILENT_SECONDS",
+        "return self._orders.is_over or self._silent > self._patience",
         "return self._orders.is_over",
         (_NODE_TESTS,),
     ),
@@ -64,6 +65,18 @@ MUTATIONS = {
     ),
     "the end of a process that lvjobs killed itself": Mutation(
         _END, "        if end.is_ours:", "        if False:", (_LAUNCH_TESTS,)
+    ),
+    "the watch for a failure on another node": Mutation(
+        _RANKS,
+        "if self._here.ends or (self._others is not None and self._others.has_failed):",
+        "if self._here.ends:",
+        (_RANK_TESTS,),
+    ),
+    "the end of a follower that only lost a peer": Mutation(
+        _RANKS, "if end.code != PEER_LOST and not end.is_ours:", "if not end.is_ours:", (_RANK_TESTS,)
+    ),
+    "the shield of followers from signals": Mutation(
+        _RANKS, "with signals.shielded():", "with contextlib.nullcontext():", (_RANK_TESTS,)
     ),
     "the look at who still writes a program's checkpoint": Mutation(
         _HARVEST,

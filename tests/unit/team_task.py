@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lvjobs.worker import Run
+from lvjobs.worker.task import task
 
 
 def step_of(model, optimizer, batch, team):
@@ -63,3 +64,8 @@ def train(run: Run):
             stop = run.should_stop()
         if stop:
             return
+
+
+@task(flops=int(1e6))
+def priced(run: Run):
+    train(run)

@@ -247,7 +247,7 @@ def workers_log(world):
 
 
 def followers_report(world):
-    place = follower.Assignment(str(world.root), 1, 2, str(world.root / "meeting"))
+    place = follower.Assignment(str(world.root), 1, 2, 1, 2, str(world.root))
 
     def fail(_place):
         raise OSError(TEXT)
@@ -261,7 +261,7 @@ def followers_report(world):
     world.patch.setattr(os, "_exit", end)
     with pytest.raises(SystemExit):
         follower.main(json.dumps(vars(place)))
-    world.printed += [place.report.read_text(), world.capsys.readouterr().err]
+    world.printed += [follower.report_of(world.root, 1).read_text(), world.capsys.readouterr().err]
 
 
 def git_fails(world):
@@ -366,7 +366,7 @@ def names_of(path):
 
 CAPTURES = {"capture_output", "PIPE"}
 WITHOUT_WORDS = {
-    "worker.follower": "only its standard input is a pipe",
+    "worker.ranks": "only its standard input is a pipe",
 }
 """Modules that start programs with a pipe, and keep no word of what these print; and why."""
 

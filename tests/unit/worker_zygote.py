@@ -12,11 +12,11 @@ import toy_task  # noqa: F401 - imported beforehand
 from worker_helpers import revoke
 
 from lvjobs.cluster import inside
-from lvjobs.worker import follower, generation, runner, signals
+from lvjobs.worker import generation, ranks, runner, signals
 
 # A machine that stalls for some seconds is neither a silent controller nor a process that is lost.
 inside.TIMEOUT = 600.0
-follower._GRACE_SECONDS = 300.0
+ranks._GRACE_SECONDS = 300.0
 
 
 def claim_once_revoked(layout, environment):

@@ -1,4 +1,6 @@
-"""The agent of a node: it starts the node's part of a program, and ends it, as the worker on the first node orders.
+"""The agent of a node: it starts the node's part of a run, and ends it, as the worker on the first node orders.
+
+Its part are processes of a program, or followers of a training function (`lvjobs.worker.ranks`).
 
 It claims nothing, and writes no journal and no checkpoint. It ends with the worker's generation: when the worker says
 so, when a newer generation has claimed the run, or when the worker is silent. Its exit code is 0 whatever the program
@@ -16,13 +18,17 @@ from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.run import RunFile, read_params
 from lvjobs.worker import signals
+from lvjobs.worker.attempt import runs_a_program
 from lvjobs.worker.environment import DONE, JobEnvironment
 from lvjobs.worker.generation import is_superseded
+from lvjobs.worker.process_group import PATIENCE
 from lvjobs.worker.program.directory import end_orphans
 from lvjobs.worker.program.end import ProcessEnd
+from lvjobs.worker.program.launch import Order
 from lvjobs.worker.program.messages import AgentReport, find_orders, read_orders, write_report
 from lvjobs.worker.program.process import Program, files_being_written, note
-from lvjobs.worker.program.surroundings import Surroundings, starts_of, surroundings_of
+from lvjobs.worker.program.surroundings import starts_of, surroundings_of
+from lvjobs.worker.ranks import Followers
 from lvjobs.worker.submission import Submission
 
 _POLL_SECONDS = 0.2
@@ -74,6 +80,8 @@ class Agent:
         self._layout, self._environment, self._work = layout, environment, work
         self._orders = read_orders(work)
         self._report = AgentReport()
+        self._sent = ""
+        self._patience = _SILENT_SECONDS
         self._silent = 0.0
         self._mark = self._checked = time.monotonic()
 
@@ -81,7 +89,7 @@ class Agent:
         """Start the node's part, and report its end once all its processes have ended."""
         mine = self._orders.nodes[self._environment.node_rank]
         try:
-            program = Program(starts_of(mine, os.environ, self._surroundings()), self._work)
+            program = self._start(mine)
         except OSError as error:
             node = f"node {self._environment.node}"
             self._write(is_over=True, problem=f"{node}: {mine[0].command[0]} cannot be started ({error.strerror})")
@@ -92,23 +100,31 @@ class Agent:
             ends = program.end()
         self._write(is_over=True, ends=self._named(ends))
 
-    def _surroundings(self) -> Surroundings:
-        run = RunFile.model_validate_json(self._layout.config.read_text(encoding="utf-8"))
-        config = read_params(CommandConfig, run.config.params)
-        return surroundings_of(config, self._layout.study.root, self._work, self._orders.activated)
+    def _start(self, mine: Sequence[Order]) -> Program | Followers:
+        config = RunFile.read(self._layout.config).config
+        if not runs_a_program(config):
+            self._patience = PATIENCE.total_seconds()  # the worker trains, and may be busy in a library for minutes
+            return Followers(mine)
+        settings = read_params(CommandConfig, config.params)
+        around = surroundings_of(settings, self._layout.study.root, self._work, self._orders.activated)
+        return Program(starts_of(mine, os.environ, around), self._work)
 
-    def _watch(self, program: Program) -> None:
-        sent = ""
+    def _watch(self, program: Program | Followers) -> None:
         while not program.is_over and not self._must_end():
-            program.lines()  # nobody reads steps here
-            program.reap()
-            if self._orders.signal != sent:
-                sent = self._orders.signal
-                program.signal(sent)
-            if self._orders.question > self._report.answered:
-                found = sorted(str(path) for path in files_being_written(self._work.resolve()))
-                self._write(answered=self._orders.question, open_files=found)
+            if isinstance(program, Program):  # the first process decides for followers, and writes for them
+                self._attend(program)
             time.sleep(_POLL_SECONDS)
+
+    def _attend(self, program: Program) -> None:
+        """Do for a program what the worker ordered since the last time."""
+        program.lines()  # nobody reads steps here
+        program.reap()
+        if self._orders.signal != self._sent:
+            self._sent = self._orders.signal
+            program.signal(self._sent)
+        if self._orders.question > self._report.answered:
+            found = sorted(str(path) for path in files_being_written(self._work.resolve()))
+            self._write(answered=self._orders.question, open_files=found)
 
     def _must_end(self) -> bool:
         """Read the orders again; return whether the program has to end."""
@@ -124,9 +140,9 @@ class Agent:
             orders = read_orders(self._work)
             if orders != self._orders:
                 self._orders, self._silent = orders, 0.0
-        if self._silent > _SILENT_SECONDS:
-            note(f"node {self._environment.node}: the worker is silent, so the program ends here")
-        return self._orders.is_over or self._silent > _SILENT_SECONDS
+        if self._silent > self._patience:
+            note(f"node {self._environment.node}: the worker is silent, so its part ends here")
+        return self._orders.is_over or self._silent > self._patience
 
     def _named(self, ends: Sequence[ProcessEnd]) -> list[ProcessEnd]:
         return [replace(end, node=self._environment.node) for end in ends]

@@ -7,11 +7,13 @@ import socket
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import lvjobs
 from lvjobs.processes import with_variable
+from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.tasks.code_copies import PROGRAM
 from lvjobs.worker.attempt import Attempt
@@ -61,10 +63,13 @@ def gpus_here() -> str:
 
 
 def head_of(job: JobEnvironment, environ: Mapping[str, str]) -> str:
-    """Return the address of the first node, on which this process runs: its name, if that has an address."""
+    """Return the address of the first node, on which this process runs: its name, if other nodes can reach that.
+
+    Some machines have a name that is the loopback on themselves.
+    """
     with suppress(OSError):
-        socket.getaddrinfo(job.node, None)
-        return job.node
+        if not any(ip_address(each[4][0]).is_loopback for each in socket.getaddrinfo(job.node, None)):
+            return job.node
     return environ.get("SLURM_LAUNCH_NODE_IPADDR") or os.uname().nodename
 
 
@@ -81,16 +86,22 @@ def end_orphans(root: Path, newest: str) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def make_work(attempt: Attempt, config: CommandConfig) -> Path:
-    """Make the generation's working directory, with links to the submitted files; delete those of older generations."""
-    layout = attempt.layout
-    work = layout.root / f"{attempt.generation:06d}.work"
+def new_work(layout: RunLayout, generation: int) -> Path:
+    """Make the generation's working directory; delete those of older generations, and end what they left."""
+    work = layout.root / f"{generation:06d}.work"
     end_orphans(layout.root, work.name)
     for old in layout.root.glob("*.work"):
         if old.name < work.name:  # a newer generation may have begun while this one was paused
             shutil.rmtree(old, ignore_errors=True)
-    source = _submitted()
     work.mkdir()
+    return work
+
+
+def make_work(attempt: Attempt, config: CommandConfig) -> Path:
+    """Make a program's working directory, with links to the submitted files (see `new_work`)."""
+    layout = attempt.layout
+    work = new_work(layout, attempt.generation)
+    source = _submitted()
     for directory, _, files in os.walk(source):
         target = work / Path(directory).relative_to(source)
         target.mkdir(exist_ok=True)

@@ -58,6 +58,12 @@ class OtherNodes:
         self._refresh()
         return all(report.is_over for report in self._reports.values())
 
+    @property
+    def ends(self) -> list[ProcessEnd]:
+        """Return the ends that the agents reported."""
+        self._refresh()
+        return [end for report in self._reports.values() for end in report.ends]
+
     def signal(self, name: str) -> None:
         """Have all agents send a signal to the program."""
         self._order(signal=name)
@@ -88,9 +94,8 @@ class OtherNodes:
                 f"{problem}: it is not on PATH there, or not executable; load what it needs with modules under "
                 "[resources], or name it by its path"
             )
-        ends = [end for report in self._reports.values() for end in report.ends]
         ranks = [self._orders.nodes[node][0].rank for node in lost]
-        return [*ends, *(ProcessEnd(rank, -signal.SIGKILL, is_lost=True) for rank in ranks)]
+        return [*self.ends, *(ProcessEnd(rank, -signal.SIGKILL, is_lost=True) for rank in ranks)]
 
     def _missing(self, has_come: Callable[[AgentReport], bool]) -> list[int]:
         """Wait for a report of each agent; return the nodes whose agents do not answer."""

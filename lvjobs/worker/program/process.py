@@ -44,7 +44,7 @@ _PRIVATE = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "PMI_", "PMIX_", "LVJOBS_")
 _OF_A_TASK = "SLURM_"
 """The beginning of those that it gets if it sets them itself: it is then started as srun would start it."""
 
-_FAILURE_SECONDS = 2.0
+FAILURE_SECONDS = 2.0
 """Seconds from the first failure of a process until the others are killed: another one may show the cause better."""
 
 
@@ -154,7 +154,7 @@ class Program:
     def is_over(self) -> bool:
         """Return whether all processes have ended, or one failed some seconds ago."""
         self._poll()
-        has_failed = self._failed is not None and time.monotonic() - self._failed > _FAILURE_SECONDS
+        has_failed = self._failed is not None and time.monotonic() - self._failed > FAILURE_SECONDS
         return has_failed or len(self._codes) == len(self._processes)
 
     @property

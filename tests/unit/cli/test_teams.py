@@ -43,6 +43,14 @@ def test_a_training_has_a_process_for_each_gpu(submit, given, processes):
     assert lines == ([] if processes is None else [f"export LVJOBS_PROCESSES={processes}"])
 
 
+def test_a_training_on_several_nodes_has_a_process_for_each_gpu_of_each(submit):
+    code, out, err = submit("resources.nodes=2", "resources.gpus=2", CSD3)
+    assert code == 0, err
+    assert "export LVJOBS_PROCESSES=2\n" in out
+    assert "export LVJOBS_NODES=2\n" in out
+    assert "srun --nodes=2 --ntasks-per-node=1 --ntasks=2 " in out
+
+
 def test_local_jobs_are_told_too(submit):
     assert "export LVJOBS_PROCESSES=2" in submit("resources.processes=2")[1]
 
@@ -51,11 +59,19 @@ def test_local_jobs_are_told_too(submit):
     ("given", "words"),
     [
         (("resources.gpus=3",), "gpus = 3, and batch_size = 4 does not divide among them"),
+        (("resources.nodes=2", "resources.gpus=4"), "set batch_size to a multiple of 8, or ask for fewer gpus"),
         (("resources.gpus=8",), "set batch_size to a multiple of 8, or ask for fewer gpus"),
         (("resources.gpus=2", "batch_size=1", "accumulate=2"), "batch_size = 1 does not divide"),
         (("resources.gpus=4", "resources.processes=2"), "gpus = 4 and processes = 2"),
         (("resources.gpus=0", "resources.processes=3"), "processes = 3, and batch_size = 4"),
-        (("resources.nodes=2",), "nodes = 2: only a program (command under [train]) runs on several nodes"),
+        (
+            ("resources.nodes=2", "resources.gpus=4"),
+            "gpus = 4 on each of 2 nodes, and batch_size = 4 does not divide among them",
+        ),
+        (
+            ("resources.nodes=2", "resources.pack=3"),
+            "nodes = 2 and pack = 3: a run on several nodes has a job of its own",
+        ),
         (("resources.nodes=0",), "resources: nodes = '0'"),
         (("resources.processes=0",), "resources: processes = '0'"),
     ],
@@ -89,6 +105,8 @@ def test_an_evaluation_asks_for_the_one_gpu_that_it_uses():
     own = RunConfig(task="my.module:train", steps=1).model_dump(mode="json")
     assert _team(own, 4, Resources()) == {}
     assert _team(own, 4, Resources(processes=2)) == {"processes": 2}
+    assert _team(own, 4, Resources(processes=2, nodes=3)) == {"nodes": 3, "processes": 2}
+    assert _team(evaluation, 4, Resources(nodes=2)) == {"gpus": 1}, "one node, as it uses no more"
 
 
 @pytest.mark.parametrize("text", ["1e-5", "1E-5", "0.00001", "1_0e-6"])

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 
 import psutil
@@ -10,11 +11,13 @@ import pytest
 import torch
 from worker_helpers import Zygote, entries, executed, final_weights, make_run
 
-from lvjobs.errors import RunRefused
+from lvjobs.errors import LvjobsError, RunRefused
 from lvjobs.records.failure import RecordedError
+from lvjobs.worker import process_group
 from lvjobs.worker.environment import read_environment
-from lvjobs.worker.follower import LostRank, exit_code_of, seed_of_step
-from lvjobs.worker.process_group import Alone, own_device
+from lvjobs.worker.follower import seed_of_step
+from lvjobs.worker.process_group import Address, Alone, Place, count_devices, interface_to, own_device, variables_of
+from lvjobs.worker.ranks import LostRank, exit_code_of
 
 pytestmark = pytest.mark.heavy
 
@@ -132,10 +135,59 @@ def test_a_restart_count_that_is_no_number_is_refused_in_one_line():
 
 
 def test_each_process_sees_one_gpu():
-    assert [own_device(rank, None) for rank in (0, 1)] == ["0", "1"]
-    assert [own_device(rank, "2,5") for rank in (0, 1)] == ["2", "5"]
-    assert own_device(1, "GPU-a,GPU-b") == "GPU-b"
-    assert own_device(1, "") == "", "GPUs that were hidden stay hidden"
+    first, second = (Place(2 + rank, 4, rank, 2) for rank in (0, 1))
+    assert [own_device(place, None) for place in (first, second)] == ["0", "1"]
+    assert [own_device(place, "2,5") for place in (first, second)] == ["2", "5"]
+    assert own_device(second, "GPU-a,GPU-b") == "GPU-b"
+    assert own_device(second, "") == "", "GPUs that were hidden stay hidden"
+
+
+def test_a_process_that_is_alone_on_its_node_sees_all_its_gpus():
+    alone = Place(1, 2, 0, 1)
+    assert [own_device(alone, visible) for visible in (None, "2,5")] == [None, "2,5"]
+
+
+def test_processes_of_one_node_speak_over_the_loopback(tmp_path):
+    found = variables_of(Place(3, 4, 3, 4), tmp_path, {"GLOO_SOCKET_IFNAME": "ib0"})
+    assert found["MASTER_ADDR"] == "127.0.0.1"
+    assert found["GLOO_SOCKET_IFNAME"] == found["NCCL_SOCKET_IFNAME"] == "lo"
+
+
+def test_processes_of_several_nodes_speak_over_the_way_to_the_first(monkeypatch):
+    place, head = Place(3, 4, 1, 2), Address("n1", 20001)
+    found = {
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "n1",
+        "MASTER_PORT": "20001",
+    }
+    monkeypatch.setattr(process_group, "interface_to", {head: "ens3"}.__getitem__)
+    assert variables_of(place, head, {}) == {**found, "GLOO_SOCKET_IFNAME": "ens3"}
+    assert variables_of(place, head, {"GLOO_SOCKET_IFNAME": "ib0"}) == {**found, "GLOO_SOCKET_IFNAME": "ib0"}
+    monkeypatch.setattr(process_group, "interface_to", lambda _: "")
+    assert variables_of(place, head, {}) == found
+
+
+def test_the_way_to_another_node_is_the_interface_of_its_network():
+    assert interface_to(Address("127.0.0.1", 20001)) == "lo"
+    assert interface_to(Address("no-such-node.invalid", 20001)) == ""
+    for name, found in psutil.net_if_addrs().items():
+        for each in found:
+            if each.family == socket.AF_INET:
+                assert interface_to(Address(each.address, 20001)) == name
+
+
+@pytest.mark.parametrize(("there", "is_enough"), [(0, True), (1, False), (2, True)])
+def test_each_node_has_as_many_gpus_as_processes_or_none(monkeypatch, there, is_enough):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    place = Place(2, 4, 0, 2)
+    if is_enough:
+        assert count_devices(place) == there
+    else:
+        with pytest.raises(LvjobsError, match="2 processes are to train together, one a GPU, and this job sees 1; set"):
+            count_devices(place)
 
 
 def test_followers_draw_what_hangs_on_nothing_but_seed_rank_and_step():
