@@ -14,6 +14,7 @@ from lvjobs.cli.program import WithProgram, program_options, typed_settings
 from lvjobs.cli.settings import overrides
 from lvjobs.rehearsal.conduct import RehearsalReport
 from lvjobs.rehearsal.verdict import FinalMetric, Judgement
+from lvjobs.report.numbers import counted
 from lvjobs.study.config import load_study
 
 FAILED = 1
@@ -89,7 +90,7 @@ def rehearse(
 def _lines(report: RehearsalReport, place: Path) -> Iterator[str]:
     run, judgement = report.run, report.judgement
     met = ", ".join(f"{what} {count}" for what, count in sorted(report.met.items())) or "none"
-    yield f"faults: {met}; {run['attempts']} attempts, {run['replayed_steps']} repeated steps"
+    yield f"faults: {met}; {counted(run['attempts'], 'attempts')}, {counted(run['replayed_steps'], 'repeated steps')}"
     if report.missed:
         yield f"not tested: {', '.join(report.missed)}: there was no moment for it, or no time left of --minutes"
     for path in report.outside:
@@ -114,7 +115,10 @@ def _lines(report: RehearsalReport, place: Path) -> Iterator[str]:
 def _verdict(judgement: Judgement) -> str:
     metric = judgement.metric
     if judgement.verdict == "bitwise":
-        files = f", and so are {judgement.equal_files} files of its result" if judgement.equal_files else ""
+        verb = "is" if judgement.equal_files == 1 else "are"
+        files = (
+            f", and so {verb} {counted(judgement.equal_files, 'files')} of its result" if judgement.equal_files else ""
+        )
         return f"resumed bit for bit: all metrics are those of the undisturbed run{files}"
     if judgement.verdict == "within_tolerance":
         assert metric is not None
@@ -146,6 +150,7 @@ def _as_dict(report: RehearsalReport) -> dict[str, Any]:
         "reason": judgement.reason,
         "met": dict(report.met),
         "missed": list(report.missed),
+        "rounds": run.get("rounds", 0),
         "attempts": run["attempts"],
         "state": run["state"],
         "steps": run["steps"],

@@ -144,7 +144,7 @@ class Rehearsal:
             judgements.append(judgement)
             if judgement.verdict == "does_not_resume" or not injector.untested or time.monotonic() > until:
                 break
-            self.say(f"completed; once more, for: {', '.join(injector.untested)}")
+            self.say(f"round {len(rows) + 1}, for: {', '.join(injector.untested)}")
             injector.begin_again()
         sums = {key: sum(row[key] for row in rows) for key in ("attempts", "replayed_steps")}
         found = {**rows[-1], **sums, "rounds": len(rows)}

@@ -35,7 +35,30 @@ _NODE_TESTS = "unit/worker/program/test_nodes.py"
 _LAUNCH_TESTS = "unit/worker/program/test_launch.py"
 _RANKS, _RANK_TESTS = "lvjobs/worker/ranks.py", "unit/worker/test_ranks.py"
 
+_REHEARSAL = "lvjobs/rehearsal/"
+
 MUTATIONS = {
+    "a fault before a verdict": Mutation(
+        _REHEARSAL + "verdict.py", "if not disturbed.met:", "if False:", ("unit/rehearsal/test_verdict.py",)
+    ),
+    "the second undisturbed run": Mutation(
+        _REHEARSAL + "verdict.py",
+        "kept = [each for each in found if each.what not in names]",
+        "kept = found",
+        ("unit/rehearsal/test_verdict.py",),
+    ),
+    "a file that was open, is closed, and is opened for a save": Mutation(
+        _REHEARSAL + "saves.py",
+        "open_since_before &= written",
+        "pass",
+        ("unit/rehearsal/test_processes.py",),
+    ),
+    "the wait until an older directory is deleted": Mutation(
+        _REHEARSAL + "escapes.py",
+        "if not self._has_begun(newest):",
+        "if not newest:",
+        ("unit/rehearsal/test_processes.py",),
+    ),
     "the end of an agent with its generation": Mutation(
         _AGENT,
         "                if is_superseded(self._layout, self._orders.generation):",

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -125,6 +126,15 @@ def test_a_program_is_killed_inside_a_save(run, name):
     path = run.root / "000002.work" / "out" / name
     with process(path, code=SAVING, run=run) as child:
         assert SavePlace.of(run, a_program()).kill_inside_a_save(2, lambda: False)
+        assert child.wait() < 0
+
+
+def test_a_save_counts_although_the_one_before_it_was_open_at_first(run):
+    path = run.root / "000002.work" / "out" / "ckpt-5.pt"
+    code = SAVING.replace('print("open", flush=True)', "").replace('"w"):', '"w"): print("open", flush=True);')
+    end = time.monotonic() + 60
+    with process(path, code=code.replace("0.05", "0.2"), run=run) as child:
+        assert SavePlace.of(run, a_program()).kill_inside_a_save(2, lambda: time.monotonic() > end)
         assert child.wait() < 0
 
 
