@@ -94,6 +94,7 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "program_node_lost": "its node fails, and the program runs on there",
         "program_killed": "a program in C is preempted, and its worker is killed",
         "program_in_container": "a program in a container (charliecloud) is preempted, and its worker is killed",
+        "program_in_containers": "one of four ranks, each in a container (charliecloud) on one of two nodes, is killed",
     },
     "The command": {
         "killed_submitting": "`submit` killed between any two durable writes",
