@@ -93,19 +93,19 @@ def test_eight_programs_are_preempted_and_meet_their_time_limit(limited, tmp_pat
     beside_python(monkeypatch)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # eight programs share the machine; jobs get it from who submits
     resources = {"signal_lead_seconds": LEAD, "time_limit": "1h"}
-    studies, alone = {}, Alone(tmp_path / "alone")
-    for name in NAMES:
-        own = {"resources": resources, "profile": "lab", **CHANGES[name]}
-        studies[name] = ProgramStudy(tmp_path / name, SUBJECTS[name], **own)
-        studies[name].submit("run")
+    studies, alone, disturbed = {}, Alone(tmp_path / "alone"), []
 
     def disturb(name):
         preempt(lab, studies[name])
         if name in limited:
             reach_the_time_limit(lab, studies[name])
 
-    with ThreadPoolExecutor(len(studies)) as pool:
-        disturbed = [pool.submit(disturb, name) for name in studies]
+    with ThreadPoolExecutor(len(NAMES)) as pool:
+        for name in NAMES:
+            own = {"resources": resources, "profile": "lab", **CHANGES[name]}
+            studies[name] = ProgramStudy(tmp_path / name, SUBJECTS[name], **own)
+            studies[name].submit("run")
+            disturbed.append(pool.submit(disturb, name))
         rest = [name for name in NAMES if name in BITWISE or name == "nano"]
         while wait(disturbed, timeout=20).not_done:
             for study in studies.values():
@@ -118,15 +118,12 @@ def test_eight_programs_are_preempted_and_meet_their_time_limit(limited, tmp_pat
         run = study.until("run", "completed", "held")
         assert run["state"] == "completed", study.story("run")
         causes = [line["cause"] for line in study.journal("run") if line["kind"] == "leave"]
-        if (
-            name == "nano" and causes[-1] == "exhausted"
-        ):  # it makes one step more than `steps`, which may be one too many
-            assert study.journal("run")[-1]["step"] == run["steps"]
-            causes.pop()
+        # A pass renews what a run may spend. If it comes late, the run exits, and is submitted again.
+        causes = [cause for cause in causes if cause != "exhausted"]
         assert causes == (["preempted", "timeout"] if name in limited else ["preempted"])
         begun = [line["resumed_from"] for line in study.journal("run") if line["kind"] == "start"]
         assert [bool(each) for each in begun] == [False, *(True for _ in begun[1:])]
-        assert run["attempts"] == len(begun)
+        assert run["attempts"] == len(study.claims("run"))
         verdict(name, study, alone, **CHANGES[name])
         key = "program_both" if name in limited else "program_preempted"
         fault(key, study, times=len(causes), same_bits=name in BITWISE or None)
