@@ -90,9 +90,11 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
     "The program": {
         "program_preempted": "a program that knows nothing of lvjobs is preempted; Slurm's SIGTERM ends it",
         "program_time_limit": "time limit, again and again; the program is deaf to signals",
+        "program_both": "each of eight programs is preempted, and meets its time limit at the next attempt",
         "program_node_lost": "its node fails, and the program runs on there",
         "program_killed": "a program in C is preempted, and its worker is killed",
         "program_in_container": "a program in a container (charliecloud) is preempted, and its worker is killed",
+        "program_in_containers": "one of four ranks, each in a container (charliecloud) on one of two nodes, is killed",
     },
     "The command": {
         "killed_submitting": "`submit` killed between any two durable writes",

@@ -31,6 +31,7 @@ _DATA = ("data", "datasets")
 _FLOPS = {"parameters": 124e6, "tokens": 491520}
 _ORDER = (
     "preset",
+    "launch",
     "command",
     "directory",
     "link",
@@ -135,6 +136,9 @@ def plan_program(root: Path, script: BatchScript, given: Mapping[str, Any], ask:
     here = Path.cwd() / script.directory
     source = _text_of(here / script_of(script.command)) or ""
     values: dict[str, Any] = {"command": guess.command, **guess.settings, **given}
+    if script.launch:
+        values.setdefault("launch", script.launch)
+        guess.said.append(f'launch = "{script.launch}": srun starts it on {script.tasks.nodes} nodes')
     _place(values, guess, root, here)
     _library(values, guess, script.command, source)
     if environment := _environment(script):

@@ -21,10 +21,12 @@ from lvjobs.forecasting.evaluations import training_of
 from lvjobs.ledger.copies import back_up as copy
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.curves import measurements, rows
+from lvjobs.records.software import record_of, software_columns
 from lvjobs.report.evaluated import Evaluated, evaluated
 from lvjobs.report.outputs import FORMATS, as_text, write_events
 from lvjobs.study.config import StudyContext
 from lvjobs.study.settings import TrainSettings
+from lvjobs.tasks.origin import first_lines
 from lvjobs.tasks.registry import task_of
 
 if TYPE_CHECKING:
@@ -187,15 +189,23 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
         raise UsageError(f"{there} exists; name another directory, or write over it with --force")
     found = ledger_tables(study)
     metrics: list[dict[str, object]] = []
+    records: dict[tuple[str, int], Mapping[str, Any]] = {}
     with _writing(directory):
         for path in kept:
             shutil.rmtree(path, ignore_errors=True)
         for run in found["runs"]:
             journals = sorted(study.layout.run(run["name"]).journals.glob("*.jsonl"))
+            records |= {(run["name"], int(path.stem)): record_of(first_lines(path)) or {} for path in journals}
             measured = measurements(path.read_bytes() for path in journals)
             metrics += rows(run["name"], measured)
             if "tensorboard" in forms and measured:
                 write_events(directory / "tensorboard" / run["name"], measured)
+    attempts = [
+        {**attempt, **software_columns(records.get((attempt["run"], attempt["generation"]), {}))}
+        for attempt in found["attempts"]
+    ]
     if texts := set(forms) - {"tensorboard"}:
-        write_tables({**found, "metrics": metrics}, directory / "tables", sorted(texts), force=True)
+        write_tables(
+            {**found, "attempts": attempts, "metrics": metrics}, directory / "tables", sorted(texts), force=True
+        )
     return len(metrics)

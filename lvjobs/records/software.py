@@ -18,6 +18,9 @@ _FIRST = ("python", "torch", "numpy", "transformers", "peft", "accelerate", "lig
 _NAMED = 8
 """Changes that are named in one line; the lists have all."""
 
+_COLUMNS = ("commit", "dirty", "locks", "packages", "image")
+"""What a row of an attempt has of its record: keys of the record, which are left out where they are not known."""
+
 _SHOWN = 12
 """Digits of a hash that are shown."""
 
@@ -80,6 +83,11 @@ def shortened(changes: Sequence[str]) -> str:
 def record_of(entries: Iterable[Entry]) -> Mapping[str, Any] | None:
     """Return the record of software in a journal; None if it has none."""
     return next((entry.fields for entry in entries if entry.kind == KIND), None)
+
+
+def software_columns(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of an attempt's row that say what it ran with; None where its record does not have them."""
+    return {name: record.get(name) for name in _COLUMNS}
 
 
 def drift_of(generation: int, record: Mapping[str, Any]) -> Iterator[str]:

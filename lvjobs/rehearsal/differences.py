@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +72,11 @@ class RunResult:
     def equal_files(self, other: "RunResult") -> set[str]:
         """Return the names of the files that are equal in both."""
         return {name for name in self.files.keys() & other.files.keys() if self.files[name][1] == other.files[name][1]}
+
+    def share_of(self, names: Collection[str]) -> float:
+        """Return the share of the result's bytes that these files have."""
+        sizes = {name: path.stat().st_size for name, (path, _) in self.files.items()}
+        return sum(sizes[name] for name in names) / max(1, sum(sizes.values()))
 
 
 def differences(alone: RunResult, disturbed: RunResult, *, is_program: bool) -> tuple[list[Difference], list[str]]:

@@ -10,6 +10,10 @@ from lvjobs.rehearsal.differences import Difference, RunResult, differences
 
 Verdict: TypeAlias = Literal["bitwise", "within_tolerance", "differs", "does_not_resume", "untested"]
 
+_MOST = 0.5
+"""The share of the result's bytes that is equal in all runs, above which they train equally whatever their metrics
+say: lines without a step get the one that was read before, which may differ."""
+
 _ORDER: Sequence[Verdict] = ("untested", "bitwise", "within_tolerance", "differs", "does_not_resume")
 """The verdicts from the best to the worst, for several disturbed runs: one that was tested counts."""
 
@@ -119,7 +123,8 @@ def judge(
         equal &= alone.equal_files(again)
         names = {each.what for each in own}
         kept = [each for each in found if each.what not in names]
-        is_deterministic = not any(each.is_of_a_loss for each in own) and bool(equal or metric or not own)
+        is_loss_equal = not any(each.is_of_a_loss for each in own)
+        is_deterministic = not own or (bool(equal or metric) and (is_loss_equal or alone.share_of(equal) > _MOST))
         if is_deterministic:
             notes = [*notes, *(f"{each.what} differs in every run" for each in own)]
     shown = kept if is_deterministic else kept or found

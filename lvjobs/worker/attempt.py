@@ -270,7 +270,7 @@ class Attempt:
                 self._readable = now
         if self.submission.is_revoked:
             return REVOKED
-        if self.logged != self.config.steps and self._meter.is_used_up(self._executed):
+        if self.logged < self.config.steps and self._meter.is_used_up(self._executed):
             return EXHAUSTED
         lead = self.deadline.lead if self.runs_a_program else 0.0
         is_over = self._meter.must_release_gpus(time.time(), self._seconds_to_checkpoint(), lead)

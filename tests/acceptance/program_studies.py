@@ -27,6 +27,12 @@ from lvjobs.study.program.placeholders import arguments
 LAST_FILES = {"huggingface": "trainer_state.json", "accelerate": "random_states_0.pkl"}
 """The file of a checkpoint that a library writes last, where a checkpoint is a directory."""
 
+BITWISE = frozenset({"trainer", "trl", "accelerated", "snapshot", "heat"})
+"""The programs that restore all that their result depends on."""
+
+TOLERANCE = 0.05
+"""The greatest difference between the last losses of nano.py, relative to that of the undisturbed one."""
+
 
 @dataclass
 class Alone:
@@ -62,14 +68,14 @@ def beside_python(patch: pytest.MonkeyPatch) -> None:
 
 
 class ProgramStudy(Study):
-    """A study of one program on the local profile. Keys of `changes` replace those of its [train]."""
+    """A study of one program. Keys of `changes` replace those of its [train]."""
 
-    def __init__(self, root: Path, subject: Subject, stages=(), resources=None, **changes: Any):
-        super().__init__(root, profile="local")
+    def __init__(self, root: Path, subject: Subject, stages=(), resources=None, profile="local", **changes: Any):
+        super().__init__(root, profile=profile)
         (root / "toy_task.py").unlink()
         put_files(subject, root)
         self.subject, self.train = subject, {**subject.train, "flops": 1e9, **changes}
-        document = {"profile": "local", "local_slots": 2, "resources": resources or {}, "train": self.train}
+        document = {"profile": profile, "local_slots": 2, "resources": resources or {}, "train": self.train}
         document |= {"stage": list(stages)} if stages else {}
         policy = {"backoff_seconds": 0, "unclear_seconds": 3, "lost_seconds": 5}
         policy |= {"killed_retries": 100, "no_progress_deaths": 100}
@@ -238,3 +244,19 @@ def are_equal(first: Path, second: Path) -> bool:
     ours, theirs = tensors(first), tensors(second)
     assert ours
     return ours.keys() == theirs.keys() and all(ours[key].equal(theirs[key]) for key in ours)
+
+
+def verdict(name: str, study: ProgramStudy, alone: Alone, **changes: Any) -> str:
+    """Compare the result of the run with that of the undisturbed program; return the comparison's result in a word.
+
+    `changes` are the keys of [train] that the study changes.
+    """
+    if name in BITWISE:
+        assert are_equal(study.final("run"), alone.final(name, **changes)), f"{name}: another result"
+        return "bitwise"
+    assert study.final("run").exists()
+    if name != "nano":
+        return "completed"
+    losses = [line["loss"] for line in study.journal("run") if line["kind"] == "validation"]
+    assert losses[-1] == pytest.approx(alone.validation_loss(name), rel=TOLERANCE)
+    return f"within {TOLERANCE:.0%}"

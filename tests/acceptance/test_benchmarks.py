@@ -14,10 +14,11 @@ from lvjobs.lab import require_packages
 pytestmark = pytest.mark.slow
 
 RUN = ROOT / "benchmarks" / "run"
-NEED_A_LAB = {"submission", "passes", "queueing", "storm", "eligible", "scale"}
+NEED_A_LAB = {"submission", "passes", "queueing", "storm", "eligible", "scale", "nodes"}
 DEAR = {"storm", "scale", "searching", "queueing", "training", "startup", "eligible", "stall", "gpu", "decoding"} | {
     "prompt",
     "submission",
+    "nodes",
 }
 """Many CPU seconds each, or peers that have to be installed."""
 SUITE = runpy.run_path(str(RUN))["SUITE"]

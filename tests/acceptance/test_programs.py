@@ -9,6 +9,7 @@ import pytest
 from driving import until
 from program_studies import (
     SUBJECTS,
+    TOLERANCE,
     Alone,
     ProgramStudy,
     are_equal,
@@ -25,9 +26,6 @@ from program_studies import (
 from lvjobs.worker.program.process import Program, Start, environment_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.torch]
-
-TOLERANCE = 0.05
-"""The greatest difference between the last losses of nano.py, relative to that of the undisturbed one."""
 
 
 @pytest.fixture(scope="module")

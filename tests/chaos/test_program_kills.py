@@ -9,12 +9,12 @@ from program_studies import (
     SUBJECTS,
     Alone,
     ProgramStudy,
-    are_equal,
     are_stopped,
     beside_python,
     end_all,
     kill,
     tree,
+    verdict,
     wait_a_moment,
     wait_into_a_save,
 )
@@ -22,9 +22,7 @@ from program_studies import (
 pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.torch, pytest.mark.storm, pytest.mark.timeout(3600)]
 
 KILLS = 20
-TOLERANCE = 0.05
 VICTIMS = ("worker", "program")
-BITWISE = frozenset({"trainer", "trl", "accelerated", "snapshot", "heat"})
 
 
 def wait_for_an_attempt(study, generation):
@@ -86,19 +84,6 @@ def killed_often(study, chance, already):
 def alone(tmp_path, monkeypatch):
     beside_python(monkeypatch)
     return Alone(tmp_path / "alone")
-
-
-def verdict(name, study, alone):
-    """Compare a run with the undisturbed program; return the result in a word."""
-    if name in BITWISE:
-        assert are_equal(study.final("run"), alone.final(name))
-        return "bitwise"
-    assert study.final("run").exists()
-    if name != "nano":
-        return "completed"
-    losses = [line["loss"] for line in study.journal("run") if line["kind"] == "validation"]
-    assert losses[-1] == pytest.approx(alone.validation_loss(name), rel=TOLERANCE)
-    return f"within {TOLERANCE:.0%}"
 
 
 @pytest.mark.parametrize("name", sorted(SUBJECTS.keys() - {"counter"}))

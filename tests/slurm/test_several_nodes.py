@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from container_images import make_image
 from driving import TESTS, saved_since, until
 from driving_programs import ProgramStudy
 
@@ -192,3 +194,48 @@ def test_a_rehearsal_kills_the_ranks_and_agents_of_two_nodes(tmp_path):
     found = json.loads(study.type("rehearse", "--json", "--minutes=5", timeout=900))
     assert (found["verdict"], found["breaches"]) == ("bitwise", []), found
     assert {"agent killed (SIGKILL)", "rank killed (SIGKILL)", "node lost", "preempted"} <= found["met"].keys()
+
+
+def left_alone(program, out, *words, size):
+    """Run this number of ranks of a program in C without lvjobs."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    meeting = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environments = [{**os.environ, **meeting, "RANK": str(rank)} for rank in range(size)]
+    started = [
+        subprocess.Popen([program, *words, "-o", out], env=environment, stdout=subprocess.DEVNULL)
+        for environment in environments
+    ]
+    assert [each.wait() for each in started] == [0] * size
+
+
+def test_ranks_in_containers_on_two_nodes_lose_one_and_resume(tmp_path, two_nodes, fault):
+    """Each of four ranks is in a container of its own. The image has one static program, and does not change."""
+    image = make_image(tmp_path / "image", ranks="ranks.c")
+    left_alone(image / "bin" / "ranks", tmp_path, "-n", str(STEPS), "-c", str(EVERY), size=4)
+    study = make_study(
+        tmp_path / "study",
+        ["ranks", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-s", "100"],
+        processes=2,
+        resume=["-r", "{checkpoint}"],
+        checkpoint="{out}/state-{step}.bin",
+        **{"container.image": str(image), "container.engine": "charliecloud"},
+    )
+    study.submit("run")
+    study.reach("run", 15)
+    inside = [each for each in study.processes() if each.name() == "ranks"]
+    assert sorted(map(place_of, inside)) == ["0", "1", "2", "3"]
+    spaces = {Path(f"/proc/{pid}/ns/mnt").readlink() for pid in (os.getpid(), *(each.pid for each in inside))}
+    assert len(spaces) == 5, "two of them are not in containers of their own"
+    rank(study, 3).kill()
+    begins_again(study, 2, 30)
+    assert {"rank": 3, "status": -signal.SIGKILL}.items() <= study.journal("run", 1)[-1].items()
+    run = study.until("run", "completed", "held")
+    assert (run["state"], run["attempts"]) == ("completed", 2), study.story("run")
+    final = f"state-{STEPS}.bin"
+    assert (study.files("run") / "final" / "out" / final).read_bytes() == (tmp_path / final).read_bytes()
+    assert run["executed_steps"] == STEPS + run["replayed_steps"]
+    until(lambda: not study.processes())
+    assert [path.name for path in (image / "bin").iterdir()] == ["ranks"]
+    assert list((image / "tmp").iterdir()) == []
+    fault("program_in_containers", study, same_bits=True)

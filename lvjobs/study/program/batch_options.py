@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lvjobs.errors import UsageError
+from lvjobs.study.program.batch_nodes import Tasks, check_srun, refuse, tasks_of
 from lvjobs.study.program.shell_words import NotConstant, commands_in, shown
 
 LETTERS = {
@@ -66,11 +67,13 @@ class BatchOptions:
 
     Attributes:
         resources: Keys of [resources].
+        tasks: The nodes of the job, and the tasks on each.
         directory: The job's working directory, if a line names one.
         notes: What was left out, and why.
     """
 
     resources: dict[str, Any] = field(default_factory=dict)
+    tasks: Tasks = field(default_factory=Tasks)
     directory: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -79,13 +82,15 @@ def read_options(text: str) -> BatchOptions:
     """Return what the #SBATCH lines say. As for sbatch, those after the first command are comments.
 
     Raises:
-        UsageError: they request several nodes or tasks, or a line cannot be read.
+        UsageError: they do not say how many tasks each node has, or a line cannot be read.
     """
     found, memory = BatchOptions(), {}
     own: list[str] = []
+    counts: dict[str, tuple[str, int]] = {}
+    gpus = ("", 0)
     for number, name, value, written in _options(text, found.notes):
         if name in ("nodes", "ntasks", "ntasks-per-node"):
-            check_single(name, value, number)
+            counts[name] = (value, number)
         if name in _PLAIN:
             found.resources[_PLAIN[name]] = int(value) if name == "cpus-per-task" and value.isdigit() else value
         elif name in _MEMORY:
@@ -95,7 +100,7 @@ def read_options(text: str) -> BatchOptions:
         elif name in _GPUS and (
             match := re.fullmatch(r"(?:gpu:)?(?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)", value)
         ):
-            found.resources["gpus"] = int(match["count"])
+            found.resources["gpus"], gpus = int(match["count"]), (name, number)
             if match["type"]:
                 found.notes.append(
                     f"line {number}: the GPU type {match['type']} was left out: the profile says how GPUs are "
@@ -115,6 +120,8 @@ def read_options(text: str) -> BatchOptions:
             own.append(f"--{name}")
         else:
             found.resources.setdefault("extra_sbatch", []).append(written)
+    found.tasks = tasks_of(counts)
+    _of_each_node(found, *gpus)
     for name, value in memory.items():
         _memory(found, name, value)
     if own:
@@ -123,18 +130,21 @@ def read_options(text: str) -> BatchOptions:
     return found
 
 
-def check_single(name: str, value: str, line: int) -> None:
-    """Refuse several nodes or tasks.
+def _of_each_node(found: BatchOptions, gpus: str, line: int) -> None:
+    """Make cores and GPUs those of a node; `gpus` is the option that requests them, on this line.
 
     Raises:
-        UsageError: the option requests more than one.
+        UsageError: the GPUs of all nodes together are no multiple of the nodes.
     """
-    if not re.fullmatch(r"0*1(-0*1)?", value):
-        what = "several nodes" if name == "nodes" else "several Slurm tasks"
-        raise UsageError(
-            f"line {line}: {name} = {shown(value)}: {what} cannot be taken over; nothing was written: request 1, then "
-            "set nodes or processes under [resources], and launch under [train]"
-        )
+    keys, tasks = found.resources, found.tasks
+    if tasks.on_each > 1 and isinstance(keys.setdefault("cpus", 1), int):
+        keys["cpus"] *= tasks.on_each
+    if gpus == "gpus-per-task":
+        keys["gpus"] *= tasks.on_each
+    elif gpus == "gpus":
+        if keys["gpus"] % tasks.nodes:
+            refuse(line, f"{keys['gpus']} GPUs on {tasks.nodes} nodes", "write gpus-per-node")
+        keys["gpus"] //= tasks.nodes
 
 
 def _memory(found: BatchOptions, name: str, value: str) -> None:
@@ -179,11 +189,11 @@ def split_options(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         yield name, value, f"--{name}={value}" if value else f"--{name}"
 
 
-def without_srun(words: list[str], line: int) -> list[str]:
+def without_srun(words: list[str], line: int, tasks: Tasks) -> list[str]:
     """Return the words after srun's options.
 
     Raises:
-        UsageError: an option requests several nodes or tasks.
+        UsageError: an option requests other nodes or tasks than the job has.
     """
     names = {"n": "ntasks", "N": "nodes", "ntasks": "ntasks", "nodes": "nodes", "ntasks-per-node": "ntasks-per-node"}
     while words and words[0].startswith("-"):
@@ -199,5 +209,5 @@ def without_srun(words: list[str], line: int) -> list[str]:
         if not is_flag and words:
             value, words = words[0], words[1:]
         if name in names:
-            check_single(names[name], value, line)
+            check_srun(names[name], value, line, tasks)
     return words

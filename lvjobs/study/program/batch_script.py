@@ -11,9 +11,10 @@ from contextlib import suppress
 
 from lvjobs import remedies
 from lvjobs.errors import UsageError
+from lvjobs.study.program.batch_nodes import SET_BY_LVJOBS, UNKNOWN
 from lvjobs.study.program.batch_options import read_options
 from lvjobs.study.program.command_line import BatchScript, set_program
-from lvjobs.study.program.shell_words import Command, NotConstant, commands_in, shown
+from lvjobs.study.program.shell_words import Command, NotConstant, Word, commands_in, shown
 
 _BLOCKS = {
     **dict.fromkeys(("for", "while", "until", "select"), "done"),
@@ -48,11 +49,13 @@ def read_script(text: str) -> BatchScript:
     """Return what a batch script says.
 
     Raises:
-        UsageError: it has no command that can be the run, or requests what lvjobs cannot do yet. One line names the
-            place and the remedy.
+        UsageError: it has no command that can be the run, or it is not clear what that starts on several nodes. One
+            line names the place and the remedy.
     """
     options = read_options(text)
-    reader = _Reader(BatchScript(resources=options.resources, directory=options.directory, notes=options.notes))
+    reader = _Reader(
+        BatchScript(tasks=options.tasks, resources=options.resources, directory=options.directory, notes=options.notes)
+    )
     for command in commands_in(text):
         reader.read(command)
     return reader.finish()
@@ -65,7 +68,10 @@ class _Reader:
         self._script = script
         self._constants = dict(_PLACEHOLDERS)
         if cpus := script.resources.get("cpus"):
-            self._constants["SLURM_CPUS_PER_TASK"] = str(cpus)
+            self._constants["SLURM_CPUS_PER_TASK"] = str(cpus // script.tasks.on_each)
+        if script.tasks.are_several:
+            self._constants["SLURM_NTASKS"] = str(script.tasks.nodes * script.tasks.on_each)
+            self._constants["SLURM_NTASKS_PER_NODE"] = str(script.tasks.on_each)
         self._run: Command | None = None
         self._tail: list[Command] = []
         self._before = ""
@@ -142,7 +148,7 @@ class _Reader:
                 self._constants[name] = "".join(assigned.expanded(self._constants))
             except NotConstant as error:
                 self._constants.pop(name, None)
-                if is_exported:
+                if is_exported and not (name in SET_BY_LVJOBS and self._script.tasks.are_several):
                     why = f"only a shell knows {error}; write the value under [train.environment]"
                     self._script.notes.append(f"line {command.line}: not taken over: {name}: {why}")
                 continue
@@ -200,15 +206,22 @@ class _Reader:
                 f"the script has no command that trains; nothing was written: name the program: {remedies.INIT_SCRIPT}"
             )
         self._check_shell(run)
-        try:
-            words = [word for each in run.words for word in each.expanded(self._constants)]
-        except NotConstant as error:
-            raise UsageError(
-                f"line {run.line}: the command has {error}, which only a shell knows; nothing was written: write its "
-                f"value there, or make the whole script the run: {remedies.INIT_SCRIPT}"
-            ) from None
+        words = [word for each in run.words for word in self._expanded(each)]
         set_program(self._script, words, run.line)
+        for word in [*self._script.command, *self._script.environment.values()]:
+            if unknown := word.partition(UNKNOWN)[2]:
+                raise UsageError(
+                    f"line {run.line}: the command has {unknown}, which only a shell knows; nothing was written: write "
+                    f"its value there, or make the whole script the run: {remedies.INIT_SCRIPT}"
+                )
         return self._script
+
+    def _expanded(self, word: Word) -> list[str]:
+        """Return the words that a shell makes of a word of the run; what is unknown may be left out later."""
+        try:
+            return word.expanded(self._constants)
+        except NotConstant as error:
+            return [f"{word.plain}{UNKNOWN}{error}"]
 
     def _check_shell(self, run: Command) -> None:
         """Refuse what only a shell can do with the run; leave out where its output goes.

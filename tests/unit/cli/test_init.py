@@ -183,6 +183,20 @@ def test_a_batch_script_becomes_a_study_of_any_slurm_cluster(place, init):
     assert "sets these itself: --job-name, --get-user-env" in out
 
 
+def test_a_batch_script_for_several_nodes_becomes_nodes_processes_and_launch(place, init):
+    source(place, TRAINER, "run_clm.py")
+    (place / "job.sbatch").write_text(
+        "#SBATCH -N 2 --gpus-per-node=4\nhead=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1)\n"
+        "srun torchrun --nnodes=2 --nproc_per_node=4 --rdzv_endpoint=$head:29500 run_clm.py --output_dir x --lr 1e-4\n"
+    )
+    train, out = init("--from", "job.sbatch", "--profile", "local")
+    resources = load_study(place).config.resources
+    assert (resources.nodes, resources.processes, resources.gpus) == (2, 4, 4)
+    assert (train.launch, train.preset) == ("torchrun", "huggingface")
+    assert train.command == ["run_clm.py", "--output_dir", "{out}", "--lr", "{lr}"]
+    assert 'launch = "torchrun": srun starts it on 2 nodes' in out
+
+
 @pytest.mark.parametrize(("gpus", "value"), [("4", "{gpus}"), ("2", "4")])
 def test_as_many_processes_as_gpus_become_a_placeholder(place, init, gpus, value):
     (place / "job.sbatch").write_text(f"#SBATCH --gpus={gpus}\naccelerate launch --num_processes 4 a.py\n")
@@ -203,7 +217,7 @@ def test_a_batch_script_gets_the_profile_of_any_cluster(place, typed):
     [
         ("cat <<E\nE\npython a.py", "job.sbatch: line 1: a here-document"),
         ("python 'a.py", "job.sbatch: line 1: ' is not closed"),
-        ("#SBATCH -N 2\npython a.py", "job.sbatch: line 1: nodes = 2"),
+        ("#SBATCH -N 2\npython a.py", "job.sbatch: line 2: python is not started by srun"),
         ("python $A", 'lvjobs init --command "bash job.sbatch"'),
         ("#SBATCH -t UNLIMITED\npython a.py", "'UNLIMITED' is not a time limit"),
         ("python \0a.py", "cannot be read as text"),

@@ -129,11 +129,22 @@ def test_a_program_is_killed_inside_a_save(run, name):
         assert child.wait() < 0
 
 
+SAVING_AT_FIRST = """
+import sys, time
+with open(sys.argv[1], "w"):
+    print("open", flush=True)
+    time.sleep(1)
+while True:
+    time.sleep(0.05)
+    with open(sys.argv[1], "w"):
+        time.sleep(0.05)
+"""
+
+
 def test_a_save_counts_although_the_one_before_it_was_open_at_first(run):
     path = run.root / "000002.work" / "out" / "ckpt-5.pt"
-    code = SAVING.replace('print("open", flush=True)', "").replace('"w"):', '"w"): print("open", flush=True);')
     end = time.monotonic() + 60
-    with process(path, code=code.replace("0.05", "0.2"), run=run) as child:
+    with process(path, code=SAVING_AT_FIRST, run=run) as child:
         assert SavePlace.of(run, a_program()).kill_inside_a_save(2, lambda: time.monotonic() > end)
         assert child.wait() < 0
 

@@ -76,11 +76,19 @@ def test_the_last_loss_decides_whether_a_result_is_near(scene, tolerance, verdic
 
 
 def test_a_loss_that_two_undisturbed_runs_do_not_share_is_not_deterministic(scene):
-    again = scene.of("again", [an_attempt(range(1, 41), loss=0.7)])
+    files = {"ckpt.pt": "other weights", "config": "same"}
+    alone = scene.of("first", [an_attempt(range(1, 41))], {"ckpt.pt": "weights", "config": "same"})
+    again = scene.of("again", [an_attempt(range(1, 41), loss=0.7)], files)
     attempts = [an_attempt(range(1, 26)), an_attempt(range(21, 41), 20, loss=0.5)]
-    found = scene.verdict(attempts, again=again)
+    found = scene.verdict(attempts, files, again, alone=alone)
     assert (found.verdict, found.is_deterministic) == ("differs", False)
     assert found.metric.own_apart == pytest.approx(27)
+
+
+def test_equal_weights_count_although_the_steps_of_losses_differ_in_every_run(scene):
+    again = scene.of("again", [an_attempt(range(1, 41), loss=0.7)])
+    found = scene.verdict([an_attempt(range(1, 26)), an_attempt(range(21, 41), 20, loss=0.5)], again=again)
+    assert (found.verdict, found.notes) == ("bitwise", ["step's loss differs in every run"])
 
 
 def test_files_and_speeds_that_differ_in_every_run_are_not_compared(scene):

@@ -124,16 +124,94 @@ def test_an_option_of_sbatch_becomes_a_key(option, key, value):
     Resources.model_validate(read.resources)
 
 
-@pytest.mark.parametrize("option", ["-N 2", "--nodes=2-4", "--ntasks=8", "-n4", "--ntasks-per-node=2", "--nodes=x"])
-def test_several_nodes_or_tasks_are_refused(option):
-    words = refusal(script("#SBATCH -p gpu", f"#SBATCH {option}", "python train.py"))
-    assert words.startswith("line 3: n")
-    assert "set nodes or processes under [resources], and launch under [train]" in words
+OF_PYTORCH = r"""#!/bin/bash
+#SBATCH --nodes=4
+#SBATCH --ntasks=4
+#SBATCH --gpus-per-task=2
+#SBATCH --cpus-per-task=4 --mem-per-cpu=1G
+nodes=( $( scontrol show hostnames $SLURM_JOB_NODELIST ) )
+nodes_array=($nodes)
+head_node=${nodes_array[0]}
+head_node_ip=$(srun --nodes=1 --ntasks=1 -w "$head_node" hostname --ip-address)
+export MASTER_ADDR=$head_node_ip MASTER_PORT=29500
+srun torchrun --nnodes $SLURM_NNODES --nproc_per_node 2 --rdzv_id $RANDOM --max_restarts=3 \
+  --rdzv_backend c10d --rdzv_endpoint $head_node_ip:29500 train.py 50 --rdzv_id 10
+"""
 
 
-@pytest.mark.parametrize("command", ["srun -n 4 python t.py", "srun --nodes=2 python t.py", "torchrun --nnodes 2 t.py"])
-def test_a_command_for_several_nodes_or_tasks_is_refused(command):
-    assert refusal(script(command)).startswith("line 2: n")
+def test_torchrun_on_several_nodes_is_taken_over_as_its_script():
+    read = read_script(OF_PYTORCH)
+    assert (read.launch, read.command) == ("torchrun", ["train.py", "50", "--rdzv_id", "10"])
+    assert read.resources == {"nodes": 4, "processes": 2, "gpus": 2, "cpus": 4, "memory_mb": 4096}
+    Resources.model_validate(read.resources)
+    assert read.environment == {}
+    notes = "\n".join(read.notes)
+    assert "line 11: left out: --max_restarts 3" in notes
+    assert "line 11: left out: MASTER_PORT: lvjobs sets it" in notes
+    assert "MASTER_ADDR" not in notes
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "launch", "resources"),
+    [
+        ("-N 2 --ntasks-per-node=4 -c 3", "srun python t.py", "process", {"nodes": 2, "processes": 4, "cpus": 12}),
+        ("-N 2-2 -n 2", "srun -N 2 -n 2 python3.11 t.py", "process", {"nodes": 2, "processes": 1}),
+        ("-N 1 -n 4 -c2", "srun python t.py --c $SLURM_CPUS_PER_TASK", "process", {"processes": 4, "cpus": 8}),
+        ("-N 1 -n 4", "srun python t.py --world $SLURM_NTASKS", "process", {"processes": 4, "cpus": 4}),
+        ("-N 2 -G 8", "srun -N $SLURM_NNODES python t.py", "process", {"nodes": 2, "processes": 1, "gpus": 4}),
+        ("-N 2", "srun python t.py --num_nodes=2", "process", {"nodes": 2, "processes": 1}),
+        (
+            "-N 2 --gpus-per-node=4",
+            "srun python -m torch.distributed.run --nnodes=2 --nproc-per-node=$SLURM_GPUS_ON_NODE -m pkg.train",
+            "torchrun",
+            {"nodes": 2, "gpus": 4},
+        ),
+    ],
+)
+def test_several_nodes_or_tasks_become_nodes_processes_and_launch(options, command, launch, resources):
+    read = read_script(script(f"#SBATCH {options}", command))
+    assert (read.launch, read.resources) == (launch, resources)
+    Resources.model_validate(read.resources)
+    last = command.split()[-1]
+    assert read.command[-1] == {"$SLURM_CPUS_PER_TASK": "2", "$SLURM_NTASKS": "4"}.get(last, last)
+    assert not {"srun", "torch.distributed.run"} & set(read.command)
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "problem"),
+    [
+        ("-N 2", "python t.py", "line 3: python is not started by srun, so it runs once, not on 2 nodes"),
+        ("--ntasks-per-node=2", "python t.py", "runs once, not on 1 x 2 tasks"),
+        ("-N 2", "torchrun --nnodes=2 t.py", "line 3: torchrun is not started by srun"),
+        ("-N 2", "srun ./solver", "line 3: srun solver on 2 nodes cannot be taken over"),
+        ("-N 2", "srun accelerate launch t.py", "line 3: srun accelerate on 2 nodes"),
+        ("-N 2", "srun bash -c 'python t.py'", "line 3: srun bash on 2 nodes"),
+        ("--nodes=2-4", "srun python t.py", "line 2: nodes = 2-4 is no single number"),
+        ("--nodes=x", "srun python t.py", "line 2: nodes = x is no single number"),
+        ("-n8", "srun python t.py", "line 2: ntasks = 8: Slurm alone decides"),
+        ("-N 2 -n 8", "srun python t.py", "line 2: ntasks = 8: Slurm alone decides"),
+        ("-N 2 -n 5 --ntasks-per-node=2", "srun python t.py", "line 2: ntasks = 5 is not nodes x"),
+        ("-N 2 --gpus=3", "srun python t.py", "line 2: 3 GPUs on 2 nodes"),
+        ("-N 2", "srun -n 1 python t.py", "line 3: srun's ntasks = 1, and the job's is 2"),
+        ("-N 2", "srun -n $N python t.py", "line 3: srun's ntasks = ${N}"),
+        ("-N 2 --ntasks-per-node=2", "srun torchrun t.py", "line 3: srun starts torchrun 2 times on each node"),
+        ("-N 2", "srun torchrun --nnodes=1:4 t.py", "line 3: torchrun's nnodes = 1:4, and the job has 2"),
+        ("-N 2", "srun torchrun --nnodes=$N t.py", "line 3: torchrun's nnodes = ${N}"),
+        ("-N 2", "srun torchrun --nproc_per_node=$N t.py", "line 3: torchrun's nproc_per_node = ${N} is no number"),
+        ("-N 2", "srun torchrun --standalone t.py", "line 3: torchrun's option --standalone cannot be taken over"),
+        ("-N 2", "srun torchrun --nnodes=2", "line 3: no script follows torchrun"),
+        ("-N 2", "srun torchrun t.py --at $HEAD", "line 3: the command has $HEAD, which only a shell knows"),
+        ("-N 2", "X=$(date) srun python t.py", "line 3: the command has $(date), which only a shell knows"),
+        ("-N 2", "srun python t.py --num_nodes 4", "line 3: --num_nodes = 4, and the job has 2"),
+        ("-p gpu", "srun -n 4 python t.py", "line 3: srun's ntasks = 4, and the job's is 1"),
+        ("-p gpu", "srun --nodes=2 python t.py", "line 3: srun's nodes = 2, and the job's is 1"),
+        ("-p gpu", "torchrun --nnodes 2 t.py", "line 3: --nnodes = 2, and the job has 1"),
+    ],
+)
+def test_several_nodes_or_tasks_are_refused_where_it_is_not_clear_what_they_do(options, command, problem):
+    words = refusal(script(f"#SBATCH {options}", command))
+    assert words.startswith(problem) or (problem in words and words.startswith("line 3: "))
+    assert "nothing was written: " in words
 
 
 def test_no_option_that_lvjobs_sets_itself_is_taken_over():

@@ -262,12 +262,14 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert sum(each["steps"] for each in entries(layout, "step")) == 20, "they are charged"
 
 
-def test_a_program_that_used_up_its_allowance_at_its_last_step_ends_by_itself(zygote, tmp_path):
-    script = """
+@pytest.mark.parametrize("last", [STEPS, STEPS + 1])
+def test_a_program_that_used_up_its_allowance_at_its_last_step_ends_by_itself(zygote, tmp_path, last):
+    """Some programs make one step more than they are told."""
+    script = f"""
 import time
-print("step 40: loss 1", flush=True)
+print("step {last}: loss 1", flush=True)
 time.sleep(0.5)
-open("out/result.json", "w").write("{}")
+open("out/result.json", "w").write("{{}}")
 """
     layout = make_program(tmp_path / "run", command=[sys.executable, "-c", script])
     submit(layout, allowance=STEPS)
