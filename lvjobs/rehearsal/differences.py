@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,47 +58,92 @@ class RunResult:
         return curves(path.read_bytes() for path in sorted(self.run.journals.glob("*.jsonl")))
 
     @cached_property
-    def files(self) -> Mapping[str, tuple[Path, str]]:
-        """Return the files of the result with their SHA-256, computed without the path of their study.
-
-        A long number in a name is replaced by `#`: it is a time, or a process id.
-        """
+    def files(self) -> Mapping[str, "ResultFile"]:
+        """Return the files of the result. A long number in a name is replaced by `#`: it is a time, or a process id."""
         study, found = str(self.run.root.parent.parent.absolute()).encode(), {}
         for path in sorted(self.run.final.rglob("*")):
             if path.is_file() and path.name != MANIFEST:  # the manifest names its generation
-                digest = hashlib.sha256(path.read_bytes().replace(study, b"")).hexdigest()
-                found[_NUMBER.sub("#", str(path.relative_to(self.run.final)))] = path, digest
+                name = _NUMBER.sub("#", str(path.relative_to(self.run.final)))
+                found[name] = ResultFile.read(path, study)
         return found
 
     def equal_files(self, other: "RunResult") -> set[str]:
-        """Return the names of the files that are equal in both."""
-        return {name for name in self.files.keys() & other.files.keys() if self.files[name][1] == other.files[name][1]}
+        """Return the names of the files whose arrays, or bytes if they hold none, are equal in both."""
+        names = self.files.keys() & other.files.keys()
+        return {name for name in names if self.files[name].core == other.files[name].core}
 
     def share_of(self, names: Collection[str]) -> float:
         """Return the share of the result's bytes that these files have."""
-        sizes = {name: path.stat().st_size for name, (path, _) in self.files.items()}
+        sizes = {name: each.path.stat().st_size for name, each in self.files.items()}
         return sum(sizes[name] for name in names) / max(1, sum(sizes.values()))
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """A file of a result: the SHA-256 of its bytes, without the path of the study, and that of its arrays."""
+
+    path: Path
+    digest: str
+    arrays: str
+
+    @property
+    def core(self) -> str:
+        """Return the hash of the arrays, else of the bytes."""
+        return self.arrays or self.digest
+
+    @classmethod
+    def read(cls, path: Path, study: bytes) -> "ResultFile":
+        """Read a file; `study` is the path that is left out."""
+        content = path.read_bytes()
+        digest = hashlib.sha256(content.replace(study, b"")).hexdigest()
+        return cls(path, digest, _arrays(path, content, digest))
+
+
+def _arrays(path: Path, content: bytes, digest: str) -> str:
+    """Return a hash of the arrays in a file; empty for a text, and for an archive of torch that holds none.
+
+    An archive of torch has its arrays in members of their own. Numbers and texts are in one more, `data.pkl`.
+    """
+    if not zipfile.is_zipfile(path):
+        try:
+            content.decode("utf-8")
+        except UnicodeDecodeError:
+            return digest
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        members = {each.filename.partition("/")[2]: (each.file_size, each.CRC) for each in archive.infolist()}
+    if "data.pkl" not in members:
+        return digest
+    stored = sorted((name, size) for name, size in members.items() if name.startswith("data/"))
+    return hashlib.sha256(repr(stored).encode()).hexdigest() if stored else ""
 
 
 def differences(alone: RunResult, disturbed: RunResult, *, is_program: bool) -> tuple[list[Difference], list[str]]:
     """Return the differences, and notes on files that were not compared.
 
-    The differences are each metric's first one, earliest step first, then the files that differ. A program's log that
-    has only lines of the other one's, and a file that only one of the two has, are notes: a resumed program begins new
-    logs, and may not write again what it wrote at its start.
+    The differences are each metric's first one, earliest step first, then the files that differ.
+
+    Of a program's files, those decide that hold arrays, if there are any. Notes are: other files that differ, a log that
+    has only lines of the other one's, and a file that only one of the two has. A resumed program begins new logs, may
+    not write again what it wrote at its start, and may write down how it was started.
     """
     found, notes = _of_curves(alone.curves, disturbed.curves), []
     ours, theirs = alone.files, disturbed.files
+    have_arrays = any(ours[name].arrays and theirs[name].arrays for name in ours.keys() & theirs.keys())
     for name in sorted(ours.keys() | theirs.keys()):
         one, other = ours.get(name), theirs.get(name)
-        if one and other and one[1] == other[1]:
+        if one and other and one.digest == other.digest:
             continue
-        if is_program and (one is None or other is None):
+        if is_program and not (one and other):
             notes.append(f"final/{name} is only in the {'disturbed' if one is None else 'undisturbed'} run")
-        elif is_program and one and other and _is_part_of(other[0], one[0]):
+        elif is_program and one and other and one.arrays and one.arrays == other.arrays:
+            notes.append(f"final/{name} differs, but its arrays are equal")
+        elif is_program and one and other and not (one.arrays or other.arrays) and _is_part_of(other.path, one.path):
             notes.append(f"final/{name} lacks lines that were written before the last resume")
+        elif is_program and have_arrays and not (one and one.arrays) and not (other and other.arrays):
+            notes.append(f"final/{name} differs, and holds no arrays")
         else:
-            found.append(Difference(f"final/{name}", None, one and one[1], other and other[1]))
+            found.append(Difference(f"final/{name}", None, one and one.digest, other and other.digest))
     return found, notes
 
 

@@ -1,5 +1,8 @@
 """The verdict on a rehearsal, from the results of undisturbed and disturbed runs."""
 
+import io
+import zipfile
+
 import pytest
 
 from lvjobs.records.journal import Entry
@@ -21,8 +24,8 @@ def a_result(root, attempts, files):
     run.final.mkdir(parents=True)
     for number, entries in enumerate(attempts, start=1):
         run.journal(number).write_text("".join(entry.to_line() for entry in entries))
-    for name, text in files.items():
-        (run.final / name).write_text(text)
+    for name, content in files.items():
+        (run.final / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     return RunResult(run)
 
 
@@ -126,6 +129,38 @@ def test_a_log_with_other_lines_is_a_difference(tmp_path):
     other = a_result(tmp_path / "other", [], {"log": "b\nx"})
     found, notes = differences(one, other, is_program=True)
     assert ([each.what for each in found], notes) == (["final/log"], [])
+
+
+def torch_archive(arrays, values):
+    """The bytes of a file of torch.save: its arrays, and its other values."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("ckpt/data.pkl", values)
+        for number, each in enumerate(arrays):
+            archive.writestr(f"ckpt/data/{number}", each)
+    return stream.getvalue()
+
+
+def test_arrays_decide_where_there_are_any(tmp_path):
+    """A Trainer's `training_args.bin` holds none. It has the path from which it resumed."""
+    state, arguments = torch_archive(["ab", "c"], "step 4, 10:00"), torch_archive([], "none")
+    one = a_result(tmp_path / "one", [], {"model.pt": state, "args.bin": arguments, "readme": "x"})
+    same = {"model.pt": torch_archive(["ab", "c"], "step 4, 11:00"), "args.bin": torch_archive([], "resumed")}
+    found, notes = differences(one, a_result(tmp_path / "same", [], {**same, "readme": "y"}), is_program=True)
+    assert (found, notes) == (
+        [],
+        [
+            "final/args.bin differs, and holds no arrays",
+            "final/model.pt differs, but its arrays are equal",
+            "final/readme differs, and holds no arrays",
+        ],
+    )
+    other = a_result(tmp_path / "other", [], {**same, "model.pt": torch_archive(["ab", "d"], "step 4, 10:00")})
+    found, _ = differences(one, other, is_program=True)
+    assert [each.what for each in found] == ["final/model.pt"]
+    raw = a_result(tmp_path / "raw", [], {"state.bin": b"\xff\x00"})
+    found, _ = differences(raw, a_result(tmp_path / "raw2", [], {"state.bin": b"\xff\x01"}), is_program=True)
+    assert [each.what for each in found] == ["final/state.bin"]
 
 
 @pytest.mark.parametrize(
