@@ -123,9 +123,9 @@ def differences(alone: RunResult, disturbed: RunResult, *, is_program: bool) -> 
 
     The differences are each metric's first one, earliest step first, then the files that differ.
 
-    Of a program's files, those decide that hold arrays, if there are any. Notes are: other files that differ, a log that
-    has only lines of the other one's, and a file that only one of the two has. A resumed program begins new logs, may
-    not write again what it wrote at its start, and may write down how it was started.
+    Of a program's files, those that hold arrays decide, if there are any. Notes are: other files that differ, a log that
+    has only lines of the other one's, and a file that only one of the two has. A resumed program begins new logs. It
+    may not write again what it wrote at its start, and may write down how it was started.
     """
     found, notes = _of_curves(alone.curves, disturbed.curves), []
     ours, theirs = alone.files, disturbed.files
@@ -143,7 +143,9 @@ def differences(alone: RunResult, disturbed: RunResult, *, is_program: bool) -> 
         elif is_program and have_arrays and not (one and one.arrays) and not (other and other.arrays):
             notes.append(f"final/{name} differs, and holds no arrays")
         else:
-            found.append(Difference(f"final/{name}", None, one and one.digest, other and other.digest))
+            found.append(
+                Difference(f"final/{name}", None, one.digest if one else None, other.digest if other else None)
+            )
     return found, notes
 
 
