@@ -123,9 +123,9 @@ def differences(alone: RunResult, disturbed: RunResult, *, is_program: bool) -> 
 
     The differences are each metric's first one, earliest step first, then the files that differ.
 
-    Of a program's files, those that hold arrays decide, if there are any. Notes are: other files that differ, a log that
-    has only lines of the other one's, and a file that only one of the two has. A resumed program begins new logs. It
-    may not write again what it wrote at its start, and may write down how it was started.
+    Of a program's files, those that hold arrays decide, if there are any. Notes are: other files that differ, a log
+    that has only lines of the other one's, and a file that only one of the two has. A resumed program begins new
+    logs. It may not write again what it wrote at its start, and may write down how it was started.
     """
     found, notes = _of_curves(alone.curves, disturbed.curves), []
     ours, theirs = alone.files, disturbed.files
