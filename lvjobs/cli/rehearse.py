@@ -115,11 +115,10 @@ def _lines(report: RehearsalReport, place: Path) -> Iterator[str]:
 def _verdict(judgement: Judgement) -> str:
     metric = judgement.metric
     if judgement.verdict == "bitwise":
-        verb = "is" if judgement.equal_files == 1 else "are"
-        files = (
-            f", and so {verb} {counted(judgement.equal_files, 'files')} of its result" if judgement.equal_files else ""
-        )
-        return f"resumed bit for bit: all metrics are those of the undisturbed run{files}"
+        metrics = f"{counted(judgement.equal_metrics, 'metrics')} at all steps" if judgement.equal_metrics else ""
+        files = f"{counted(judgement.equal_files, 'files')} of the result" if judgement.equal_files else ""
+        equal = " and ".join(filter(None, (metrics, files)))
+        return f"resumed bit for bit: equal to the undisturbed run in {equal}"
     if judgement.verdict == "within_tolerance":
         assert metric is not None
         return f"within tolerance: the last {metric.name} is {metric.apart:.2%} from that of the undisturbed run"
@@ -159,6 +158,8 @@ def _as_dict(report: RehearsalReport) -> dict[str, Any]:
         "since": dict(zip(("attempt", "resumed_from"), judgement.since, strict=True)) if judgement.since else None,
         "is_deterministic": judgement.is_deterministic,
         "metric": {**asdict(metric), "apart": metric.apart} if metric else None,
+        "equal_metrics": judgement.equal_metrics,
+        "equal_files": judgement.equal_files,
         "notes": list(judgement.notes),
         "breaches": list(report.breaches),
         "outside": list(report.outside),

@@ -57,6 +57,11 @@ class RunResult:
         """Return the values that count at the end, by step."""
         return curves(path.read_bytes() for path in sorted(self.run.journals.glob("*.jsonl")))
 
+    @property
+    def metrics(self) -> set[str]:
+        """Return the names of the metrics that are compared."""
+        return {f"{kind}'s {name}" for kind, named in self.curves.values.items() for name in named.keys() - IGNORED}
+
     @cached_property
     def files(self) -> Mapping[str, "ResultFile"]:
         """Return the files of the result. A long number in a name is replaced by `#`: it is a time, or a process id."""

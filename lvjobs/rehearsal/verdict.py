@@ -53,6 +53,7 @@ class Judgement:
         reason: Why the run was not compared; empty where it was.
         differences: The differences from the undisturbed run that two undisturbed runs do not have.
         notes: Files and metrics that were not compared, in words.
+        equal_metrics: The number of metrics that are equal at all steps, in all runs.
         equal_files: The number of files of the result that are equal in all runs.
         metric: The metric at the end; None where no loss is reported.
         is_deterministic: False if two undisturbed runs train differently; None where only one was trained.
@@ -63,6 +64,7 @@ class Judgement:
     reason: str = ""
     differences: Sequence[Difference] = ()
     notes: Sequence[str] = ()
+    equal_metrics: int = 0
     equal_files: int = 0
     metric: FinalMetric | None = None
     is_deterministic: bool | None = None
@@ -127,12 +129,16 @@ def judge(
         is_deterministic = not own or (bool(equal or metric) and (is_loss_equal or alone.share_of(equal) > _MOST))
         if is_deterministic:
             notes = [*notes, *(f"{each.what} differs in every run" for each in own)]
+    metrics = (alone.metrics | disturbed.result.metrics) - {each.what for each in [*found, *own]}
     shown = kept if is_deterministic else kept or found
+    if not (shown or equal or metrics):
+        return Judgement("untested", "there is nothing to compare: it reports no metrics, and leaves no files")
     is_near = metric is not None and metric.apart <= tolerance and tolerance > 0
     return Judgement(
         "bitwise" if not shown else "within_tolerance" if is_near else "differs",
         differences=shown,
         notes=notes,
+        equal_metrics=len(metrics),
         equal_files=len(equal),
         metric=metric,
         is_deterministic=is_deterministic,

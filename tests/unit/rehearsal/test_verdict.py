@@ -59,7 +59,13 @@ RESUMED = [an_attempt(range(1, 26)), an_attempt(range(21, 41), 20)]
 
 def test_equal_results_are_bitwise(scene):
     found = scene.verdict(RESUMED)
-    assert (found.verdict, found.equal_files, found.notes) == ("bitwise", 1, [])
+    assert (found.verdict, found.equal_metrics, found.equal_files, found.notes) == ("bitwise", 1, 1, [])
+
+
+def test_a_run_without_metrics_and_files_cannot_be_compared(scene):
+    alone = scene.of("first", [], {})
+    found = judge(alone, Disturbed(scene.of("disturbed", [], {}), COMPLETED, []), None, 0.0, is_program=True)
+    assert (found.verdict, "nothing to compare" in found.reason) == ("untested", True)
 
 
 def test_a_run_that_differs_since_it_resumed_names_the_attempt(scene):
