@@ -132,7 +132,7 @@ class Rehearsal:
             reason = f"undisturbed, it published no checkpoint{_problem(alone.run)}"
             return RehearsalReport(Judgement("does_not_resume", reason), alone.row)
         run = StudyLayout(self.place / "disturbed").run(NAME)
-        every = {**faults, **process_faults(run, alone.shape, chance)}
+        every = {**faults, **process_faults(run, alone.shape, chance, is_program=self.is_program)}
         if self.is_program:
             every |= program_faults(run, SavePlace.of(run, self.config))
         injector = FaultInjector(run, self.config.checkpoint_every, every, chance, until, self.say)

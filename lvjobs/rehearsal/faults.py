@@ -99,10 +99,13 @@ class Shape:
     agents: int = 0
 
 
-def process_faults(run: RunLayout, shape: Shape, chance: random.Random) -> dict[str, Fault]:
-    """Return the kills of single processes of a run that trains in several of them."""
+def process_faults(run: RunLayout, shape: Shape, chance: random.Random, *, is_program: bool) -> dict[str, Fault]:
+    """Return the kills of single processes of a run that trains in several of them.
+
+    The first rank of a function is the worker, which is not among the ranks here.
+    """
     there, found = RunProcesses(run), {}
-    if shape.ranks > 1:
+    if shape.ranks > int(is_program):
         found["rank killed (SIGKILL)"] = lambda claim: kill_one(there.ranks(claim.generation), chance)
     if shape.launchers:
         found["launcher killed (SIGKILL)"] = lambda claim: kill_one(there.launchers(claim.generation), chance)
@@ -189,10 +192,12 @@ class FaultInjector:
         has_met = False
         with suppress(LabError, UsageError):  # the job ended in the meantime
             has_met = self._faults[what](claim)
-        if has_met:
+        entries = _entries(self._files, claim.generation)
+        if has_met and any(entry.kind == "done" for entry in entries):  # it came too late, and may come again
+            self._disturbed = claim.generation
+        elif has_met:
             self.met[what] += 1
             self._disturbed = claim.generation
-            entries = _entries(self._files, claim.generation)
             self._say(f"{what}: attempt {claim.generation}, after {sum(map(steps_of, entries))} steps")
         else:
             self._misses[what] += 1

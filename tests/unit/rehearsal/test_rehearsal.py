@@ -176,6 +176,19 @@ def test_a_kind_that_finds_nothing_to_act_on_is_dropped_and_the_others_come_on(t
     assert (theatre.injector.missed, theatre.injector.untested) == (["b"], [])
 
 
+def test_a_fault_that_came_after_the_last_step_did_not_meet_the_run_and_may_come_again(tmp_path, monkeypatch):
+    theatre = Theatre(tmp_path, seed=1)
+
+    def hit(_kind):
+        with theatre.files.journal(theatre.generation).open("a") as stream:
+            stream.write(Entry("done", 1.0, {"step": 4}).to_line())
+        return True
+
+    monkeypatch.setattr(theatre, "hit", hit)
+    assert theatre.play(20) == []
+    assert (theatre.injector.met, theatre.injector.untested) == ({}, ["a", "b", "c"])
+
+
 def test_another_run_in_the_same_place_gets_the_kinds_that_are_left(tmp_path):
     theatre = Theatre(tmp_path, seed=1)
     while len(theatre.injector.untested) == 3:
