@@ -20,7 +20,7 @@ from lvjobs.rehearsal.escapes import EscapeWatch
 from lvjobs.rehearsal.faults import Fault, FaultInjector, Shape, process_faults, program_faults
 from lvjobs.rehearsal.processes import RunProcesses
 from lvjobs.rehearsal.saves import SavePlace
-from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, worst
+from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, why_not, worst
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
@@ -103,9 +103,10 @@ class Rehearsal:
         counter = ShapeCounter(run)
         row = self.train(root, profile, counter.count)
         if row["state"] != "completed":
+            why = why_not(row, [entries_of(run, number) for number in _generations(run)])
             raise LvjobsError(
-                f"undisturbed, the run is {row['state']} at step {row['step']}: {row['reason']}. Fix that first. The "
-                f"run is in {root}"
+                f"undisturbed, the run is {row['state']} at step {row['step']}: {why}. Fix that first; its log is in "
+                f"{StudyLayout(root).log_directory(NAME)}"
             )
         self.say(f"undisturbed: {row['steps']} steps")
         return Undisturbed(run, counter.shape, row)

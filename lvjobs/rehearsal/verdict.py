@@ -86,7 +86,7 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
     """Return the verdict on a run that did not resume, or that no fault tested; None if it is to be compared."""
     row = disturbed.row
     if row["state"] != "completed":
-        return Judgement("does_not_resume", f"{row['state']} at step {row['step']}: {row['reason']}")
+        return Judgement("does_not_resume", f"{row['state']} at step {row['step']}: {why_not(row, disturbed.attempts)}")
     if not disturbed.met:
         return Judgement("untested", "no fault met the run: it ended too soon")
     resumed = [attempt for attempt in map(_beginning, disturbed.attempts) if attempt and attempt[0]]
@@ -102,6 +102,15 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
             )
         return Judgement("untested", "nothing was resumed: each fault came before the first checkpoint")
     return None
+
+
+def why_not(row: Mapping[str, Any], attempts: Sequence[Sequence[Entry]]) -> str:
+    """Return why a run was not completed: its last error, else its cause.
+
+    The row's own reason ends with a command for the run, and nobody can type that in a study that a rehearsal makes.
+    """
+    errors = [entry.fields for attempt in attempts for entry in attempt if entry.kind == "error"]
+    return f"{errors[-1]['type']}: {errors[-1]['message']}" if errors else str(row["cause"] or "it has no cause")
 
 
 def judge(

@@ -172,7 +172,14 @@ def test_arrays_decide_where_there_are_any(tmp_path):
 @pytest.mark.parametrize(
     ("attempts", "row", "met", "verdict", "words"),
     [
-        (RESUMED, {**COMPLETED, "state": "held", "reason": "KeyError: 'x'"}, 1, "does_not_resume", "held at step 40"),
+        (RESUMED, {**COMPLETED, "state": "held", "cause": "killed"}, 1, "does_not_resume", "held at step 40: killed"),
+        (
+            [[Entry("error", 1.0, {"type": "KeyError", "message": "'x'"})]],
+            {**COMPLETED, "state": "held", "cause": "code_error"},
+            1,
+            "does_not_resume",
+            "held at step 40: KeyError: 'x'",
+        ),
         (RESUMED, COMPLETED, 0, "untested", "no fault met the run"),
         ([an_attempt(range(1, 26)), an_attempt(range(1, 41), 20)], COMPLETED, 1, "does_not_resume", "began at step 1"),
         ([an_attempt(range(1, 26)), an_attempt(range(1, 41))], COMPLETED, 1, "does_not_resume", "executed 25 steps"),
