@@ -1,11 +1,12 @@
 """A rehearsal of the run that study.toml, a task or a program declares, on this machine or on a private Slurm."""
 
+import fcntl
 import os
 import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from lvjobs.cluster.backends import backend_of
 from lvjobs.control.submission.declare import gpus_of
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig
-from lvjobs.rehearsal.conduct import Rehearsal, RehearsalReport, shortened
+from lvjobs.rehearsal.conduct import Rehearsal, RehearsalReport
 from lvjobs.rehearsal.faults import Fault, lab_faults, local_faults
+from lvjobs.rehearsal.processes import end_all
+from lvjobs.rehearsal.runs import shortened
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.program.command import CommandConfig
@@ -58,6 +61,11 @@ def rehearse(
         LvjobsError: the undisturbed run was not completed.
     """
     is_own = task is not None or file is not None or "command" in given.settings
+    if not is_own and not study.layout.config.exists():
+        raise UsageError(
+            f"there is no study.toml in {study.root}; write a program and its arguments at the end, after --, or name "
+            "a function"
+        )
     if is_own or isinstance(study.config.train, OwnSettings):
         settings, resources, profile = settle(study, given, own_settings(study, task, file, given))
         if not task_of(settings.run_config()).is_program:  # what a program's step costs does not matter here
@@ -65,6 +73,11 @@ def rehearse(
     else:
         settings, resources, profile = settle(study, given)
     config = shortened(placed(pinned(settings, study).run_config(), study.root), steps)
+    if task_of(config).is_program and not read_params(CommandConfig, config.params).checkpoint:
+        raise UsageError(
+            "the program has no checkpoint, so nothing can resume; add --checkpoint '{out}/ckpt.pt', or checkpoint "
+            "under [train]"
+        )
     asked = _requested(config, resources, profile, study)
     nodes = asked.nodes or 1
     if on_lab is False and nodes > 1:
@@ -74,12 +87,35 @@ def rehearse(
     on_lab = nodes > 1 or (backend_of(profile).is_site if on_lab is None else on_lab)
     place, chance = study.layout.internal.absolute() / "rehearsal", random.Random(seed)
     rehearsal = Rehearsal(place, config, asked, tolerance, say)
-    with _gpus(config, gpus_of(resources, profile)):
+    with _gpus(config, gpus_of(resources, profile)), _alone(place):
         first = None if nodes > 1 else rehearsal.train_undisturbed("local")
-        with _cluster(place / "disturbed", chance, on_lab=on_lab, nodes=nodes) as (faults, cluster):
+        with _cluster(chance, on_lab=on_lab, nodes=nodes) as (faults, cluster):
             alone = first or rehearsal.train_undisturbed(cluster)
             until = time.monotonic() + 60 * minutes
             return rehearsal.disturb(alone, cluster, faults, chance=chance, until=until)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Delete what the rehearsal before left in its place; at the end, kill what works there.
+
+    Raises:
+        UsageError: another rehearsal works there.
+    """
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (place / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another rehearsal works in {place}; wait until it has ended, or rehearse in a copy of the directory"
+            ) from None
+        for old in place.glob("*/"):
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            yield
+        finally:
+            end_all(place)
 
 
 def _requested(config: RunConfig, resources: Resources, profile: str, study: StudyContext) -> Resources:
@@ -115,20 +151,22 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _cluster(root: Path, chance: random.Random, *, on_lab: bool, nodes: int) -> Iterator[tuple[dict[str, Fault], str]]:
+def _cluster(
+    chance: random.Random, *, on_lab: bool, nodes: int
+) -> Iterator[tuple[Callable[[StudyLayout], Mapping[str, Fault]], str]]:
     """Yield the faults that can be injected into the disturbed run, and the profile by which the run is submitted.
 
     With `on_lab`, start a private cluster, set the environment so that SLURM_CONF points at it, and remove it at the
     end.
     """
     if not on_lab:
-        yield local_faults(StudyLayout(root)), "local"
+        yield local_faults, "local"
         return
     lab = Lab(tempfile.mkdtemp(prefix="lvlab"))
     try:
         lab.up(LabConfig(nodes=nodes + 1, hold=7, grace=5, kill_wait=3, message_timeout=5))
         with _environment(lab.environment()):
-            yield lab_faults(lab, chance), "lab"
+            yield lambda _study: lab_faults(lab, chance), "lab"
     finally:
         lab.down(purge=True)
         shutil.rmtree(lab.directory, ignore_errors=True)

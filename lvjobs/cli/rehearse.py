@@ -1,5 +1,6 @@
 """`lvjobs rehearse`."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from lvjobs.cli.common import json_option, print_found, study_option
 from lvjobs.cli.program import WithProgram, program_options, typed_settings
 from lvjobs.cli.settings import overrides
 from lvjobs.rehearsal.conduct import RehearsalReport
-from lvjobs.rehearsal.verdict import FinalMetric, Judgement
+from lvjobs.rehearsal.verdict import FinalMetric
 from lvjobs.report.numbers import counted
 from lvjobs.study.config import load_study
 
@@ -27,8 +28,14 @@ FAILED = 1
 @study_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any key of study.toml's [train].")
 @program_options
+@click.option("--steps", type=int, help="Steps of the run, of which at most --rehearsed-steps are trained.")
+@click.option("--checkpoint-every", type=int, help="Steps between checkpoints, for a command without a placeholder.")
 @click.option(
-    "--minutes", default=10.0, show_default=True, help="For so long, faults are injected; the run ends later."
+    "--minutes",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Time for faults and for new rounds, after the undisturbed run.",
 )
 @click.option("--seed", "chance", default=0, show_default=True, help="Seed of the faults, and of their times.")
 @click.option("--rehearsed-steps", default=60, show_default=True, type=click.IntRange(min=6), help="Steps of the run.")
@@ -70,65 +77,76 @@ def rehearse(
             click.echo(text)
 
     study = load_study(root)
-    given = overrides(typed_settings(options), pairs, None)
-    report = conduct(
-        study,
-        given,
-        task,
-        file,
-        minutes=minutes,
-        seed=chance,
-        steps=rehearsed_steps,
-        tolerance=tolerance,
-        on_lab=on_lab,
-        say=say,
-    )
+    given = overrides(options | typed_settings(options), pairs, None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that it started is ended
+    try:
+        report = conduct(
+            study,
+            given,
+            task,
+            file,
+            minutes=minutes,
+            seed=chance,
+            steps=rehearsed_steps,
+            tolerance=tolerance,
+            on_lab=on_lab,
+            say=say,
+        )
+    except KeyboardInterrupt:
+        click.echo("lvjobs: interrupted; the jobs of the rehearsal were ended", err=True)
+        sys.exit(128 + signal.SIGINT)
     print_found(_as_dict(report), _lines(report, study.layout.internal / "rehearsal"), as_json=as_json)
     sys.exit(0 if report.holds else FAILED)
 
 
 def _lines(report: RehearsalReport, place: Path) -> Iterator[str]:
-    run, judgement = report.run, report.judgement
+    judgement = report.judgement
     met = ", ".join(f"{what} {count}" for what, count in sorted(report.met.items())) or "none"
-    yield f"faults: {met}; {counted(run['attempts'], 'attempts')}, {counted(run['replayed_steps'], 'repeated steps')}"
-    if report.missed:
-        yield f"not tested: {', '.join(report.missed)}: there was no moment for it, or no time left of --minutes"
+    yield f"faults: {met}; {counted(report.attempts, 'attempts')}, {counted(report.repeated, 'repeated steps')}"
+    if report.untested:
+        yield f"not tested: {', '.join(report.untested)}: the time of --minutes was over"
+    if report.dropped:
+        yield f"not tested: {', '.join(report.dropped)}: waited for twice, and the moment never came"
     for path in report.outside:
         yield f"note: it writes to {path}, where lvjobs cannot keep an old attempt from writing"
     for text in judgement.notes:
         yield f"note: {text}"
-    yield f"verdict: {_verdict(judgement)}"
+    yield f"verdict: {_verdict(report)}"
     for difference in judgement.differences:
         yield f"  {difference}"
     if judgement.since:
         attempt, step = judgement.since
         begun = f"which resumed from step {step}" if step else "which began at step 0"
-        yield f"  the first difference is in attempt {attempt}, {begun}"
+        yield f"  the first difference is in attempt {attempt} of round {report.round}, {begun}"
     if judgement.metric and judgement.differences:
         yield f"  {_metric(judgement.metric)}"
     for text in report.breaches:
         yield f"verdict: not isolated: {text}"
     if not report.holds:
-        yield f"The runs are in {place}. docs/rehearsal.md lists what usually gets lost."
+        compared = f"alone and disturbed-{report.round}" if report.round else "alone"
+        yield f"The runs are in {place}: compare {compared}. docs/rehearsal.md lists what usually gets lost."
 
 
-def _verdict(judgement: Judgement) -> str:
-    metric = judgement.metric
+def _verdict(report: RehearsalReport) -> str:
+    judgement, metric = report.judgement, report.judgement.metric
     if judgement.verdict == "bitwise":
         metrics = f"{counted(judgement.equal_metrics, 'metrics')} at all steps" if judgement.equal_metrics else ""
         files = f"{counted(judgement.equal_files, 'files')} of the result" if judgement.equal_files else ""
         equal = " and ".join(filter(None, (metrics, files)))
-        return f"resumed bit for bit: equal to the undisturbed run in {equal}"
+        kinds = len(report.met) + len(report.untested) + len(report.dropped)
+        return f"resumed bit for bit after {len(report.met)} of {kinds} kinds of faults: equal in {equal}"
     if judgement.verdict == "within_tolerance":
         assert metric is not None
         return f"within tolerance: the last {metric.name} is {metric.apart:.2%} from that of the undisturbed run"
     if judgement.verdict == "differs":
         if judgement.is_deterministic is False:
             return "differs, but so do two undisturbed runs: the run is not deterministic"
+        if all(each.step is None for each in judgement.differences):
+            return "differs: all metrics are equal to those of the undisturbed run, but these files are not"
         return "differs: two undisturbed runs are equal, so the run does not restore its whole state"
     if judgement.verdict == "does_not_resume":
         return f"does not resume: {judgement.reason}"
-    return f"nothing was tested: {judgement.reason}; more --rehearsed-steps leave more time"
+    return f"nothing was tested: {judgement.reason}; more --rehearsed-steps, or more --minutes, leave time for it"
 
 
 def _metric(metric: FinalMetric) -> str:
@@ -148,12 +166,13 @@ def _as_dict(report: RehearsalReport) -> dict[str, Any]:
         "verdict": judgement.verdict,
         "reason": judgement.reason,
         "met": dict(report.met),
-        "missed": list(report.missed),
-        "rounds": run.get("rounds", 0),
-        "attempts": run["attempts"],
+        "untested": list(report.untested),
+        "dropped": list(report.dropped),
+        "round": report.round,
+        "attempts": report.attempts,
         "state": run["state"],
         "steps": run["steps"],
-        "replayed_steps": run["replayed_steps"],
+        "replayed_steps": report.repeated,
         "differences": [asdict(each) for each in judgement.differences],
         "since": dict(zip(("attempt", "resumed_from"), judgement.since, strict=True)) if judgement.since else None,
         "is_deterministic": judgement.is_deterministic,

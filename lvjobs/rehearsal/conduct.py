@@ -1,7 +1,6 @@
 """An undisturbed run, and the same run with faults that are drawn from a seed and injected into its job."""
 
 import random
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,48 +8,53 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lvjobs.control.loop import open_session
-from lvjobs.control.stages.submit_runs import enter
-from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import LvjobsError
-from lvjobs.records.journal import Entry, parse_entries
-from lvjobs.records.run_files import parse_generation
 from lvjobs.rehearsal.differences import RunResult
 from lvjobs.rehearsal.escapes import EscapeWatch
 from lvjobs.rehearsal.faults import Fault, FaultInjector, Shape, process_faults, program_faults
-from lvjobs.rehearsal.processes import RunProcesses
+from lvjobs.rehearsal.runs import (
+    NAME,
+    ShapeCounter,
+    checkpoints_of,
+    entries_of,
+    generations_of,
+    problem_of,
+    train_to_its_end,
+    where,
+)
 from lvjobs.rehearsal.saves import SavePlace
 from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, why_not, worst
-from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.layout import RunLayout, StudyLayout
-from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
-from lvjobs.study.run import RunConfig, read_params
-from lvjobs.study.tables import Budget, Driver, Policy, Resources
-
-NAME = "rehearsal"
-CHECKPOINTS = 6
-"""The number of checkpoints in a rehearsed run."""
-
-_PASS_SECONDS = 1.0
-_POLL_SECONDS = 0.02
-_SHAPE_SECONDS = 0.5
-"""Seconds between two counts of the processes of an undisturbed run."""
-
-_ENOUGH = 10**6
-_OVER = ("completed", "held", "cancelled", "paused")
+from lvjobs.study.program.command import COMMAND_TASK
+from lvjobs.study.run import RunConfig
+from lvjobs.study.tables import Resources
 
 
 @dataclass(frozen=True)
 class RehearsalReport:
-    """The result: the verdict, the faults that met the run and those that did not, and the disturbed run's row.
+    """The result: the verdict, the round that gave it and that round's row (docs/json.md), and sums over all rounds.
 
-    `breaches` and `outside` are those of `EscapeWatch`. The row is described in docs/json.md.
+    Attributes:
+        judgement: The verdict.
+        run: The row of the disturbed run that it is on.
+        round: The number of that run; 0 if there was none.
+        attempts: Attempts of all rounds.
+        repeated: Repeated steps of all rounds.
+        met: The number of faults that met a run, by kind.
+        untested: The kinds for which no time was left.
+        dropped: The kinds that found nothing to act on, twice.
+        breaches: See `EscapeWatch`.
+        outside: See `EscapeWatch`.
     """
 
     judgement: Judgement
     run: Mapping[str, Any]
+    round: int = 0
+    attempts: int = 0
+    repeated: int = 0
     met: Mapping[str, int] = field(default_factory=dict)
-    missed: Sequence[str] = ()
+    untested: Sequence[str] = ()
+    dropped: Sequence[str] = ()
     breaches: Sequence[str] = ()
     outside: Sequence[str] = ()
 
@@ -101,60 +105,99 @@ class Rehearsal:
         root = self.place / name
         run = StudyLayout(root).run(NAME)
         counter = ShapeCounter(run)
-        row = self.train(root, profile, counter.count)
+        row = self._train(root, profile, counter.count)
         if row["state"] != "completed":
-            why = why_not(row, [entries_of(run, number) for number in _generations(run)])
+            why = why_not(row, [entries_of(run, number) for number in generations_of(run)])
             raise LvjobsError(
                 f"undisturbed, the run is {row['state']} at step {row['step']}: {why}. Fix that first; its log is in "
                 f"{StudyLayout(root).log_directory(NAME)}"
             )
-        self.say(f"undisturbed: {row['steps']} steps")
+        ranks = counter.shape.ranks + (0 if self.is_program else 1)
+        together = f", {ranks} processes together" if ranks > 1 else ""
+        self.say(f"undisturbed, {where(profile, self.resources)}: {row['steps']} steps{together}")
         return Undisturbed(run, counter.shape, row)
 
     def disturb(
         self,
         alone: "Undisturbed",
         profile: str,
-        faults: Mapping[str, Fault],
+        faults: Callable[[StudyLayout], Mapping[str, Fault]],
         *,
         chance: random.Random,
         until: float,
     ) -> RehearsalReport:
-        """Train the run with faults until its end, and compare it with the undisturbed run.
+        """Train the run with faults, in rounds until each kind met it, and compare it with the undisturbed run.
 
         Args:
             alone: The undisturbed run.
             profile: The cluster to train on.
-            faults: The faults of that cluster, to choose from beside those of the run's own processes.
+            faults: Returns the faults of that cluster for a study, beside those of the run's own processes.
             chance: The source of choices, and of the times between them.
-            until: No fault is injected later (monotonic seconds).
+            until: No fault is injected, and no round begins, later (monotonic seconds).
         """
-        if self.is_program and not _checkpoints(alone.run):
-            reason = f"undisturbed, it published no checkpoint{_problem(alone.run)}"
-            return RehearsalReport(Judgement("does_not_resume", reason), alone.row)
-        run = StudyLayout(self.place / "disturbed").run(NAME)
-        every = {**faults, **process_faults(run, alone.shape, chance, is_program=self.is_program)}
-        if self.is_program:
-            every |= program_faults(run, SavePlace.of(run, self.config))
-        injector = FaultInjector(run, self.config.checkpoint_every, every, chance, until, self.say)
-        compare, watch, rows = Comparison(self, alone.run, profile), EscapeWatch(run), []
-        judgements: list[Judgement] = []
+        steps = checkpoints_of(alone.run)
+        if self.is_program and not steps:
+            reason = f"undisturbed, it published no checkpoint{problem_of(alone.run)}"
+            return RehearsalReport(Judgement("does_not_resume", reason), alone.row, attempts=1)
+        interval = max(1, self.config.steps // max(1, len(steps)))
+        injector, compare = None, Comparison(self, alone.run, profile)
+        rounds: list[tuple[int, Mapping[str, Any], Judgement]] = []
+        breaches: dict[str, None] = {}
+        outside: dict[str, None] = {}
         while True:
-            row, judgement = self._disturb_once(run, profile, injector, watch, compare)
-            rows.append(row)
-            judgements.append(judgement)
+            number = len(rounds) + 1
+            study = StudyLayout(self.place / f"disturbed-{number}")
+            every = self._faults(study, alone.shape, faults, chance)
+            if injector is None:
+                injector = FaultInjector(study.run(NAME), interval, every, chance, until, self.say)
+            else:
+                self.say(f"round {number}, for: {', '.join(injector.untested)}")
+                injector.begin_again(study.run(NAME), every)
+            watch = EscapeWatch(study.run(NAME))
+            row, judgement = self._disturb_once(study, profile, injector, watch, compare)
+            rounds.append((number, row, judgement))
+            breaches |= dict.fromkeys(watch.breaches)
+            outside |= dict.fromkeys(watch.outside)
             if judgement.verdict == "does_not_resume" or not injector.untested or time.monotonic() > until:
                 break
-            self.say(f"round {len(rows) + 1}, for: {', '.join(injector.untested)}")
-            injector.begin_again()
-        sums = {key: sum(row[key] for row in rows) for key in ("attempts", "replayed_steps")}
-        found = {**rows[-1], **sums, "rounds": len(rows)}
-        return RehearsalReport(worst(judgements), found, injector.met, injector.missed, watch.breaches, watch.outside)
+        found = worst(judgement for *_, judgement in rounds)
+        number, row, _ = next(each for each in rounds if each[2] is found)
+        attempts, repeated = (sum(each[key] for _, each, _ in rounds) for key in ("attempts", "replayed_steps"))
+        return RehearsalReport(
+            found,
+            row,
+            round=number,
+            attempts=attempts,
+            repeated=repeated,
+            met=injector.met,
+            untested=injector.untested,
+            dropped=injector.dropped,
+            breaches=list(breaches),
+            outside=list(outside),
+        )
+
+    def _train(self, root: Path, profile: str, between: Callable[[], None]) -> Mapping[str, Any]:
+        return train_to_its_end(root, self.config, self.resources, profile, between)
+
+    def _faults(
+        self,
+        study: StudyLayout,
+        shape: Shape,
+        faults: Callable[[StudyLayout], Mapping[str, Fault]],
+        chance: random.Random,
+    ) -> dict[str, Fault]:
+        """Return the faults of the cluster, of the run's processes, and of its program."""
+        run = study.run(NAME)
+        every = {**faults(study), **process_faults(run, shape, chance, is_program=self.is_program)}
+        if self.is_program:
+            every |= program_faults(run, SavePlace.of(run, self.config))
+        return every
 
     def _disturb_once(
-        self, run: RunLayout, profile: str, injector: FaultInjector, watch: EscapeWatch, compare: "Comparison"
+        self, study: StudyLayout, profile: str, injector: FaultInjector, watch: EscapeWatch, compare: "Comparison"
     ) -> tuple[Mapping[str, Any], Judgement]:
         """Train the run with faults once; return its row, and the verdict."""
+        run = study.run(NAME)
 
         def between() -> None:
             injector.inject()
@@ -162,44 +205,12 @@ class Rehearsal:
                 watch.look()
 
         before = Counter(injector.met)
-        row = self.train(self.place / "disturbed", profile, between)
+        row = self._train(study.root, profile, between)
         watch.close()
-        attempts = [entries_of(run, number) for number in sorted(_generations(run))]
+        attempts = [entries_of(run, number) for number in generations_of(run)]
         met = injector.met - before
         disturbed = Disturbed(RunResult(run), row, attempts, met, self.config.checkpoint_every)
         return row, failure_of(disturbed) or compare.judge(disturbed)
-
-    def train(self, root: Path, profile: str, between: Callable[[], None]) -> Mapping[str, Any]:
-        """Train the run in a study of its own until it is over, and return its row; call `between` between passes.
-
-        The study has no driver, an unlimited budget, short waits and unlimited retries.
-        """
-        shutil.rmtree(root, ignore_errors=True)
-        root.mkdir(parents=True, mode=0o700)
-        limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]
-        policy = Policy(
-            **dict.fromkeys(limits, _ENOUGH),
-            no_progress_deaths=_ENOUGH,
-            no_progress_preemptions=_ENOUGH,
-            backoff_seconds=1,
-            unclear_seconds=3,
-            lost_seconds=5,
-        )
-        budget = Budget(limit=10**30, gpu_hours=_ENOUGH if self.is_program else None)
-        settings = StudyConfig(profile=profile, driver=Driver(job=False), budget=budget, policy=policy, stage=[])
-        study = StudyContext(root=root, config=settings)
-        with open_session(study, wait=60) as session:
-            enter(session, RunRequest([self.config], [NAME], NAME, profile, self.resources))
-        while True:
-            with open_session(study, wait=60) as session:
-                (row,) = session.make_pass()["runs"]
-            if row["state"] in _OVER:
-                found: Mapping[str, Any] = row
-                return found
-            begun = time.monotonic()
-            while time.monotonic() - begun < _PASS_SECONDS:
-                between()
-                time.sleep(_POLL_SECONDS)
 
 
 class Comparison:
@@ -220,64 +231,3 @@ class Comparison:
         self._rehearsal.say("the results differ: it trains undisturbed again, to see whether two such runs are equal")
         self._again = RunResult(self._rehearsal.train_undisturbed(self._profile, "again").run)
         return judge(self._alone, disturbed, self._again, tolerance, is_program=is_program)
-
-
-class ShapeCounter:
-    """The counter of an undisturbed run's processes."""
-
-    def __init__(self, run: RunLayout) -> None:
-        self._run, self._processes = run, RunProcesses(run)
-        self._counted = 0.0
-        self.shape = Shape()
-
-    def count(self) -> None:
-        """Count, but not too often, and keep the most of each kind."""
-        if time.monotonic() - self._counted < _SHAPE_SECONDS:
-            return
-        self._counted = time.monotonic()
-        newest = max(_generations(self._run), default=0)
-        self.shape = Shape(
-            max(self.shape.ranks, len(self._processes.ranks(newest))),
-            max(self.shape.launchers, len(self._processes.launchers(newest))),
-            max(self.shape.agents, len(self._processes.agents())),
-        )
-
-
-def shortened(config: RunConfig, steps: int) -> RunConfig:
-    """Return the run with `steps` steps at most, and with checkpoints and validations spread over them.
-
-    A program whose command has no {steps}, or no {checkpoint_every}, keeps its own number.
-    """
-    used = {"steps", "checkpoint_every"}
-    if config.task == COMMAND_TASK:
-        used &= read_params(CommandConfig, config.params).used
-    fewer = min(steps, config.steps) if "steps" in used else config.steps
-    every = max(1, fewer // CHECKPOINTS) if "checkpoint_every" in used else config.checkpoint_every
-    return RunConfig.model_validate(
-        {**config.model_dump(mode="json"), "steps": fewer, "checkpoint_every": every, "validate_every": every}
-    )
-
-
-def entries_of(run: RunLayout, generation: int) -> list[Entry]:
-    """Return the lines of a generation's journal."""
-    return parse_entries(run.journal(generation).read_bytes())[0]
-
-
-def _generations(run: RunLayout) -> list[int]:
-    return [number for path in run.generations.glob("*") if (number := parse_generation(path.name))]
-
-
-def _checkpoints(run: RunLayout) -> int:
-    """Return how many checkpoints the run published."""
-    return sum(entry.kind == "checkpoint" for number in _generations(run) for entry in entries_of(run, number))
-
-
-_NOT_TAKEN = "lvjobs worker: a checkpoint was not taken: "
-
-
-def _problem(run: RunLayout) -> str:
-    """Return why no checkpoint was taken, from the run's log, in brackets; empty where nothing says it."""
-    logs = sorted(run.study.log_directory(run.root.name).glob("*"))
-    lines = [line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    found = [line.removeprefix(_NOT_TAKEN) for line in lines if line.startswith(_NOT_TAKEN)]
-    return f" ({found[-1]})" if found else ": nothing matches `checkpoint` of [train]"

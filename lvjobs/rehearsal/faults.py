@@ -132,7 +132,7 @@ def program_faults(run: RunLayout, saves: SavePlace | None) -> dict[str, Fault]:
 class FaultInjector:
     """The injector of faults: each comes after some steps of an execution, so that every execution trains.
 
-    `met` counts the faults that met the run, by kind. `missed` has the kinds that found nothing to act on.
+    `met` counts the faults that met the run, by kind. `dropped` has the kinds that found nothing to act on, twice.
     """
 
     def __init__(
@@ -154,17 +154,19 @@ class FaultInjector:
         self._draw()
 
     @property
-    def missed(self) -> list[str]:
-        """Return the kinds that never met the run."""
-        return sorted({*self._faults, *self._misses} - self.met.keys())
+    def dropped(self) -> list[str]:
+        """Return the kinds that found nothing to act on."""
+        return sorted(self._misses.keys() - self._faults.keys())
 
     @property
     def untested(self) -> list[str]:
         """Return the kinds that did not meet the run yet, and still may."""
         return sorted(self._faults.keys() - self.met.keys())
 
-    def begin_again(self) -> None:
-        """Begin with the first generation of another run in the same place."""
+    def begin_again(self, files: RunLayout, faults: Mapping[str, Fault]) -> None:
+        """Begin with the first generation of another run, to which these faults are bound."""
+        self._files = files
+        self._faults = {kind: fault for kind, fault in faults.items() if kind in self._faults}
         self._disturbed = 0
         self._draw()
 

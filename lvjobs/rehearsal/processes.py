@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
+from lvjobs.cluster.local_files import jobs_in
 from lvjobs.processes import start_ticks, with_variable
-from lvjobs.study.layout import RunLayout
+from lvjobs.study.layout import RunLayout, StudyLayout
 
 _RANKS = ("RANK", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 """Variables of which a rank has at least one: of torchrun, accelerate and lvjobs, and of MPI."""
@@ -93,6 +95,16 @@ def kill_one(pids: Iterable[int], chance: random.Random) -> bool:
     """Send SIGKILL to one of the processes; return whether there was one."""
     there = sorted(pids)
     return bool(there) and kill([chance.choice(there)])
+
+
+def end_all(place: Path) -> None:
+    """Kill all local jobs of the studies in a directory, and all programs that work there."""
+    for root in place.glob("*"):
+        for job in jobs_in(StudyLayout(root).local_jobs):
+            for member in job.members():
+                found = (member.process("wrapper"), member.process("worker"))
+                kill(each.pid for each in found if each is not None and each.is_alive)
+    kill(with_variable("LVJOBS_PROGRESS", f"{place}/"))
 
 
 def stop(pids: Iterable[int]) -> None:

@@ -13,7 +13,7 @@ def train(run: Run):
     for step in range(run.step + 1, run.config.steps + 1):
         total += own.random()
         run.log(step, loss=total)
-        if step == run.config.steps - 50 and not resumed and "disturbed" in run.directory.parts:
+        if step == run.config.steps - 50 and not resumed and "disturbed-1" in run.directory.parts:
             time.sleep(600)  # until it is killed, however late that comes
         if run.due(step) or run.should_stop():
             run.checkpoint(step, {"total": total})

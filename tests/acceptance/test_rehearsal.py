@@ -11,10 +11,10 @@ from program_studies import ProgramStudy
 from program_subjects import PROGRAMS, Subject
 
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.rehearsal.conduct import Rehearsal, shortened
+from lvjobs.rehearsal.conduct import Rehearsal
 from lvjobs.rehearsal.faults import INSIDE_A_SAVE, local_faults
+from lvjobs.rehearsal.runs import shortened
 from lvjobs.study.config import load_study
-from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Resources
 from lvjobs.tasks.registry import placed
@@ -35,6 +35,11 @@ CARELESS = Subject(
     },
     "out/ckpt.json",
 )
+
+
+def only(kind):
+    """The faults of one kind."""
+    return lambda study: {kind: local_faults(study)[kind]}
 
 
 def rehearsed(study, *asked, minutes="0.25"):
@@ -63,8 +68,8 @@ def test_a_training_that_forgets_its_generator_is_found_out(tmp_path):
     config = RunConfig(task="forgetful_task:train", steps=400, checkpoint_every=100, validate_every=100)
     rehearsal = Rehearsal(tmp_path, config, Resources(), 0.0, print)
     alone = rehearsal.train_undisturbed("local")
-    killed = {"killed (SIGKILL)": local_faults(StudyLayout(tmp_path / "disturbed"))["killed (SIGKILL)"]}
-    report = rehearsal.disturb(alone, "local", killed, chance=random.Random(0), until=time.monotonic() + 600)
+    kind = "killed (SIGKILL)"
+    report = rehearsal.disturb(alone, "local", only(kind), chance=random.Random(0), until=time.monotonic() + 600)
     assert report.met
     assert report.run["state"] == "completed"
     assert (report.judgement.verdict, report.judgement.is_deterministic) == ("differs", True)
@@ -82,7 +87,7 @@ def test_a_program_is_killed_in_every_way_and_inside_a_save(tmp_path):
     del train["mistake"]
     study = ProgramStudy(tmp_path, Subject(("counter.py",), train, "out/result.json"))
     found = rehearsed(study, minutes="5")
-    assert (found["verdict"], found["breaches"], found["missed"]) == ("bitwise", [], []), found
+    assert (found["verdict"], found["breaches"], found["untested"], found["dropped"]) == ("bitwise", [], [], []), found
     assert found["met"][INSIDE_A_SAVE] >= 1
     assert len(found["met"]) == 6
     assert found["attempts"] > 6
@@ -122,10 +127,10 @@ def test_a_process_that_survives_its_attempt_is_found_out_and_ended(tmp_path):
     study = careless(tmp_path, "child")
     config = shortened(placed(load_study(study.root).config.train.run_config(), study.root), 36)
     rehearsal = Rehearsal(tmp_path / "rehearsal", config, Resources(), 0.0, print)
-    killed = {"killed (SIGKILL)": local_faults(StudyLayout(rehearsal.place / "disturbed"))["killed (SIGKILL)"]}
+    kind = "killed (SIGKILL)"
     alone = rehearsal.train_undisturbed("local")
     until = time.monotonic() + 600
-    report = rehearsal.disturb(alone, "local", killed, chance=random.Random(0), until=until)
+    report = rehearsal.disturb(alone, "local", only(kind), chance=random.Random(0), until=until)
     assert report.met["killed (SIGKILL)"]
     assert not report.holds
     (text, *_) = report.breaches
@@ -147,4 +152,7 @@ def test_a_program_that_ignores_its_checkpoint_does_not_resume(tmp_path):
 def test_a_program_whose_checkpoint_is_elsewhere_does_not_resume(tmp_path):
     found = rehearsed(ProgramStudy(tmp_path, CARELESS, checkpoint="{out}/other.json"))
     assert (found["verdict"], found["met"]) == ("does_not_resume", {})
-    assert found["reason"] == "undisturbed, it published no checkpoint: nothing matches `checkpoint` of [train]"
+    assert (
+        found["reason"]
+        == "undisturbed, it published no checkpoint: nothing matches `checkpoint` of [train] (it left out, out/ckpt.json, out/log.txt, out/times.txt)"
+    )

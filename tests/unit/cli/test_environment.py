@@ -292,7 +292,7 @@ def test_an_environment_that_cannot_be_used_is_refused_in_one_line(words, said, 
 @pytest.mark.slow
 def test_a_rehearsal_runs_in_the_environment_too(study, typed):
     write(study)
-    words = ("--rehearsed-steps", "6", "--minutes", "0", "--local")
+    words = ("--rehearsed-steps", "6", "--minutes", "1e-6", "--local")
     code, out, err = typed("rehearse", *words)
     assert (code, "nothing was tested: no fault met the run" in out) == (1, True), (out, err)
     layout = StudyLayout(StudyLayout(study).internal / "rehearsal" / "alone").run("rehearsal")

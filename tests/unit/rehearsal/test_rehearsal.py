@@ -8,9 +8,9 @@ from lvjobs.errors import UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import Claim
-from lvjobs.rehearsal.conduct import shortened
 from lvjobs.rehearsal.differences import RunResult, differences
 from lvjobs.rehearsal.faults import FaultInjector
+from lvjobs.rehearsal.runs import shortened
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
@@ -165,7 +165,7 @@ def test_what_came_too_late_for_its_job_did_not_meet_the_run(tmp_path, error, mo
     monkeypatch.setattr(theatre, "begin", begin)
     assert theatre.play(20) == []
     assert theatre.injector.met == {}
-    assert theatre.injector.missed == ["a", "b", "c"]
+    assert theatre.injector.dropped == ["a", "b", "c"]
 
 
 def test_a_kind_that_finds_nothing_to_act_on_is_dropped_and_the_others_come_on(tmp_path, monkeypatch):
@@ -173,7 +173,7 @@ def test_a_kind_that_finds_nothing_to_act_on_is_dropped_and_the_others_come_on(t
     monkeypatch.setattr(theatre, "hit", lambda kind: kind != "b" and (theatre.begin(kind) or True))
     met = {kind for kind, _ in theatre.play(100)}
     assert met == {"a", "c"}
-    assert (theatre.injector.missed, theatre.injector.untested) == (["b"], [])
+    assert (theatre.injector.dropped, theatre.injector.untested) == (["b"], [])
 
 
 def test_a_fault_that_came_after_the_last_step_did_not_meet_the_run_and_may_come_again(tmp_path, monkeypatch):
@@ -198,6 +198,6 @@ def test_another_run_in_the_same_place_gets_the_kinds_that_are_left(tmp_path):
         journal.unlink()
     theatre.generation = 0
     theatre.begin(None)
-    theatre.injector.begin_again()
+    theatre.injector.begin_again(theatre.files, dict.fromkeys("abc", theatre.hit))
     theatre.play(40)
     assert (len(left), theatre.injector.untested) == (2, [])
