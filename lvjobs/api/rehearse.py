@@ -110,8 +110,9 @@ def _alone(place: Path) -> Iterator[None]:
             raise UsageError(
                 f"another rehearsal works in {place}; wait until it has ended, or rehearse in a copy of the directory"
             ) from None
-        for old in place.glob("*/"):
-            shutil.rmtree(old, ignore_errors=True)
+        for old in place.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
         try:
             yield
         finally:

@@ -99,7 +99,7 @@ def kill_one(pids: Iterable[int], chance: random.Random) -> bool:
 
 def end_all(place: Path) -> None:
     """Kill all local jobs of the studies in a directory, and all programs that work there."""
-    for root in place.glob("*"):
+    for root in (path for path in place.iterdir() if path.is_dir()):
         for job in jobs_in(StudyLayout(root).local_jobs):
             for member in job.members():
                 found = (member.process("wrapper"), member.process("worker"))

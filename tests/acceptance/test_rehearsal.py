@@ -2,11 +2,12 @@
 
 import json
 import random
+import signal
 import time
 
 import psutil
 import pytest
-from driving import Study
+from driving import Study, until
 from program_studies import ProgramStudy
 from program_subjects import PROGRAMS, Subject
 
@@ -154,5 +155,38 @@ def test_a_program_whose_checkpoint_is_elsewhere_does_not_resume(tmp_path):
     assert (found["verdict"], found["met"]) == ("does_not_resume", {})
     assert (
         found["reason"]
-        == "undisturbed, it published no checkpoint: nothing matches `checkpoint` of [train] (it left out, out/ckpt.json, out/log.txt, out/times.txt)"
+        == "undisturbed, it published no checkpoint: nothing matches `checkpoint` of [train] (it left out/ckpt.json, out/log.txt, out/times.txt)"
     )
+
+
+def working_in(place):
+    """The processes that have a path of this directory among their words, or work in it."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words = [*(process.info["cmdline"] or ()), process.info["cwd"] or ""]
+        if any(str(place) in word for word in words):
+            found.append(process.pid)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_rehearsal_leaves_nothing_behind_and_another_one_waits_for_its_end(tmp_path, number):
+    study = careless(tmp_path / "study", "none")
+    place = study.root / ".lvjobs" / "rehearsal"
+    process = study.start("rehearse", "--local", "--minutes=5")
+    until(lambda: len(working_in(place)) >= 2)
+    refused = study.type("rehearse", "--local", code=2)
+    assert f"another rehearsal works in {place}" in refused
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert ("the jobs of the rehearsal were ended" in err) == (number == signal.SIGINT)
+    until(lambda: not working_in(place))
+
+
+def test_a_directory_without_a_study_and_a_program_without_a_checkpoint_are_refused(tmp_path):
+    study = careless(tmp_path / "study", "none")
+    (study.root / "study.toml").unlink()
+    assert "there is no study.toml in" in study.type("rehearse", code=2)
+    refused = study.type("rehearse", "--", "python3", "careless.py", "--steps={steps}", code=2)
+    assert "the program has no checkpoint" in refused
