@@ -42,8 +42,8 @@ from lvjobs.worker.saved_files import finish_program
 from lvjobs.worker.software import record_software
 
 _POLL_SECONDS = 0.1
-_SCAN_SECONDS = 1.0
-"""Seconds between two searches for new checkpoints, in addition to those when one is due."""
+_SCAN_SECONDS, _SOON_SECONDS = 1.0, 0.2
+"""Seconds between two searches for new checkpoints, in addition to those when one is due: and while one is written."""
 
 _LEAST_SECONDS, _LARGEST_SHARE = 5.0, 0.1
 """The time before a job's end at which a program is killed at the latest, for its last checkpoint and the requeue:
@@ -216,7 +216,8 @@ class Execution:
             stopping, now = self.attempt.must_stop(), time.monotonic()
             is_due = self.attempt.logged // self.attempt.config.checkpoint_every > due
             found = False
-            if stopping or is_due or now - scanned > _SCAN_SECONDS:
+            pause = _SOON_SECONDS if self.harvest.is_waiting else _SCAN_SECONDS
+            if stopping or is_due or now - scanned > pause:
                 scanned, due = now, self.attempt.logged // self.attempt.config.checkpoint_every
                 found = self.harvest.scan()
                 program.reap()

@@ -77,6 +77,8 @@ class Harvest:
         self._reached: deque[tuple[float, int]] = deque([(0.0, attempt.step)], maxlen=10_000)
         self._reports_steps = False
         self.files_being_written: Callable[[Path], set[Path]] = files_being_written  # of this node, or of all
+        self.is_waiting = False
+        """Whether the last scan found a checkpoint that was still being written."""
         self.problem = ""
         """Why the newest checkpoint was not taken, if it was not."""
 
@@ -128,7 +130,7 @@ class Harvest:
         Raises:
             Superseded, LvjobsError: see `Attempt.checkpoint`.
         """
-        found = False
+        found = self.is_waiting = False
         for step, path in self.pattern.paths(self._work) if self.pattern else ():
             with suppress(FileNotFoundError):  # the program deleted or replaced it
                 now = signature_of(self._work, path)
@@ -161,7 +163,7 @@ class Harvest:
             self.problem = f"{path.name} has no {self._complete}"
             return False
         if open_files := self.files_being_written(path.resolve()):  # /proc shows no symbolic links
-            self.problem = f"{min(open_files).name} is still being written"
+            self.problem, self.is_waiting = f"{min(open_files).name} is still being written", True
             self._resting.pop(path, None)
             return False
         in_place = self.pattern is not None and self.pattern.is_in_place

@@ -68,7 +68,7 @@ def test_a_file_that_a_process_of_the_run_has_open_for_writing_is_not_taken(scen
     writer = subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert writer.stdout.readline() == b"open\n"
     assert not found.harvest.scan()
-    assert found.harvest.problem == "state-10 is still being written"
+    assert (found.harvest.problem, found.harvest.is_waiting) == ("state-10 is still being written", True)
     writer.communicate(b"\n")
     assert found.harvest.scan()
     assert published(found.layout) == ["000001-00000010"]
