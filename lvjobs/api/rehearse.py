@@ -1,5 +1,6 @@
 """A rehearsal of the run that study.toml, a task or a program declares, on this machine or on a private Slurm."""
 
+import fcntl
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ from lvjobs.cluster.backends import backend_of
 from lvjobs.control.submission.declare import gpus_of
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig
+from lvjobs.processes import interruptible
 from lvjobs.rehearsal.conduct import Rehearsal, RehearsalReport, shortened
 from lvjobs.rehearsal.faults import Fault, lab_faults, local_faults
 from lvjobs.study.config import StudyContext
@@ -54,7 +56,7 @@ def rehearse(
         say: Called with each event, in words.
 
     Raises:
-        UsageError: there is nothing to rehearse, or a setting cannot be used.
+        UsageError: there is nothing to rehearse, a setting cannot be used, or the study is rehearsed already.
         LvjobsError: the undisturbed run was not completed.
     """
     is_own = task is not None or file is not None or "command" in given.settings
@@ -72,9 +74,9 @@ def rehearse(
             f"nodes = {nodes}: this machine is one node; rehearse with --lab, or with --set resources.nodes=1"
         )
     on_lab = nodes > 1 or (backend_of(profile).is_site if on_lab is None else on_lab)
-    place, chance = study.layout.internal.absolute() / "rehearsal", random.Random(seed)
+    place, chance = study.layout.internal.resolve() / "rehearsal", random.Random(seed)
     rehearsal = Rehearsal(place, config, asked, tolerance, say)
-    with _gpus(config, gpus_of(resources, profile)):
+    with interruptible(), only_one(place), _gpus(config, gpus_of(resources, profile)):
         first = None if nodes > 1 else rehearsal.train_undisturbed("local")
         with _cluster(place / "disturbed", chance, on_lab=on_lab, nodes=nodes) as (faults, cluster):
             alone = first or rehearsal.train_undisturbed(cluster)
@@ -93,6 +95,20 @@ def _requested(config: RunConfig, resources: Resources, profile: str, study: Stu
         return asked
     check_activation(resources.activate, study.root)
     return asked.model_copy(update={"activate": placed_activation(resources.activate, study.root)})
+
+
+@contextmanager
+def only_one(place: Path) -> Iterator[None]:
+    """Refuse a second rehearsal of the study: each deletes what is in the place of the other."""
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (place / "lock").open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                "a rehearsal of this study runs already; type the command again once it has ended"
+            ) from None
+        yield
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from lvjobs.study.config import load_study
 FAILED = 1
 """The exit code if the run does not resume, if its result differs, or if nothing was tested."""
 
+INTERRUPTED = 130
+
 
 @click.command(cls=WithProgram, options_metavar="[OPTIONS]")
 @click.argument("task", required=False)
@@ -71,18 +73,22 @@ def rehearse(
 
     study = load_study(root)
     given = overrides(typed_settings(options), pairs, None)
-    report = conduct(
-        study,
-        given,
-        task,
-        file,
-        minutes=minutes,
-        seed=chance,
-        steps=rehearsed_steps,
-        tolerance=tolerance,
-        on_lab=on_lab,
-        say=say,
-    )
+    try:
+        report = conduct(
+            study,
+            given,
+            task,
+            file,
+            minutes=minutes,
+            seed=chance,
+            steps=rehearsed_steps,
+            tolerance=tolerance,
+            on_lab=on_lab,
+            say=say,
+        )
+    except KeyboardInterrupt:
+        click.echo("lvjobs: interrupted; the rehearsal's run was ended, and no run of the study was touched", err=True)
+        sys.exit(INTERRUPTED)
     print_found(_as_dict(report), _lines(report, study.layout.internal / "rehearsal"), as_json=as_json)
     sys.exit(0 if report.holds else FAILED)
 

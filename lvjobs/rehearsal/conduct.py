@@ -18,7 +18,7 @@ from lvjobs.records.run_files import parse_generation
 from lvjobs.rehearsal.differences import RunResult
 from lvjobs.rehearsal.escapes import EscapeWatch
 from lvjobs.rehearsal.faults import Fault, FaultInjector, Shape, process_faults, program_faults
-from lvjobs.rehearsal.processes import RunProcesses
+from lvjobs.rehearsal.processes import RunProcesses, end_all
 from lvjobs.rehearsal.saves import SavePlace
 from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, worst
 from lvjobs.study.config import StudyConfig, StudyContext
@@ -171,8 +171,17 @@ class Rehearsal:
     def train(self, root: Path, profile: str, between: Callable[[], None]) -> Mapping[str, Any]:
         """Train the run in a study of its own until it is over, and return its row; call `between` between passes.
 
-        The study has no driver, an unlimited budget, short waits and unlimited retries.
+        The study has no driver, an unlimited budget, short waits and unlimited retries. What an earlier rehearsal left
+        running there is ended first. If this one is interrupted, its run is ended too.
         """
+        end_all(root)
+        try:
+            return self._train(root, profile, between)
+        except BaseException:
+            end_all(root)
+            raise
+
+    def _train(self, root: Path, profile: str, between: Callable[[], None]) -> Mapping[str, Any]:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True, mode=0o700)
         limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]

@@ -2,17 +2,19 @@
 
 import json
 import random
+import signal
 import time
 
 import psutil
 import pytest
-from driving import Study
+from driving import Study, until
 from program_studies import ProgramStudy
 from program_subjects import PROGRAMS, Subject
 
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.rehearsal.conduct import Rehearsal, shortened
 from lvjobs.rehearsal.faults import INSIDE_A_SAVE, local_faults
+from lvjobs.rehearsal.processes import RunProcesses
 from lvjobs.study.config import load_study
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import RunConfig
@@ -131,6 +133,20 @@ def test_a_process_that_survives_its_attempt_is_found_out_and_ended(tmp_path):
     (text, *_) = report.breaches
     assert text.startswith("a process of an ended attempt lives on: ")
     assert not psutil.pid_exists(int(text.split(": ")[1].split()[0]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_rehearsal_leaves_no_process(tmp_path, number):
+    study = careless(tmp_path, "none")
+    rehearsal = study.start("rehearse", "--local", "--minutes=5", "--rehearsed-steps=2000")
+    alone = StudyLayout(tmp_path / ".lvjobs" / "rehearsal" / "alone").run("rehearsal")
+    until(lambda: RunProcesses(alone).of_program(1), 300)
+    rehearsal.send_signal(number)
+    _, err, code = study.outcome(rehearsal, "rehearse", timeout=300)
+    assert (code, "the rehearsal's run was ended" in err) == (130, True), err
+    words = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]
+    assert [each for each in words if str(tmp_path) in each] == []
+    assert RunProcesses(alone).of_program(1) == []
 
 
 def test_a_program_that_ignores_its_checkpoint_does_not_resume(tmp_path):

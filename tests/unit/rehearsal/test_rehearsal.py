@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from lvjobs.api.rehearse import only_one
 from lvjobs.errors import UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.journal import Entry
@@ -188,3 +189,13 @@ def test_another_run_in_the_same_place_gets_the_kinds_that_are_left(tmp_path):
     theatre.injector.begin_again()
     theatre.play(40)
     assert (len(left), theatre.injector.untested) == (2, [])
+
+
+def test_a_second_rehearsal_of_a_study_is_refused_while_the_first_one_runs(tmp_path):
+    for _ in range(2):
+        with (
+            only_one(tmp_path / "rehearsal"),
+            pytest.raises(UsageError, match="runs already"),
+            only_one(tmp_path / "rehearsal"),
+        ):
+            pass
