@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,13 +61,17 @@ class RunResult:
     def files(self) -> Mapping[str, tuple[Path, str]]:
         """Return the files of the result with their SHA-256, computed without the path of their study.
 
-        A long number in a name is replaced by `#`: it is a time, or a process id.
+        A long number in a name is replaced by `#`: it is a time, or a process id. Where several names would become the
+        same, such as those of a model in parts, they are kept.
         """
         study, found = str(self.run.root.parent.parent.absolute()).encode(), {}
-        for path in sorted(self.run.final.rglob("*")):
-            if path.is_file() and path.name != MANIFEST:  # the manifest names its generation
-                digest = hashlib.sha256(path.read_bytes().replace(study, b"")).hexdigest()
-                found[_NUMBER.sub("#", str(path.relative_to(self.run.final)))] = path, digest
+        paths = [path for path in sorted(self.run.final.rglob("*")) if path.is_file() and path.name != MANIFEST]
+        names = [str(path.relative_to(self.run.final)) for path in paths]  # the manifest names its generation
+        short = Counter(_NUMBER.sub("#", name) for name in names)
+        for path, name in zip(paths, names, strict=True):
+            digest = hashlib.sha256(path.read_bytes().replace(study, b"")).hexdigest()
+            key = _NUMBER.sub("#", name)
+            found[key if short[key] == 1 else name] = path, digest
         return found
 
     def equal_files(self, other: "RunResult") -> set[str]:

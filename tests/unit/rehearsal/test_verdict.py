@@ -121,6 +121,15 @@ def test_a_log_that_lacks_lines_and_files_of_one_run_alone_are_notes(tmp_path):
     assert [each.what for each in found] == ["final/begun", "final/log"]
 
 
+def test_each_part_of_a_model_is_compared_although_its_name_has_a_number(tmp_path):
+    last = {"model-00002-of-00002.bin": "same"}
+    one = a_result(tmp_path / "one", [], {"model-00001-of-00002.bin": "a", **last})
+    other = a_result(tmp_path / "other", [], {"model-00001-of-00002.bin": "b", **last})
+    found, _ = differences(one, other, is_program=True)
+    assert [each.what for each in found] == ["final/model-00001-of-00002.bin"]
+    assert one.equal_files(other) == {"model-00002-of-00002.bin"}
+
+
 def test_a_log_with_other_lines_is_a_difference(tmp_path):
     one = a_result(tmp_path / "one", [], {"log": "a\nb\nc"})
     other = a_result(tmp_path / "other", [], {"log": "b\nx"})
