@@ -125,7 +125,9 @@ def _verdict(judgement: Judgement) -> str:
         files = (
             f", and so {verb} {counted(judgement.equal_files, 'files')} of its result" if judgement.equal_files else ""
         )
-        return f"resumed bit for bit: all metrics are those of the undisturbed run{files}"
+        some = any(" in every run" in note and not note.startswith("final/") for note in judgement.notes)
+        metrics = "all metrics but those of the notes" if some else "all metrics"
+        return f"resumed bit for bit: {metrics} are those of the undisturbed run{files}"
     if judgement.verdict == "within_tolerance":
         assert metric is not None
         return f"within tolerance: the last {metric.name} is {metric.apart:.2%} from that of the undisturbed run"
@@ -135,7 +137,7 @@ def _verdict(judgement: Judgement) -> str:
         return "differs: two undisturbed runs are equal, so the run does not restore its whole state"
     if judgement.verdict == "does_not_resume":
         return f"does not resume: {judgement.reason}"
-    return f"nothing was tested: {judgement.reason}; more --rehearsed-steps leave more time"
+    return f"nothing was tested: {judgement.reason}"
 
 
 def _metric(metric: FinalMetric) -> str:

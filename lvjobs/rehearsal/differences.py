@@ -21,6 +21,9 @@ _NUMBER = re.compile(r"\d{4,}")
 _LARGEST_LOG = 10**7
 """Bytes up to which a file is read as lines."""
 
+_BEGINNING = 2**16
+"""Bytes at the beginning of a file in which one that is no text has a zero."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -57,6 +60,11 @@ class RunResult:
         """Return the values that count at the end, by step."""
         return curves(path.read_bytes() for path in sorted(self.run.journals.glob("*.jsonl")))
 
+    @property
+    def metrics(self) -> set[str]:
+        """Return the metrics that are compared, named as a difference names them."""
+        return {f"{kind}'s {name}" for kind, values in self.curves.values.items() for name in values.keys() - IGNORED}
+
     @cached_property
     def files(self) -> Mapping[str, tuple[Path, str]]:
         """Return the files of the result with their SHA-256, computed without the path of their study.
@@ -65,7 +73,9 @@ class RunResult:
         same, such as those of a model in parts, they are kept.
         """
         study, found = str(self.run.root.parent.parent.absolute()).encode(), {}
-        paths = [path for path in sorted(self.run.final.rglob("*")) if path.is_file() and path.name != MANIFEST]
+        paths = [
+            path for path in sorted(self.run.final.rglob("*")) if path.is_file() and path != self.run.final / MANIFEST
+        ]
         names = [str(path.relative_to(self.run.final)) for path in paths]  # the manifest names its generation
         short = Counter(_NUMBER.sub("#", name) for name in names)
         for path, name in zip(paths, names, strict=True):
@@ -79,9 +89,18 @@ class RunResult:
         return {name for name in self.files.keys() & other.files.keys() if self.files[name][1] == other.files[name][1]}
 
     def share_of(self, names: Collection[str]) -> float:
-        """Return the share of the result's bytes that these files have."""
+        """Return the share of the result's bytes that these files have. Texts count only if there is nothing else.
+
+        The files of a tokenizer are texts. They are equal in all runs, and may be larger than the weights.
+        """
         sizes = {name: path.stat().st_size for name, (path, _) in self.files.items()}
-        return sum(sizes[name] for name in names) / max(1, sum(sizes.values()))
+        counted = {name for name, (path, _) in self.files.items() if not _is_text(path)} or sizes.keys()
+        return sum(sizes[name] for name in counted & set(names)) / max(1, sum(sizes[name] for name in counted))
+
+
+def _is_text(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b"\0" not in stream.read(_BEGINNING)
 
 
 def differences(alone: RunResult, disturbed: RunResult, *, is_program: bool) -> tuple[list[Difference], list[str]]:

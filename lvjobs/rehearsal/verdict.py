@@ -14,6 +14,13 @@ _MOST = 0.5
 """The share of the result's bytes that is equal in all runs, above which they train equally whatever their metrics
 say: lines without a step get the one that was read before, which may differ."""
 
+_SCHEDULED = frozenset(f"step's {name}" for name in ("lr", "learning_rate", "epoch"))
+"""Metrics that are equal in all runs, however they train."""
+
+_NOTHING = "there is nothing to compare: it reports no metric, and no file of its result is in both runs"
+
+_MORE = "; more of --rehearsed-steps, or of --minutes, leaves more time"
+
 _ORDER: Sequence[Verdict] = ("untested", "bitwise", "within_tolerance", "differs", "does_not_resume")
 """The verdicts from the best to the worst, for several disturbed runs: one that was tested counts."""
 
@@ -86,7 +93,7 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
     if row["state"] != "completed":
         return Judgement("does_not_resume", f"{row['state']} at step {row['step']}: {row['reason']}")
     if not disturbed.met:
-        return Judgement("untested", "no fault met the run: it ended too soon")
+        return Judgement("untested", f"no fault met the run: it ended too soon{_MORE}")
     resumed = [attempt for attempt in map(_beginning, disturbed.attempts) if attempt and attempt[0]]
     lowest = min((step for attempt in disturbed.attempts if (step := _first_step(attempt)) is not None), default=1)
     for given, step in resumed:
@@ -98,7 +105,7 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
             return Judgement(
                 "does_not_resume", f"an attempt executed {longest} steps, and none of its checkpoints was published"
             )
-        return Judgement("untested", "nothing was resumed: each fault came before the first checkpoint")
+        return Judgement("untested", f"nothing was resumed: each fault came before the first checkpoint{_MORE}")
     return None
 
 
@@ -123,11 +130,12 @@ def judge(
         equal &= alone.equal_files(again)
         names = {each.what for each in own}
         kept = [each for each in found if each.what not in names]
-        is_loss_equal = not any(each.is_of_a_loss for each in own)
-        is_deterministic = not own or (bool(equal or metric) and (is_loss_equal or alone.share_of(equal) > _MOST))
+        is_deterministic = not own or _is_training_equal(alone, own, equal, metric)
         if is_deterministic:
             notes = [*notes, *(f"{each.what} differs in every run" for each in own)]
     shown = kept if is_deterministic else kept or found
+    if not shown and not equal and not alone.metrics:
+        return Judgement("untested", _NOTHING, notes=notes, is_deterministic=is_deterministic)
     is_near = metric is not None and metric.apart <= tolerance and tolerance > 0
     return Judgement(
         "bitwise" if not shown else "within_tolerance" if is_near else "differs",
@@ -138,6 +146,16 @@ def judge(
         is_deterministic=is_deterministic,
         since=_since(disturbed.attempts, next((each.step for each in shown if each.step is not None), None)),
     )
+
+
+def _is_training_equal(
+    alone: RunResult, own: Collection[Difference], equal: Collection[str], metric: FinalMetric | None
+) -> bool:
+    """Return whether undisturbed runs train equally, although something differs in each of them."""
+    if metric is None and alone.metrics:
+        return bool(alone.metrics - {each.what for each in own} - _SCHEDULED)
+    is_loss_equal = metric is not None and not any(each.is_of_a_loss for each in own)
+    return is_loss_equal or alone.share_of(equal) > _MOST
 
 
 def worst(found: Iterable[Judgement]) -> Judgement:

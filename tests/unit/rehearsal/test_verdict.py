@@ -91,6 +91,17 @@ def test_equal_weights_count_although_the_steps_of_losses_differ_in_every_run(sc
     assert (found.verdict, found.notes) == ("bitwise", ["step's loss differs in every run"])
 
 
+def test_equal_texts_do_not_count_as_weights(scene):
+    def files(text):
+        return {"adapter": f"\0{text}", "tokenizer.json": "same, and most bytes"}
+
+    alone = scene.of("first", [an_attempt(range(1, 41))], files("a"))
+    again = scene.of("again", [an_attempt(range(1, 41), loss=0.7)], files("b"))
+    attempts = [an_attempt(range(1, 26)), an_attempt(range(21, 41), 20, loss=0.5)]
+    found = scene.verdict(attempts, files("c"), again, alone=alone)
+    assert (found.verdict, found.is_deterministic) == ("differs", False)
+
+
 def test_files_and_speeds_that_differ_in_every_run_are_not_compared(scene):
     alone = scene.of("first", [an_attempt(range(1, 41), speed=1.0)], {**CHECKPOINT, "times.txt": "10"})
     again = scene.of("again", [an_attempt(range(1, 41), speed=2.0)], {**CHECKPOINT, "times.txt": "11"})
@@ -98,6 +109,44 @@ def test_files_and_speeds_that_differ_in_every_run_are_not_compared(scene):
     found = scene.verdict(attempts, {**CHECKPOINT, "times.txt": "12"}, again, alone=alone)
     assert (found.verdict, found.equal_files) == ("bitwise", 1)
     assert found.notes == ["step's speed differs in every run", "final/times.txt differs in every run"]
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("residual", "differs"), ("speed", "bitwise")])
+def test_a_run_without_a_loss_is_deterministic_if_another_metric_is(scene, name, verdict):
+    """A residual that differs in every run is no speed: nothing else shows that the run trains equally."""
+
+    def attempt(steps, resumed_from, value):
+        more = {"residual": 1.0, name: value, "lr": 0.1}
+        lines = an_attempt([], resumed_from)
+        return [*lines, *(Entry("step", 1.0, {"step": step, **more}) for step in steps)]
+
+    def files(text):
+        return {"ckpt.pt": text, "config": "same, and most bytes"}
+
+    alone = scene.of("first", [attempt(range(1, 41), 0, 1.0)], files("a"))
+    again = scene.of("again", [attempt(range(1, 41), 0, 2.0)], files("b"))
+    attempts = [attempt(range(1, 26), 0, 3.0), attempt(range(21, 41), 20, 3.0)]
+    found = scene.verdict(attempts, files("c"), again, alone=alone)
+    assert (found.verdict, found.is_deterministic) == (verdict, verdict == "bitwise")
+
+
+def test_a_run_of_which_nothing_can_be_compared_was_not_tested(scene):
+    def attempt(resumed_from):
+        return [*an_attempt([], resumed_from), Entry("step", 1.0, {"step": resumed_from + 1})]
+
+    alone = scene.of("first", [attempt(0)], {"a": "1"})
+    found = scene.verdict([attempt(0), attempt(20)], {"b": "1"}, alone=alone)
+    assert found.verdict == "untested"
+    assert "nothing to compare" in found.reason
+
+
+def test_a_file_of_the_program_is_compared_although_it_is_named_as_that_of_lvjobs(tmp_path):
+    one, other = (a_result(tmp_path / text, [], {"manifest.json": text}) for text in "ab")
+    for each, text in ((one, "1"), (other, "2")):
+        (each.run.final / "out").mkdir()
+        (each.run.final / "out" / "manifest.json").write_text(text)
+    found, _ = differences(one, other, is_program=True)
+    assert [each.what for each in found] == ["final/out/manifest.json"]
 
 
 def test_a_checkpoint_that_differs_only_after_a_resume_is_a_difference(scene):
