@@ -15,6 +15,7 @@ from lvjobs.cli.settings import overrides
 from lvjobs.rehearsal.conduct import RehearsalReport
 from lvjobs.rehearsal.verdict import FinalMetric, Judgement
 from lvjobs.report.numbers import counted
+from lvjobs.report.outputs import finite
 from lvjobs.study.config import load_study
 
 FAILED = 1
@@ -30,7 +31,11 @@ INTERRUPTED = 130
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any key of study.toml's [train].")
 @program_options
 @click.option(
-    "--minutes", default=10.0, show_default=True, help="For so long, faults are injected; the run ends later."
+    "--minutes",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="For so long, faults are injected; the run ends later.",
 )
 @click.option("--seed", "chance", default=0, show_default=True, help="Seed of the faults, and of their times.")
 @click.option("--rehearsed-steps", default=60, show_default=True, type=click.IntRange(min=6), help="Steps of the run.")
@@ -89,7 +94,7 @@ def rehearse(
     except KeyboardInterrupt:
         click.echo("lvjobs: interrupted; the rehearsal's run was ended, and no run of the study was touched", err=True)
         sys.exit(INTERRUPTED)
-    print_found(_as_dict(report), _lines(report, study.layout.internal / "rehearsal"), as_json=as_json)
+    print_found(finite(_as_dict(report)), _lines(report, study.layout.internal / "rehearsal"), as_json=as_json)
     sys.exit(0 if report.holds else FAILED)
 
 

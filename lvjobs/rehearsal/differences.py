@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lvjobs.foreign import cleaned
 from lvjobs.records.curves import Curves, curves
 from lvjobs.records.run_files import MANIFEST
 from lvjobs.study.layout import RunLayout
@@ -81,7 +82,7 @@ class RunResult:
         for path, name in zip(paths, names, strict=True):
             digest = hashlib.sha256(path.read_bytes().replace(study, b"")).hexdigest()
             key = _NUMBER.sub("#", name)
-            found[key if short[key] == 1 else name] = path, digest
+            found[cleaned(key if short[key] == 1 else name)] = path, digest
         return found
 
     def equal_files(self, other: "RunResult") -> set[str]:

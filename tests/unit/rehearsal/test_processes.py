@@ -98,7 +98,9 @@ def test_ranks_are_told_from_their_launcher_and_from_their_own_processes(run):
         ranks = [each.pid for each in psutil.Process(launcher.pid).children()]
         assert sorted(there.ranks(2)) == sorted(ranks)
         assert len(ranks) == 2
-        assert len(there.of_program(2)) == 5
+        assert wait_until(lambda: len(there.of_program(2)) == 5, 60), (
+            "an environment is empty while a program is started"
+        )
         assert there.launchers(2) == [launcher.pid]
         assert there.ranks(1) == []
         assert kill_one(ranks, First())
