@@ -16,7 +16,7 @@ from lvjobs.control.submission.declare import gpus_of
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig
 from lvjobs.processes import interruptible
-from lvjobs.rehearsal.conduct import Rehearsal, RehearsalReport, shortened
+from lvjobs.rehearsal.conduct import CHECKPOINTS, Rehearsal, RehearsalReport, shortened
 from lvjobs.rehearsal.faults import Fault, lab_faults, local_faults
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
@@ -67,6 +67,7 @@ def rehearse(
     else:
         settings, resources, profile = settle(study, given)
     config = shortened(placed(pinned(settings, study).run_config(), study.root), steps)
+    check_checkpoints(config)
     asked = _requested(config, resources, profile, study)
     nodes = asked.nodes or 1
     if on_lab is False and nodes > 1:
@@ -82,6 +83,16 @@ def rehearse(
             alone = first or rehearsal.train_undisturbed(cluster)
             until = time.monotonic() + 60 * minutes
             return rehearsal.disturb(alone, cluster, faults, chance=chance, until=until)
+
+
+def check_checkpoints(config: RunConfig) -> None:
+    """Refuse a run that ends before its second checkpoint: no fault would come between the first one and its end."""
+    every = config.checkpoint_every
+    if config.steps < 2 * every:
+        raise UsageError(
+            f"checkpoint_every = {every} and {config.steps} steps: the rehearsed run would end before its second "
+            f"checkpoint; add --rehearsed-steps={CHECKPOINTS * every}, or --set checkpoint_every=N with fewer steps"
+        )
 
 
 def _requested(config: RunConfig, resources: Resources, profile: str, study: StudyContext) -> Resources:

@@ -267,8 +267,9 @@ def shortened(config: RunConfig, steps: int) -> RunConfig:
 
 
 def entries_of(run: RunLayout, generation: int) -> list[Entry]:
-    """Return the lines of a generation's journal."""
-    return parse_entries(run.journal(generation).read_bytes())[0]
+    """Return the lines of a generation's journal; none if it was killed before it began one."""
+    journal = run.journal(generation)
+    return parse_entries(journal.read_bytes())[0] if journal.exists() else []
 
 
 def _generations(run: RunLayout) -> list[int]:

@@ -99,6 +99,13 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
     for given, step in resumed:
         if step is not None and step <= lowest < given:
             return Judgement("does_not_resume", f"it got the checkpoint of step {given}, but began at step {step}")
+    for attempt in disturbed.attempts:
+        given = (_beginning(attempt) or (0, None))[0]
+        saved = [int(entry.fields["step"]) for entry in attempt if entry.kind == "checkpoint"]
+        if saved and saved[0] < given:  # of a program whose output shows no step
+            return Judgement(
+                "does_not_resume", f"it got the checkpoint of step {given}, but wrote that of step {saved[0]} again"
+            )
     if not resumed:
         longest = max((len(_steps(attempt)) for attempt in disturbed.attempts[:-1]), default=0)
         if longest > 2 * disturbed.checkpoint_every:

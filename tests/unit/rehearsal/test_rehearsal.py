@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from lvjobs.api.rehearse import only_one
+from lvjobs.api.rehearse import check_checkpoints, only_one
 from lvjobs.errors import UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import Claim
-from lvjobs.rehearsal.conduct import shortened
+from lvjobs.rehearsal.conduct import entries_of, shortened
 from lvjobs.rehearsal.differences import RunResult, differences
 from lvjobs.rehearsal.faults import FaultInjector
 from lvjobs.study.layout import RunLayout
@@ -96,6 +96,18 @@ def test_a_program_is_shortened_by_what_its_command_has(words, steps, every):
     whole = RunConfig(task=COMMAND_TASK, steps=5000, checkpoint_every=250, params={"command": ["train", *words]})
     short = shortened(whole, 60)
     assert (short.steps, short.checkpoint_every) == (steps, every)
+
+
+def test_a_run_without_a_second_checkpoint_is_refused():
+    whole = RunConfig(task=COMMAND_TASK, steps=5000, checkpoint_every=250, params={"command": ["train", "{steps}"]})
+    with pytest.raises(UsageError, match="--rehearsed-steps=1500"):
+        check_checkpoints(shortened(whole, 60))
+    check_checkpoints(shortened(whole, 1500))
+    check_checkpoints(shortened(whole, 500))
+
+
+def test_an_attempt_that_was_killed_before_its_first_line_has_none(tmp_path):
+    assert entries_of(a_run(tmp_path, [WHOLE[0]]), 2) == []
 
 
 class Theatre:

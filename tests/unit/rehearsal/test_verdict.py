@@ -208,6 +208,18 @@ def test_a_run_that_does_not_resume_and_one_that_was_not_tested_are_not_compared
     assert words in (found.reason if found else "")
 
 
+def test_a_program_without_steps_that_begins_again_is_seen_by_its_checkpoints(scene):
+    def attempt(resumed_from, *saved):
+        return [*an_attempt([], resumed_from), *(Entry("checkpoint", 1.0, {"step": step}) for step in saved)]
+
+    resumed = [attempt(0, 10, 20), attempt(20, 30, 40)]
+    assert failure_of(Disturbed(scene.alone, COMPLETED, resumed, {"killed": 1}, 10)) is None
+    again = [attempt(0, 10, 20), attempt(20, 10, 20, 30, 40)]
+    found = failure_of(Disturbed(scene.alone, COMPLETED, again, {"killed": 1}, 10))
+    assert found.verdict == "does_not_resume"
+    assert found.reason == "it got the checkpoint of step 20, but wrote that of step 10 again"
+
+
 def test_of_several_runs_the_worst_counts_and_an_untested_one_does_not():
     assert worst([Judgement("bitwise"), Judgement("untested")]).verdict == "bitwise"
     assert (
