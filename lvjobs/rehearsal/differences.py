@@ -25,6 +25,8 @@ _LARGEST_LOG = 10**7
 _BEGINNING = 2**16
 """Bytes at the beginning of a file in which one that is no text has a zero."""
 
+_BLOCK = 2**22
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -80,7 +82,7 @@ class RunResult:
         names = [str(path.relative_to(self.run.final)) for path in paths]  # the manifest names its generation
         short = Counter(_NUMBER.sub("#", name) for name in names)
         for path, name in zip(paths, names, strict=True):
-            digest = hashlib.sha256(path.read_bytes().replace(study, b"")).hexdigest()
+            digest = _sha256_without(study, path)
             key = _NUMBER.sub("#", name)
             found[cleaned(key if short[key] == 1 else name)] = path, digest
         return found
@@ -97,6 +99,19 @@ class RunResult:
         sizes = {name: path.stat().st_size for name, (path, _) in self.files.items()}
         counted = {name for name, (path, _) in self.files.items() if not _is_text(path)} or sizes.keys()
         return sum(sizes[name] for name in counted & set(names)) / max(1, sum(sizes[name] for name in counted))
+
+
+def _sha256_without(words: bytes, path: Path) -> str:
+    """Return a file's SHA-256, computed without some words. Only a block is in memory: checkpoints are large."""
+    digest, rest = hashlib.sha256(), b""
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            block = (rest + block).replace(words, b"")
+            ready = max(0, len(block) - len(words) + 1)  # the words may begin in this block, and end in the next one
+            digest.update(block[:ready])
+            rest = block[ready:]
+    digest.update(rest)
+    return digest.hexdigest()
 
 
 def _is_text(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """A rehearsal's pure parts: what is shortened, which fault comes when, and where two runs differ."""
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -9,6 +10,7 @@ from lvjobs.errors import UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import Claim
+from lvjobs.rehearsal import differences as module
 from lvjobs.rehearsal.conduct import entries_of, shortened
 from lvjobs.rehearsal.differences import RunResult, differences
 from lvjobs.rehearsal.faults import FaultInjector
@@ -50,6 +52,29 @@ RESUMED = [
 
 def test_a_run_that_was_resumed_is_the_same_wherever_it_lies_and_however_long_it_took(tmp_path):
     assert differing(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", RESUMED)) == []
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_a_path_in_a_file_is_left_out_wherever_a_block_ends(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    one, other = a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "another", WHOLE)
+    for run in (one, other):
+        (run.final / "adapter" / "weights").write_text(f"a{run.root.parent.parent}/x{run.root.parent.parent}")
+    assert differing(one, other) == []
+    (other.final / "adapter" / "weights").write_text(f"a{other.root.parent.parent}/y{other.root.parent.parent}")
+    assert [each.what for each in differing(one, other)] == ["final/adapter/weights"]
+
+
+def test_a_large_file_is_not_read_into_memory(tmp_path):
+    run = a_run(tmp_path, WHOLE)
+    with (run.final / "large").open("wb") as stream:
+        stream.truncate(100_000_000)
+    tracemalloc.start()
+    try:
+        assert "large" in RunResult(run).files
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_first_step_that_differs_is_told_with_both_values(tmp_path):
