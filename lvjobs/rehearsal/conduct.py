@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from lvjobs.control.loop import open_session
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import LvjobsError
-from lvjobs.records.journal import Entry, parse_entries
-from lvjobs.records.run_files import parse_generation
+from lvjobs.rehearsal.attempts import checkpoints, entries_of, generations, problem
 from lvjobs.rehearsal.differences import RunResult
 from lvjobs.rehearsal.escapes import EscapeWatch
 from lvjobs.rehearsal.faults import Fault, FaultInjector, Shape, process_faults, program_faults
@@ -37,6 +37,10 @@ _SHAPE_SECONDS = 0.5
 """Seconds between two counts of the processes of an undisturbed run."""
 
 _ENOUGH = 10**6
+_LONGEST_SECONDS = Policy().hung_seconds
+_SHORTEST_SECONDS = 120.0
+"""Seconds without a journal line after which a run hangs: at most, and at least."""
+
 _OVER = ("completed", "held", "cancelled", "paused")
 
 
@@ -67,6 +71,13 @@ class Undisturbed:
     run: RunLayout
     shape: Shape
     row: Mapping[str, Any]
+
+    @property
+    def hung_seconds(self) -> float:
+        """Return the seconds of silence after which a disturbed run hangs: ten times the longest one of this run."""
+        times = sorted(entry.time for number in generations(self.run) for entry in entries_of(self.run, number))
+        longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
+        return min(_LONGEST_SECONDS, max(_SHORTEST_SECONDS, 10 * longest))
 
 
 @dataclass(frozen=True)
@@ -128,8 +139,8 @@ class Rehearsal:
             chance: The source of choices, and of the times between them.
             until: No fault is injected later (monotonic seconds).
         """
-        if self.is_program and not _checkpoints(alone.run):
-            reason = f"undisturbed, it published no checkpoint{_problem(alone.run)}"
+        if self.is_program and not checkpoints(alone.run):
+            reason = f"undisturbed, it published no checkpoint{problem(alone.run)}"
             return RehearsalReport(Judgement("does_not_resume", reason), alone.row)
         run = StudyLayout(self.place / "disturbed").run(NAME)
         every = {**faults, **process_faults(run, alone.shape, chance)}
@@ -137,9 +148,10 @@ class Rehearsal:
             every |= program_faults(run, SavePlace.of(run, self.config))
         injector = FaultInjector(run, self.config.checkpoint_every, every, chance, until, self.say)
         compare, watch, rows = Comparison(self, alone.run, profile), EscapeWatch(run), []
+        patience = alone.hung_seconds
         judgements: list[Judgement] = []
         while True:
-            row, judgement = self._disturb_once(run, profile, injector, watch, compare)
+            row, judgement = self._disturb_once(run, profile, patience, injector, watch, compare)
             rows.append(row)
             judgements.append(judgement)
             if judgement.verdict == "does_not_resume" or not injector.untested or time.monotonic() > until:
@@ -151,7 +163,13 @@ class Rehearsal:
         return RehearsalReport(worst(judgements), found, injector.met, injector.missed, watch.breaches, watch.outside)
 
     def _disturb_once(
-        self, run: RunLayout, profile: str, injector: FaultInjector, watch: EscapeWatch, compare: "Comparison"
+        self,
+        run: RunLayout,
+        profile: str,
+        patience: float,
+        injector: FaultInjector,
+        watch: EscapeWatch,
+        compare: "Comparison",
     ) -> tuple[Mapping[str, Any], Judgement]:
         """Train the run with faults once; return its row, and the verdict."""
 
@@ -161,32 +179,36 @@ class Rehearsal:
                 watch.look()
 
         before = Counter(injector.met)
-        row = self.train(self.place / "disturbed", profile, between)
+        row = self.train(self.place / "disturbed", profile, between, patience)
         watch.close()
-        attempts = [entries_of(run, number) for number in sorted(_generations(run))]
+        attempts = [entries_of(run, number) for number in sorted(generations(run))]
         met = injector.met - before
         disturbed = Disturbed(RunResult(run), row, attempts, met, self.config.checkpoint_every)
         return row, failure_of(disturbed) or compare.judge(disturbed)
 
-    def train(self, root: Path, profile: str, between: Callable[[], None]) -> Mapping[str, Any]:
+    def train(
+        self, root: Path, profile: str, between: Callable[[], None], patience: float = _LONGEST_SECONDS
+    ) -> Mapping[str, Any]:
         """Train the run in a study of its own until it is over, and return its row; call `between` between passes.
 
-        The study has no driver, an unlimited budget, short waits and unlimited retries. What an earlier rehearsal left
+        The study has no driver, an unlimited budget, short waits and unlimited retries, but for a run that
+        hangs: one that is silent for `patience` seconds. What an earlier rehearsal left
         running there is ended first. If this one is interrupted, its run is ended too.
         """
         end_all(root)
         try:
-            return self._train(root, profile, between)
+            return self._train(root, profile, between, patience)
         except BaseException:
             end_all(root)
             raise
 
-    def _train(self, root: Path, profile: str, between: Callable[[], None]) -> Mapping[str, Any]:
+    def _train(self, root: Path, profile: str, between: Callable[[], None], patience: float) -> Mapping[str, Any]:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True, mode=0o700)
-        limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]
+        limits = {key for key in Policy.model_fields if key.endswith("_retries")} - {"out_of_memory_retries"}
         policy = Policy(
-            **dict.fromkeys(limits, _ENOUGH),
+            **{**dict.fromkeys(limits, _ENOUGH), "hung_retries": 1},
+            hung_seconds=patience,
             no_progress_deaths=_ENOUGH,
             no_progress_preemptions=_ENOUGH,
             backoff_seconds=1,
@@ -243,7 +265,7 @@ class ShapeCounter:
         if time.monotonic() - self._counted < _SHAPE_SECONDS:
             return
         self._counted = time.monotonic()
-        newest = max(_generations(self._run), default=0)
+        newest = max(generations(self._run), default=0)
         self.shape = Shape(
             max(self.shape.ranks, len(self._processes.ranks(newest))),
             max(self.shape.launchers, len(self._processes.launchers(newest))),
@@ -264,29 +286,3 @@ def shortened(config: RunConfig, steps: int) -> RunConfig:
     return RunConfig.model_validate(
         {**config.model_dump(mode="json"), "steps": fewer, "checkpoint_every": every, "validate_every": every}
     )
-
-
-def entries_of(run: RunLayout, generation: int) -> list[Entry]:
-    """Return the lines of a generation's journal; none if it was killed before it began one."""
-    journal = run.journal(generation)
-    return parse_entries(journal.read_bytes())[0] if journal.exists() else []
-
-
-def _generations(run: RunLayout) -> list[int]:
-    return [number for path in run.generations.glob("*") if (number := parse_generation(path.name))]
-
-
-def _checkpoints(run: RunLayout) -> int:
-    """Return how many checkpoints the run published."""
-    return sum(entry.kind == "checkpoint" for number in _generations(run) for entry in entries_of(run, number))
-
-
-_NOT_TAKEN = "lvjobs worker: a checkpoint was not taken: "
-
-
-def _problem(run: RunLayout) -> str:
-    """Return why no checkpoint was taken, from the run's log, in brackets; empty where nothing says it."""
-    logs = sorted(run.study.log_directory(run.root.name).glob("*"))
-    lines = [line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    found = [line.removeprefix(_NOT_TAKEN) for line in lines if line.startswith(_NOT_TAKEN)]
-    return f" ({found[-1]})" if found else ": nothing matches `checkpoint` of [train]"

@@ -12,6 +12,7 @@ from program_studies import ProgramStudy
 from program_subjects import PROGRAMS, Subject
 
 from lvjobs.forecasting.data import make_dataset
+from lvjobs.rehearsal import conduct
 from lvjobs.rehearsal.conduct import Rehearsal, shortened
 from lvjobs.rehearsal.faults import INSIDE_A_SAVE, local_faults
 from lvjobs.rehearsal.processes import RunProcesses
@@ -147,6 +148,18 @@ def test_an_interrupted_rehearsal_leaves_no_process(tmp_path, number):
     words = [" ".join(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"])]
     assert [each for each in words if str(tmp_path) in each] == []
     assert RunProcesses(alone).of_program(1) == []
+
+
+def test_a_program_that_hangs_when_it_resumes_does_not_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(conduct, "_SHORTEST_SECONDS", 15.0)
+    study = careless(tmp_path, "hang")
+    config = shortened(placed(load_study(study.root).config.train.run_config(), study.root), 36)
+    rehearsal = Rehearsal(tmp_path / "rehearsal", config, Resources(), 0.0, print)
+    alone = rehearsal.train_undisturbed("local")
+    killed = {"killed (SIGKILL)": local_faults(StudyLayout(rehearsal.place / "disturbed"))["killed (SIGKILL)"]}
+    report = rehearsal.disturb(alone, "local", killed, chance=random.Random(0), until=time.monotonic() + 600)
+    assert report.judgement.verdict == "does_not_resume", report
+    assert "hung" in report.judgement.reason
 
 
 def test_a_program_that_ignores_its_checkpoint_does_not_resume(tmp_path):

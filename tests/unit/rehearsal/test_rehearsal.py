@@ -11,9 +11,10 @@ from lvjobs.lab import LabError
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import Claim
 from lvjobs.rehearsal import differences as module
-from lvjobs.rehearsal.conduct import entries_of, shortened
+from lvjobs.rehearsal.attempts import entries_of
+from lvjobs.rehearsal.conduct import Undisturbed, shortened
 from lvjobs.rehearsal.differences import RunResult, differences
-from lvjobs.rehearsal.faults import FaultInjector
+from lvjobs.rehearsal.faults import FaultInjector, Shape
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
@@ -129,6 +130,15 @@ def test_a_run_without_a_second_checkpoint_is_refused():
         check_checkpoints(shortened(whole, 60))
     check_checkpoints(shortened(whole, 1500))
     check_checkpoints(shortened(whole, 500))
+
+
+@pytest.mark.parametrize(("gap", "seconds"), [(1.0, 120.0), (30.0, 300.0), (1000.0, 1800.0)])
+def test_a_disturbed_run_hangs_after_ten_times_the_longest_silence_of_an_undisturbed_one(tmp_path, gap, seconds):
+    run = a_run(tmp_path, [])
+    run.generation(1).touch()
+    times = (1.0, 2.0, 2.0 + gap, 2.5 + gap)
+    run.journal(1).write_text("".join(Entry("step", time, {"step": 1}).to_line() for time in times))
+    assert Undisturbed(run, Shape(), {}).hung_seconds == seconds
 
 
 def test_an_attempt_that_was_killed_before_its_first_line_has_none(tmp_path):
