@@ -90,8 +90,8 @@ def check_checkpoints(config: RunConfig) -> None:
     every = config.checkpoint_every
     if config.steps < 2 * every:
         raise UsageError(
-            f"checkpoint_every = {every} and {config.steps} steps: the rehearsed run would end before its second "
-            f"checkpoint; add --rehearsed-steps={CHECKPOINTS * every}, or --set checkpoint_every=N with fewer steps"
+            f"checkpoint_every = {every}: the rehearsed run ends at step {config.steps}, before its second checkpoint; "
+            f"add --rehearsed-steps={CHECKPOINTS * every}, and as many `steps` to [train] if it has fewer"
         )
 
 

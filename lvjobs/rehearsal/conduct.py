@@ -20,7 +20,7 @@ from lvjobs.rehearsal.escapes import EscapeWatch
 from lvjobs.rehearsal.faults import Fault, FaultInjector, Shape, process_faults, program_faults
 from lvjobs.rehearsal.processes import RunProcesses, end_all
 from lvjobs.rehearsal.saves import SavePlace
-from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, worst
+from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, reason_of, worst
 from lvjobs.study.config import StudyConfig, StudyContext
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
@@ -115,10 +115,10 @@ class Rehearsal:
         row = self.train(root, profile, counter.count)
         if row["state"] != "completed":
             raise LvjobsError(
-                f"undisturbed, the run is {row['state']} at step {row['step']}: {row['reason']}. Fix that first. The "
+                f"undisturbed, the run is {row['state']} at step {row['step']}: {reason_of(row)}. Fix that first. The "
                 f"run is in {root}"
             )
-        self.say(f"undisturbed: {row['steps']} steps")
+        self.say(f"undisturbed: {row['step']} {'step' if row['step'] == 1 else 'steps'}")
         return Undisturbed(run, counter.shape, row)
 
     def disturb(

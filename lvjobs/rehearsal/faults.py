@@ -194,7 +194,8 @@ class FaultInjector:
             self.met[what] += 1
             self._disturbed = claim.generation
             entries = entries_of(self._files, claim.generation)
-            self._say(f"{what}: attempt {claim.generation}, after {sum(map(steps_of, entries))} steps")
+            steps = sum(map(steps_of, entries))
+            self._say(f"{what}: attempt {claim.generation}, after {steps} {'step' if steps == 1 else 'steps'}")
         else:
             self._misses[what] += 1
             if self._misses[what] >= _MISSES and not self.met[what]:

@@ -91,7 +91,7 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
     """Return the verdict on a run that did not resume, or that no fault tested; None if it is to be compared."""
     row = disturbed.row
     if row["state"] != "completed":
-        return Judgement("does_not_resume", f"{row['state']} at step {row['step']}: {row['reason']}")
+        return Judgement("does_not_resume", f"{row['state']} at step {row['step']}: {reason_of(row)}")
     if not disturbed.met:
         return Judgement("untested", f"no fault met the run: it ended too soon{_MORE}")
     resumed = [attempt for attempt in map(_beginning, disturbed.attempts) if attempt and attempt[0]]
@@ -114,6 +114,11 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
             )
         return Judgement("untested", f"nothing was resumed: each fault came before the first checkpoint{_MORE}")
     return None
+
+
+def reason_of(row: Mapping[str, Any]) -> str:
+    """Return why a run is in its state, without the command that resumes it: it is none of the study's runs."""
+    return str(row["reason"]).partition("; mend it and type: ")[0]
 
 
 def judge(

@@ -162,6 +162,15 @@ def test_a_program_that_hangs_when_it_resumes_does_not_resume(tmp_path, monkeypa
     assert "hung" in report.judgement.reason
 
 
+def test_a_program_that_fails_undisturbed_is_named_without_a_command_for_a_run_of_the_study(tmp_path):
+    study = ProgramStudy(tmp_path, CARELESS, command=["python3", "careless.py", *WORDS, "--mistake={mistake}", "--no"])
+    _, err, code = study.outcome(study.start("rehearse", "--local"), "rehearse", timeout=300)
+    assert code == 1
+    assert "undisturbed, the run is held at step 0: " in err
+    assert "unrecognized arguments: --no. Fix that first." in err
+    assert "lvjobs resume" not in err
+
+
 def test_a_program_that_ignores_its_checkpoint_does_not_resume(tmp_path):
     command = ["python3", "counter.py", *WORDS, "--seconds-per-step=0.05", "--ignore-resume"]
     words = ("--checkpoint={out}/checkpoint.json", "--resume=--resume={checkpoint}")
