@@ -1,12 +1,14 @@
 """The identity of a process and whether it is alive, safe from reused ids, reboots, changed clocks, and zombies.
 
 Two questions about the processes of this machine are answered here too: which of them have a variable in their
-environment, and which files one of them writes.
+environment, and which files one of them writes. `interruptible` lets this process clean up whichever signal ends it.
 """
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,3 +94,13 @@ def files_written_by(pid: int) -> set[Path]:
                     if flags & os.O_ACCMODE:
                         found.add(path)
     return found
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C, so that what was started is ended then, too."""
+    with ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                stack.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
+        yield

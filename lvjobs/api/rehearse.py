@@ -15,10 +15,11 @@ from lvjobs.cluster.backends import backend_of
 from lvjobs.control.submission.declare import gpus_of
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig
+from lvjobs.processes import interruptible
 from lvjobs.rehearsal.conduct import Rehearsal, RehearsalReport
 from lvjobs.rehearsal.faults import Fault, lab_faults, local_faults
 from lvjobs.rehearsal.processes import end_all
-from lvjobs.rehearsal.runs import shortened
+from lvjobs.rehearsal.runs import CHECKPOINTS, shortened
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.program.command import CommandConfig
@@ -78,6 +79,7 @@ def rehearse(
             "the program has no checkpoint, so nothing can resume; add --checkpoint '{out}/ckpt.pt', or checkpoint "
             "under [train]"
         )
+    check_checkpoints(config)
     asked = _requested(config, resources, profile, study)
     nodes = asked.nodes or 1
     if on_lab is False and nodes > 1:
@@ -85,9 +87,9 @@ def rehearse(
             f"nodes = {nodes}: this machine is one node; rehearse with --lab, or with --set resources.nodes=1"
         )
     on_lab = nodes > 1 or (backend_of(profile).is_site if on_lab is None else on_lab)
-    place, chance = study.layout.internal.absolute() / "rehearsal", random.Random(seed)
+    place, chance = study.layout.internal.resolve() / "rehearsal", random.Random(seed)
     rehearsal = Rehearsal(place, config, asked, tolerance, say)
-    with _gpus(config, gpus_of(resources, profile)), _alone(place):
+    with interruptible(), only_one(place), _gpus(config, gpus_of(resources, profile)):
         first = None if nodes > 1 else rehearsal.train_undisturbed("local")
         with _cluster(chance, on_lab=on_lab, nodes=nodes) as (faults, cluster):
             alone = first or rehearsal.train_undisturbed(cluster)
@@ -96,8 +98,8 @@ def rehearse(
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Delete what the rehearsal before left in its place; at the end, kill what works there.
+def only_one(place: Path) -> Iterator[None]:
+    """End and delete what the rehearsal before left in its place; at the end, kill what works there.
 
     Raises:
         UsageError: another rehearsal works there.
@@ -107,9 +109,8 @@ def _alone(place: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(
-                f"another rehearsal works in {place}; wait until it has ended, or rehearse in a copy of the directory"
-            ) from None
+            raise UsageError(f"another rehearsal works in {place}; type the command again once it has ended") from None
+        end_all(place)
         for old in place.iterdir():
             if old.is_dir():
                 shutil.rmtree(old, ignore_errors=True)
@@ -117,6 +118,17 @@ def _alone(place: Path) -> Iterator[None]:
             yield
         finally:
             end_all(place)
+
+
+def check_checkpoints(config: RunConfig) -> None:
+    """Refuse a run that ends before its second checkpoint: no fault would come between the first one and its end."""
+    every = config.checkpoint_every
+    if config.steps < 2 * every:
+        raise UsageError(
+            f"checkpoint_every = {every}: the rehearsed run ends at step {config.steps}, before its second checkpoint; "
+            f"add --rehearsed-steps={CHECKPOINTS * every}, and as many `steps` to [train] if it has fewer. If the "
+            "command has no {checkpoint_every}, give the program's own number: --checkpoint-every"
+        )
 
 
 def _requested(config: RunConfig, resources: Resources, profile: str, study: StudyContext) -> Resources:

@@ -1,6 +1,5 @@
 """`lvjobs rehearse`."""
 
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,8 +15,10 @@ from lvjobs.cli.settings import overrides
 from lvjobs.rehearsal.conduct import RehearsalReport
 from lvjobs.rehearsal.verdict import FinalMetric
 from lvjobs.report.numbers import counted
+from lvjobs.report.outputs import finite
 from lvjobs.study.config import load_study
 
+INTERRUPTED = 130
 FAILED = 1
 """The exit code if the run does not resume, if its result differs, or if nothing was tested."""
 
@@ -78,7 +79,6 @@ def rehearse(
 
     study = load_study(root)
     given = overrides(options | typed_settings(options), pairs, None)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all that it started is ended
     try:
         report = conduct(
             study,
@@ -94,8 +94,8 @@ def rehearse(
         )
     except KeyboardInterrupt:
         click.echo("lvjobs: interrupted; the jobs of the rehearsal were ended", err=True)
-        sys.exit(128 + signal.SIGINT)
-    print_found(_as_dict(report), _lines(report, study.layout.internal / "rehearsal"), as_json=as_json)
+        sys.exit(INTERRUPTED)
+    print_found(finite(_as_dict(report)), _lines(report, study.layout.internal / "rehearsal"), as_json=as_json)
     sys.exit(0 if report.holds else FAILED)
 
 
@@ -146,7 +146,7 @@ def _verdict(report: RehearsalReport) -> str:
         return "differs: two undisturbed runs are equal, so the run does not restore its whole state"
     if judgement.verdict == "does_not_resume":
         return f"does not resume: {judgement.reason}"
-    return f"nothing was tested: {judgement.reason}; more --rehearsed-steps, or more --minutes, leave time for it"
+    return f"nothing was tested: {judgement.reason}"
 
 
 def _metric(metric: FinalMetric) -> str:

@@ -3,10 +3,8 @@
 import contextlib
 import json
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from lvjobs.doctor.places import data_of, models_of
 from lvjobs.files import private, write_json
 from lvjobs.forecasting.hub import directory_of
 from lvjobs.foreign import cleaned
+from lvjobs.processes import interruptible
 from lvjobs.records.node import ORDER, REPORT, SCRIPT, NodeReport
 from lvjobs.tasks.code_copies import snapshot_code
 
@@ -160,7 +159,7 @@ def _see_through(test: _TestJob, tell: Tell, timeout: float, every: float) -> Er
     """Submit the job and wait for its end; closing the terminal has the same effect as Ctrl-C."""
     interrupted, refused, job_id = False, "", ""
     submitted = time.monotonic()
-    with _interruptible():
+    with interruptible():
         try:
             job_id = test.cluster.submit(test.request)
             tell(f"test job {job_id}: submitted; it waits {timeout / 60:g} min at most, Ctrl-C cancels it")
@@ -243,13 +242,3 @@ def _log(directory: Path) -> str:
         text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in sorted(directory.glob("*.out")))
         return cleaned(text)[-_LOG_CHARACTERS:].strip()
     return ""
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP as Ctrl-C, so that the job is cancelled then, too."""
-    with contextlib.ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGHUP):
-                stack.callback(signal.signal, number, signal.signal(number, signal.default_int_handler))
-        yield

@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs.errors import LvjobsError
+from lvjobs.rehearsal.attempts import checkpoints_of, entries_of, generations_of, problem_of
 from lvjobs.rehearsal.differences import RunResult
 from lvjobs.rehearsal.escapes import EscapeWatch
 from lvjobs.rehearsal.faults import Fault, FaultInjector, Shape, process_faults, program_faults
-from lvjobs.rehearsal.runs import (
-    NAME,
-    ShapeCounter,
-    checkpoints_of,
-    entries_of,
-    generations_of,
-    problem_of,
-    train_to_its_end,
-    where,
-)
+from lvjobs.rehearsal.runs import LONGEST_SECONDS, NAME, ShapeCounter, Undisturbed, train_to_its_end, where
 from lvjobs.rehearsal.saves import SavePlace
 from lvjobs.rehearsal.verdict import Disturbed, Judgement, failure_of, judge, why_not, worst
 from lvjobs.study.layout import RunLayout, StudyLayout
@@ -65,15 +57,6 @@ class RehearsalReport:
 
 
 @dataclass(frozen=True)
-class Undisturbed:
-    """An undisturbed run: its files, its processes, and its row (docs/json.md)."""
-
-    run: RunLayout
-    shape: Shape
-    row: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Rehearsal:
     """A rehearsal of one run.
 
@@ -96,7 +79,7 @@ class Rehearsal:
         """Return whether the run is a program."""
         return self.config.task == COMMAND_TASK
 
-    def train_undisturbed(self, profile: str, name: str = "alone") -> "Undisturbed":
+    def train_undisturbed(self, profile: str, name: str = "alone") -> Undisturbed:
         """Train the run without faults, and return its files, its processes and its row.
 
         Raises:
@@ -114,12 +97,13 @@ class Rehearsal:
             )
         ranks = counter.shape.ranks + (0 if self.is_program else 1)
         together = f", {ranks} processes together" if ranks > 1 else ""
-        self.say(f"undisturbed, {where(profile, self.resources)}: {row['steps']} steps{together}")
+        steps = f"{row['step']} {'step' if row['step'] == 1 else 'steps'}"
+        self.say(f"undisturbed, {where(profile, self.resources)}: {steps}{together}")
         return Undisturbed(run, counter.shape, row)
 
     def disturb(
         self,
-        alone: "Undisturbed",
+        alone: Undisturbed,
         profile: str,
         faults: Callable[[StudyLayout], Mapping[str, Fault]],
         *,
@@ -154,7 +138,7 @@ class Rehearsal:
                 self.say(f"round {number}, for: {', '.join(injector.untested)}")
                 injector.begin_again(study.run(NAME), every)
             watch = EscapeWatch(study.run(NAME))
-            row, judgement = self._disturb_once(study, profile, injector, watch, compare)
+            row, judgement = self._disturb_once(study, profile, alone.hung_seconds, injector, watch, compare)
             rounds.append((number, row, judgement))
             breaches |= dict.fromkeys(watch.breaches)
             outside |= dict.fromkeys(watch.outside)
@@ -176,8 +160,10 @@ class Rehearsal:
             outside=list(outside),
         )
 
-    def _train(self, root: Path, profile: str, between: Callable[[], None]) -> Mapping[str, Any]:
-        return train_to_its_end(root, self.config, self.resources, profile, between)
+    def _train(
+        self, root: Path, profile: str, between: Callable[[], None], patience: float = LONGEST_SECONDS
+    ) -> Mapping[str, Any]:
+        return train_to_its_end(root, self.config, self.resources, profile, between, patience)
 
     def _faults(
         self,
@@ -194,7 +180,13 @@ class Rehearsal:
         return every
 
     def _disturb_once(
-        self, study: StudyLayout, profile: str, injector: FaultInjector, watch: EscapeWatch, compare: "Comparison"
+        self,
+        study: StudyLayout,
+        profile: str,
+        patience: float,
+        injector: FaultInjector,
+        watch: EscapeWatch,
+        compare: "Comparison",
     ) -> tuple[Mapping[str, Any], Judgement]:
         """Train the run with faults once; return its row, and the verdict."""
         run = study.run(NAME)
@@ -205,7 +197,7 @@ class Rehearsal:
                 watch.look()
 
         before = Counter(injector.met)
-        row = self._train(study.root, profile, between)
+        row = self._train(study.root, profile, between, patience)
         watch.close()
         attempts = [entries_of(run, number) for number in generations_of(run)]
         met = injector.met - before

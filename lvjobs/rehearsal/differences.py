@@ -1,13 +1,16 @@
 """The comparison of the results of two runs, bit for bit. Pure, except that it reads the directories."""
 
+import codecs
 import hashlib
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lvjobs.foreign import cleaned
 from lvjobs.records.curves import Curves, curves
 from lvjobs.records.run_files import MANIFEST
 from lvjobs.study.layout import RunLayout
@@ -17,6 +20,11 @@ IGNORED = frozenset({"seconds"})
 
 _NUMBER = re.compile(r"\d{4,}")
 """Times and process ids in the names of files."""
+
+_BEGINNING = 2**16
+"""Bytes at the beginning of a file by which a text is recognized."""
+
+_BLOCK = 2**22
 
 _LARGEST_LOG = 10**7
 """Bytes up to which a file is read as lines."""
@@ -64,12 +72,19 @@ class RunResult:
 
     @cached_property
     def files(self) -> Mapping[str, "ResultFile"]:
-        """Return the files of the result. A long number in a name is replaced by `#`: it is a time, or a process id."""
-        study, found = str(self.run.root.parent.parent.absolute()).encode(), {}
-        for path in sorted(self.run.final.rglob("*")):
-            if path.is_file() and path.name != MANIFEST:  # the manifest names its generation
-                name = _NUMBER.sub("#", str(path.relative_to(self.run.final)))
-                found[name] = ResultFile.read(path, study)
+        """Return the files of the result.
+
+        A long number in a name is replaced by `#`: it is a time, or a process id. Where several names would become the
+        same, such as those of a model in parts, they are kept.
+        """
+        study, manifest = str(self.run.root.parent.parent.absolute()).encode(), self.run.final / MANIFEST
+        paths = [path for path in sorted(self.run.final.rglob("*")) if path.is_file() and path != manifest]
+        names = [str(path.relative_to(self.run.final)) for path in paths]  # the manifest names its generation
+        short = Counter(_NUMBER.sub("#", name) for name in names)
+        found = {}
+        for path, name in zip(paths, names, strict=True):
+            key = _NUMBER.sub("#", name)
+            found[cleaned(key if short[key] == 1 else name)] = ResultFile.read(path, study)
         return found
 
     def equal_files(self, other: "RunResult") -> set[str]:
@@ -78,9 +93,13 @@ class RunResult:
         return {name for name in names if self.files[name].core == other.files[name].core}
 
     def share_of(self, names: Collection[str]) -> float:
-        """Return the share of the result's bytes that these files have."""
+        """Return the share of the result's bytes that these files have. Texts count only if there is nothing else.
+
+        The files of a tokenizer are texts. They are equal in all runs, and may be larger than the weights.
+        """
         sizes = {name: each.path.stat().st_size for name, each in self.files.items()}
-        return sum(sizes[name] for name in names) / max(1, sum(sizes.values()))
+        counted = {name for name, each in self.files.items() if each.arrays} or sizes.keys()
+        return sum(sizes[name] for name in counted & set(names)) / max(1, sum(sizes[name] for name in counted))
 
 
 @dataclass(frozen=True)
@@ -99,28 +118,46 @@ class ResultFile:
     @classmethod
     def read(cls, path: Path, study: bytes) -> "ResultFile":
         """Read a file; `study` is the path that is left out."""
-        content = path.read_bytes()
-        digest = hashlib.sha256(content.replace(study, b"")).hexdigest()
-        return cls(path, digest, _arrays(path, content, digest))
+        digest = _sha256_without(study, path)
+        return cls(path, digest, _arrays(path, digest))
 
 
-def _arrays(path: Path, content: bytes, digest: str) -> str:
+def _arrays(path: Path, digest: str) -> str:
     """Return a hash of the arrays in a file; empty for a text, and for an archive of torch that holds none.
 
     An archive of torch has its arrays in members of their own. Numbers and texts are in one more, `data.pkl`.
     """
     if not zipfile.is_zipfile(path):
-        try:
-            content.decode("utf-8")
-        except UnicodeDecodeError:
-            return digest
-        return ""
+        return "" if _is_text(path) else digest
     with zipfile.ZipFile(path) as archive:
         members = {each.filename.partition("/")[2]: (each.file_size, each.CRC) for each in archive.infolist()}
     if "data.pkl" not in members:
         return digest
     stored = sorted((name, size) for name, size in members.items() if name.startswith("data/"))
     return hashlib.sha256(repr(stored).encode()).hexdigest() if stored else ""
+
+
+def _sha256_without(words: bytes, path: Path) -> str:
+    """Return a file's SHA-256, computed without some words. Only a block is in memory: checkpoints are large."""
+    digest, rest = hashlib.sha256(), b""
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            block = (rest + block).replace(words, b"")
+            ready = max(0, len(block) - len(words) + 1)  # the words may begin in this block, and end in the next one
+            digest.update(block[:ready])
+            rest = block[ready:]
+    digest.update(rest)
+    return digest.hexdigest()
+
+
+def _is_text(path: Path) -> bool:
+    with path.open("rb") as stream:
+        beginning = stream.read(_BEGINNING)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(beginning)  # its end may be in the midst of a character
+    except UnicodeDecodeError:
+        return False
+    return b"\0" not in beginning
 
 
 def differences(alone: RunResult, disturbed: RunResult, *, is_program: bool) -> tuple[list[Difference], list[str]]:

@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from lvjobs.foreign import cleaned
 from lvjobs.processes import files_written_by
 from lvjobs.records.journal import parse_entries
 from lvjobs.records.run_files import parse_generation
@@ -71,7 +72,7 @@ class EscapeWatch:
 
     def _note(self, found: dict[str, None], text: str) -> None:
         if len(found) < _SHOWN:
-            found[text] = None
+            found[cleaned(text)] = None
 
     def _is_outside(self, path: Path) -> bool:
         """Return whether a file is none of the run's, of the log, of a cache, or of the system."""

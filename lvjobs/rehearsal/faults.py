@@ -13,8 +13,9 @@ from typing import TypeAlias
 from lvjobs.cluster.local_files import jobs_in
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabError
-from lvjobs.records.journal import Entry, parse_entries, steps_of
+from lvjobs.records.journal import Entry, steps_of
 from lvjobs.records.run_files import Claim, parse_generation
+from lvjobs.rehearsal.attempts import entries_of
 from lvjobs.rehearsal.processes import RunProcesses, kill, kill_one
 from lvjobs.rehearsal.saves import SavePlace
 from lvjobs.study.layout import RunLayout, StudyLayout
@@ -122,7 +123,7 @@ def program_faults(run: RunLayout, saves: SavePlace | None) -> dict[str, Fault]:
         end = time.monotonic() + _SAVE_SECONDS
         assert saves is not None
         return saves.kill_inside_a_save(
-            claim.generation, lambda: time.monotonic() > end or _has_ended(_entries(run, claim.generation))
+            claim.generation, lambda: time.monotonic() > end or _has_ended(entries_of(run, claim.generation))
         )
 
     found: dict[str, Fault] = {"program killed (SIGKILL)": lambda claim: kill(there.of_program(claim.generation))}
@@ -184,7 +185,7 @@ class FaultInjector:
         claim = Claim.read(paths[-1])
         if claim.generation <= self._disturbed:
             return
-        entries = _entries(self._files, claim.generation)
+        entries = entries_of(self._files, claim.generation)
         taken = sum(map(steps_of, entries))
         if taken < self._after or _has_ended(entries):
             return
@@ -194,24 +195,20 @@ class FaultInjector:
         has_met = False
         with suppress(LabError, UsageError):  # the job ended in the meantime
             has_met = self._faults[what](claim)
-        entries = _entries(self._files, claim.generation)
+        entries = entries_of(self._files, claim.generation)
         if has_met and any(entry.kind == "done" for entry in entries):  # it came too late, and may come again
             self._disturbed = claim.generation
         elif has_met:
             self.met[what] += 1
             self._disturbed = claim.generation
-            self._say(f"{what}: attempt {claim.generation}, after {sum(map(steps_of, entries))} steps")
+            steps = sum(map(steps_of, entries))
+            self._say(f"{what}: attempt {claim.generation}, after {steps} {'step' if steps == 1 else 'steps'}")
         else:
             self._misses[what] += 1
             if self._misses[what] >= _MISSES and not self.met[what]:
                 del self._faults[what]
         if self._faults:
             self._draw(0 if has_met else taken)
-
-
-def _entries(run: RunLayout, generation: int) -> list[Entry]:
-    journal = run.journal(generation)
-    return parse_entries(journal.read_bytes())[0] if journal.exists() else []
 
 
 def _has_ended(entries: list[Entry]) -> bool:

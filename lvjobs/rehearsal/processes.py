@@ -4,16 +4,15 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from lvjobs.cluster.local_files import jobs_in
 from lvjobs.processes import start_ticks, with_variable
-from lvjobs.study.layout import RunLayout, StudyLayout
+from lvjobs.study.layout import RunLayout
 
 _RANKS = ("RANK", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
 """Variables of which a rank has at least one: of torchrun, accelerate and lvjobs, and of MPI."""
@@ -23,6 +22,11 @@ _FOLLOWER = "lvjobs.worker.follower"
 
 _STOP_SECONDS = 1.0
 """Seconds in which a stopped process shows that it stands still."""
+
+_END_SECONDS = 30.0
+"""Seconds in which all processes of a study end after they were killed."""
+
+_END_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -52,21 +56,29 @@ class RunProcesses:
         return [pid for pid, words in self._of_lvjobs() if "lvjobs.worker" in words and nodes.get(pid, "0") != "0"]
 
     def left_behind(self, newest: int) -> list[int]:
-        """Return the processes that work in the directory of an older generation than the newest one."""
+        """Return the processes that work in the directory of an older generation than the newest one.
+
+        A process with a terminal is none of the run's, but of a user who looks around in that directory.
+        """
         older = {f"{self.run.root}/{number:06d}.work" for number in range(1, newest)}
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if any(process.cwd().startswith(work) for work in older):
+                if any(process.cwd().startswith(work) for work in older) and process.terminal() is None:
                     found.append(process.pid)
         return found
 
     def _of_lvjobs(self) -> Iterable[tuple[int, list[str]]]:
-        """Yield the processes of lvjobs that were started for the run, each with its words."""
-        for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if "-m" in words[:3] and any(str(self.run.root) in word for word in words):
-                yield process.pid, words
+        """Return the processes of lvjobs that were started for the run, each with its words."""
+        return _of_lvjobs(str(self.run.root))
+
+
+def _of_lvjobs(place: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the processes of lvjobs that a path was given to, each with its words."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "-m" in words[:3] and any(place in word for word in words):
+            yield process.pid, words
 
 
 def _has_rank(pid: int) -> bool:
@@ -97,14 +109,17 @@ def kill_one(pids: Iterable[int], chance: random.Random) -> bool:
     return bool(there) and kill([chance.choice(there)])
 
 
-def end_all(place: Path) -> None:
-    """Kill all local jobs of the studies in a directory, and all programs that work there."""
-    for root in (path for path in place.iterdir() if path.is_dir()):
-        for job in jobs_in(StudyLayout(root).local_jobs):
-            for member in job.members():
-                found = (member.process("wrapper"), member.process("worker"))
-                kill(each.pid for each in found if each is not None and each.is_alive)
-    kill(with_variable("LVJOBS_PROGRESS", f"{place}/"))
+def end_all(root: Path) -> None:
+    """Kill what still works for the study in a directory: wrappers and workers of its local jobs, and programs.
+
+    It is repeated, because a worker starts the next process until it is killed.
+    """
+    end = time.monotonic() + _END_SECONDS
+    while time.monotonic() < end:
+        own = [pid for pid, _ in _of_lvjobs(f"{root}/")]
+        if not kill([*own, *with_variable("LVJOBS_PROGRESS", f"{root}/")]):
+            return
+        time.sleep(_END_PAUSE_SECONDS)
 
 
 def stop(pids: Iterable[int]) -> None:

@@ -3,14 +3,15 @@
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from lvjobs.control.loop import open_session
 from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest
-from lvjobs.records.journal import Entry, parse_entries
-from lvjobs.records.run_files import parse_generation
+from lvjobs.rehearsal.attempts import entries_of, generations_of
 from lvjobs.rehearsal.faults import Shape
 from lvjobs.rehearsal.processes import RunProcesses
 from lvjobs.study.config import StudyConfig, StudyContext
@@ -29,21 +30,32 @@ _SHAPE_SECONDS = 0.5
 """Seconds between two counts of the processes of an undisturbed run."""
 
 _ENOUGH = 10**6
+LONGEST_SECONDS = Policy().hung_seconds
+_SHORTEST_SECONDS = 120.0
+"""Seconds without a journal line after which a run hangs: at most, and at least."""
+
 _OVER = ("completed", "held", "cancelled", "paused")
 
 
 def train_to_its_end(
-    root: Path, config: RunConfig, resources: Resources, profile: str, between: Callable[[], None]
+    root: Path,
+    config: RunConfig,
+    resources: Resources,
+    profile: str,
+    between: Callable[[], None],
+    patience: float = LONGEST_SECONDS,
 ) -> Mapping[str, Any]:
     """Train the run in a study of its own until it is over, and return its row; call `between` between passes.
 
-    The study has no driver, an unlimited budget, short waits and unlimited retries.
+    The study has no driver, an unlimited budget, short waits and unlimited retries, but for a run that hangs: one that
+    is silent for `patience` seconds.
     """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True, mode=0o700)
-    limits = [key for key in Policy.model_fields if key.endswith("_retries") and key != "out_of_memory_retries"]
+    limits = {key for key in Policy.model_fields if key.endswith("_retries")} - {"out_of_memory_retries"}
     policy = Policy(
-        **dict.fromkeys(limits, _ENOUGH),
+        **{**dict.fromkeys(limits, _ENOUGH), "hung_retries": 1},
+        hung_seconds=patience,
         no_progress_deaths=_ENOUGH,
         no_progress_preemptions=_ENOUGH,
         backoff_seconds=1,
@@ -65,6 +77,22 @@ def train_to_its_end(
         while time.monotonic() - begun < _PASS_SECONDS:
             between()
             time.sleep(_POLL_SECONDS)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """An undisturbed run: its files, its processes, and its row (docs/json.md)."""
+
+    run: RunLayout
+    shape: Shape
+    row: Mapping[str, Any]
+
+    @property
+    def hung_seconds(self) -> float:
+        """Return the seconds of silence after which a disturbed run hangs: ten times the longest one of this run."""
+        times = sorted(entry.time for number in generations_of(self.run) for entry in entries_of(self.run, number))
+        longest = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
+        return min(LONGEST_SECONDS, max(_SHORTEST_SECONDS, 10 * longest))
 
 
 class ShapeCounter:
@@ -103,39 +131,6 @@ def shortened(config: RunConfig, steps: int) -> RunConfig:
     )
 
 
-def entries_of(run: RunLayout, generation: int) -> list[Entry]:
-    """Return the lines of a generation's journal."""
-    return parse_entries(run.journal(generation).read_bytes())[0]
-
-
-def generations_of(run: RunLayout) -> list[int]:
-    """Return the numbers of the run's generations, in their order."""
-    return sorted(number for path in run.generations.glob("*") if (number := parse_generation(path.name)))
-
-
 def where(profile: str, resources: Resources) -> str:
     """Return where a run trains, in words."""
     return f"on a private Slurm with {resources.nodes or 1} nodes" if profile == "lab" else "on this machine"
-
-
-def checkpoints_of(run: RunLayout) -> list[int]:
-    """Return the steps of the checkpoints that the run published."""
-    entries = (entry for number in generations_of(run) for entry in entries_of(run, number))
-    return [int(entry.fields["step"]) for entry in entries if entry.kind == "checkpoint"]
-
-
-_SHOWN = 6
-"""The most files that are named where none is a checkpoint."""
-
-_NOT_TAKEN = "lvjobs worker: a checkpoint was not taken: "
-
-
-def problem_of(run: RunLayout) -> str:
-    """Return why no checkpoint was taken: by the run's log, else by the names of its files."""
-    logs = sorted(run.study.log_directory(run.root.name).glob("*"))
-    lines = [line for log in logs for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    if found := [line.removeprefix(_NOT_TAKEN) for line in lines if line.startswith(_NOT_TAKEN)]:
-        return f" ({found[-1]})"
-    names = sorted(str(path.relative_to(run.final)) for path in run.final.rglob("*") if path.is_file())
-    there = f"it left {', '.join(names[:_SHOWN])}" if names else "it left no files"
-    return f": nothing matches `checkpoint` of [train] ({there})"

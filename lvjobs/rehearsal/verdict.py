@@ -14,6 +14,11 @@ _MOST = 0.5
 """The share of the result's bytes that is equal in all runs, above which they train equally whatever their metrics
 say: lines without a step get the one that was read before, which may differ."""
 
+_SCHEDULED = frozenset(f"step's {name}" for name in ("lr", "learning_rate", "epoch"))
+"""Metrics that are equal in all runs, however they train."""
+
+_MORE = "; more of --rehearsed-steps, or of --minutes, leaves more time"
+
 _ORDER: Sequence[Verdict] = ("untested", "bitwise", "within_tolerance", "differs", "does_not_resume")
 """The verdicts from the best to the worst, for several disturbed runs: one that was tested counts."""
 
@@ -88,19 +93,26 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
     if row["state"] != "completed":
         return Judgement("does_not_resume", f"{row['state']} at step {row['step']}: {why_not(row, disturbed.attempts)}")
     if not disturbed.met:
-        return Judgement("untested", "no fault met the run: it ended too soon")
+        return Judgement("untested", f"no fault met the run: it ended too soon{_MORE}")
     resumed = [attempt for attempt in map(_beginning, disturbed.attempts) if attempt and attempt[0]]
     lowest = min((step for attempt in disturbed.attempts if (step := _first_step(attempt)) is not None), default=1)
     for given, step in resumed:
         if step is not None and step <= lowest < given:
             return Judgement("does_not_resume", f"it got the checkpoint of step {given}, but began at step {step}")
+    for attempt in disturbed.attempts:
+        given = (_beginning(attempt) or (0, None))[0]
+        saved = [int(entry.fields["step"]) for entry in attempt if entry.kind == "checkpoint"]
+        if saved and saved[0] < given:  # of a program whose output shows no step
+            return Judgement(
+                "does_not_resume", f"it got the checkpoint of step {given}, but wrote that of step {saved[0]} again"
+            )
     if not resumed:
         longest = max((len(_steps(attempt)) for attempt in disturbed.attempts[:-1]), default=0)
         if longest > 2 * disturbed.checkpoint_every:
             return Judgement(
                 "does_not_resume", f"an attempt executed {longest} steps, and none of its checkpoints was published"
             )
-        return Judgement("untested", "nothing was resumed: each fault came before the first checkpoint")
+        return Judgement("untested", f"nothing was resumed: each fault came before the first checkpoint{_MORE}")
     return None
 
 
@@ -134,8 +146,7 @@ def judge(
         equal &= alone.equal_files(again)
         names = {each.what for each in own}
         kept = [each for each in found if each.what not in names]
-        is_loss_equal = not any(each.is_of_a_loss for each in own)
-        is_deterministic = not own or (bool(equal or metric) and (is_loss_equal or alone.share_of(equal) > _MOST))
+        is_deterministic = not own or _is_training_equal(alone, own, equal, metric)
         if is_deterministic:
             notes = [*notes, *(f"{each.what} differs in every run" for each in own)]
     metrics = (alone.metrics | disturbed.result.metrics) - {each.what for each in [*found, *own]}
@@ -153,6 +164,16 @@ def judge(
         is_deterministic=is_deterministic,
         since=_since(disturbed.attempts, next((each.step for each in shown if each.step is not None), None)),
     )
+
+
+def _is_training_equal(
+    alone: RunResult, own: Collection[Difference], equal: Collection[str], metric: FinalMetric | None
+) -> bool:
+    """Return whether undisturbed runs train equally, although something differs in each of them."""
+    if metric is None and alone.metrics:
+        return bool(alone.metrics - {each.what for each in own} - _SCHEDULED)
+    is_loss_equal = metric is not None and not any(each.is_of_a_loss for each in own)
+    return is_loss_equal or alone.share_of(equal) > _MOST
 
 
 def worst(found: Iterable[Judgement]) -> Judgement:

@@ -56,7 +56,7 @@ def as_text(rows: Sequence[Mapping[str, Any]], form: str, *, table: str = "") ->
     if form == "csv":
         return _csv(rows)
     named = ({"table": table, **row} if table else row for row in rows)
-    return "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in named)
+    return "".join(json.dumps(finite(row), allow_nan=False) + "\n" for row in named)
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -77,11 +77,12 @@ def _cell(value: Any) -> Any:
     return "true" if value is True else "false" if value is False else value
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a JSON value in which each number that is nan or infinite is None: JSON has no such numbers."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

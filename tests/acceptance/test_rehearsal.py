@@ -12,6 +12,7 @@ from program_studies import ProgramStudy
 from program_subjects import PROGRAMS, Subject
 
 from lvjobs.forecasting.data import make_dataset
+from lvjobs.rehearsal import runs
 from lvjobs.rehearsal.conduct import Rehearsal
 from lvjobs.rehearsal.faults import INSIDE_A_SAVE, local_faults
 from lvjobs.rehearsal.runs import shortened
@@ -139,6 +140,28 @@ def test_a_process_that_survives_its_attempt_is_found_out_and_ended(tmp_path):
     assert not psutil.pid_exists(int(text.split(": ")[1].split()[0]))
 
 
+def test_a_program_that_hangs_when_it_resumes_does_not_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_SHORTEST_SECONDS", 15.0)
+    study = careless(tmp_path, "hang")
+    config = shortened(placed(load_study(study.root).config.train.run_config(), study.root), 36)
+    rehearsal = Rehearsal(tmp_path / "rehearsal", config, Resources(), 0.0, print)
+    alone = rehearsal.train_undisturbed("local")
+    until = time.monotonic() + 600
+    report = rehearsal.disturb(alone, "local", only("killed (SIGKILL)"), chance=random.Random(0), until=until)
+    assert report.judgement.verdict == "does_not_resume", report
+    assert "hung" in report.judgement.reason
+
+
+def test_a_program_that_fails_undisturbed_is_named_without_a_command_for_a_run_of_the_study(tmp_path):
+    study = ProgramStudy(tmp_path, CARELESS, command=["python3", "careless.py", *WORDS, "--mistake={mistake}", "--no"])
+    _, err, code = study.outcome(study.start("rehearse", "--local"), "rehearse", timeout=300)
+    assert code == 1
+    assert "undisturbed, the run is held at step 0: " in err
+    assert "unrecognized arguments: --no" in err
+    assert "Fix that first; its log is in" in err
+    assert "lvjobs resume" not in err
+
+
 def test_a_program_that_ignores_its_checkpoint_does_not_resume(tmp_path):
     command = ["python3", "counter.py", *WORDS, "--seconds-per-step=0.05", "--ignore-resume"]
     words = ("--checkpoint={out}/checkpoint.json", "--resume=--resume={checkpoint}")
@@ -179,8 +202,7 @@ def test_an_interrupted_rehearsal_leaves_nothing_behind_and_another_one_waits_fo
     assert f"another rehearsal works in {place}" in refused
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 128 + number
-    assert ("the jobs of the rehearsal were ended" in err) == (number == signal.SIGINT)
+    assert (process.returncode, "the jobs of the rehearsal were ended" in err) == (130, True), err
     until(lambda: not working_in(place))
 
 

@@ -5,6 +5,7 @@ random      its generator has no seed, so each training differs
 absolute    its checkpoint holds the absolute path of its output directory, and a resumed training writes its log there
 child       it leaves a process behind that survives it, with an empty environment
 outside     it holds a file open that is outside of its output directory (`--outside`)
+hang        it stands still once it has read its checkpoint
 none        nothing of these; each step has a speed, and `times.txt` the time of its last step
 """
 
@@ -33,6 +34,8 @@ if options.resume:
     if options.mistake != "forget":
         state = saved["generator"]
         chance.setstate((state[0], tuple(state[1]), state[2]))
+    if options.mistake == "hang":
+        time.sleep(600)
     if options.mistake == "absolute":
         out = Path(saved["out"])
         out.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ import email.message
 import io
 import json
 import os
+import subprocess
 import sys
 import time
 import urllib.error
@@ -29,9 +30,13 @@ from lvjobs.control.submission import declare
 from lvjobs.doctor import errand
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned, hide, secrets_in
+from lvjobs.records.journal import Entry
 from lvjobs.records.node import NodeReport
 from lvjobs.records.run_files import Claim, Done
+from lvjobs.rehearsal.differences import RunResult, differences
+from lvjobs.rehearsal.escapes import EscapeWatch
 from lvjobs.report.terminal.run_lines import print_why
+from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.container import ContainerConfig
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Notify
@@ -320,7 +325,30 @@ def typed_program(world):
     world.printed += [out, err]
 
 
+def rehearsed(world):
+    """A file's name, and the words of a process that a program left behind."""
+    run = RunLayout(world.root / "study" / "checkpoints" / "run")
+    work = run.root / "000001.work"
+    for path in (work, run.final, run.generations, run.journals):
+        path.mkdir(parents=True, exist_ok=True)
+    for number in (1, 2):
+        run.generation(number).touch()
+        run.journal(number).write_text(Entry("software", 1.0, {}).to_line())
+    words = [sys.executable, "-c", "print('open', flush=True); import time; time.sleep(600)", TEXT]
+    with subprocess.Popen(words, cwd=work, stdout=subprocess.PIPE) as left:
+        assert left.stdout.readline() == b"open\n"
+        watch = EscapeWatch(run)
+        watch.close()
+    (run.final / f"{ESCAPE.replace('/', '')}{TOKEN}").touch()
+    nothing = RunResult(RunLayout(world.root / "other" / "checkpoints" / "run"))
+    found, _ = differences(RunResult(run), nothing, is_program=False)
+    assert len(found) == 1
+    world.printed += [*watch.breaches, *map(str, found)]
+
+
 PLACES = {
+    "rehearsal.escapes": rehearsed,
+    "rehearsal.differences": rehearsed,
     "cli.init": batch_script,
     "api.program_questions": typed_program,
     "worker.program.process": program_prints,

@@ -1,6 +1,8 @@
 """What a rehearsal finds among the processes of this machine. The processes are real."""
 
 import os
+import pty
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ from lvjobs.processes import files_written_by, with_variable
 from lvjobs.records.journal import Entry
 from lvjobs.rehearsal import escapes
 from lvjobs.rehearsal.escapes import EscapeWatch
-from lvjobs.rehearsal.processes import RunProcesses, kill, kill_one
+from lvjobs.rehearsal.processes import RunProcesses, end_all, kill, kill_one
 from lvjobs.rehearsal.saves import SavePlace
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.command import COMMAND_TASK
@@ -96,13 +98,41 @@ def test_ranks_are_told_from_their_launcher_and_from_their_own_processes(run):
         ranks = [each.pid for each in psutil.Process(launcher.pid).children()]
         assert sorted(there.ranks(2)) == sorted(ranks)
         assert len(ranks) == 2
-        assert len(there.of_program(2)) == 5
+        assert wait_until(lambda: len(there.of_program(2)) == 5, 60), (
+            "an environment is empty while a program is started"
+        )
         assert there.launchers(2) == [launcher.pid]
         assert there.ranks(1) == []
         assert kill_one(ranks, First())
         assert wait_until(lambda: min(ranks) not in there.ranks(2), 60)
         assert kill(there.of_program(2))
     assert not kill_one([], First())
+
+
+def test_what_works_for_a_study_is_ended_and_nothing_else(run, tmp_path):
+    """A stopped process, too. A program of a study beside it trains on."""
+    beside = RunLayout(tmp_path / "study2" / "checkpoints" / "run")
+    with process(run=run) as program, process(run=beside) as other, process(cwd=tmp_path) as mere:
+        os.kill(program.pid, signal.SIGSTOP)
+        end_all(tmp_path / "study")
+        assert program.wait(60) == -signal.SIGKILL
+        assert (other.poll(), mere.poll()) == (None, None)
+
+
+def test_the_shell_of_a_user_in_a_working_directory_is_not_left_behind(run):
+    work = run.root / "000002.work"
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(work)
+        os.execvp("sleep", ["sleep", "600"])
+    try:
+        assert wait_until(lambda: psutil.Process(child).cwd() == str(work), 60)
+        with process(cwd=work) as left:
+            assert RunProcesses(run).left_behind(3) == [left.pid]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(terminal)
 
 
 def a_program(**keys):

@@ -1,16 +1,20 @@
 """A rehearsal's pure parts: what is shortened, which fault comes when, and where two runs differ."""
 
 import random
+import tracemalloc
 
 import pytest
 
+from lvjobs.api.rehearse import check_checkpoints, only_one
 from lvjobs.errors import UsageError
 from lvjobs.lab import LabError
 from lvjobs.records.journal import Entry
 from lvjobs.records.run_files import Claim
+from lvjobs.rehearsal import differences as module
+from lvjobs.rehearsal.attempts import entries_of
 from lvjobs.rehearsal.differences import RunResult, differences
-from lvjobs.rehearsal.faults import FaultInjector
-from lvjobs.rehearsal.runs import shortened
+from lvjobs.rehearsal.faults import FaultInjector, Shape
+from lvjobs.rehearsal.runs import Undisturbed, shortened
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
@@ -49,6 +53,29 @@ RESUMED = [
 
 def test_a_run_that_was_resumed_is_the_same_wherever_it_lies_and_however_long_it_took(tmp_path):
     assert differing(a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "other", RESUMED)) == []
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_a_path_in_a_file_is_left_out_wherever_a_block_ends(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    one, other = a_run(tmp_path / "one", WHOLE), a_run(tmp_path / "another", WHOLE)
+    for run in (one, other):
+        (run.final / "adapter" / "weights").write_text(f"a{run.root.parent.parent}/x{run.root.parent.parent}")
+    assert differing(one, other) == []
+    (other.final / "adapter" / "weights").write_text(f"a{other.root.parent.parent}/y{other.root.parent.parent}")
+    assert [each.what for each in differing(one, other)] == ["final/adapter/weights"]
+
+
+def test_a_large_file_is_not_read_into_memory(tmp_path):
+    run = a_run(tmp_path, WHOLE)
+    with (run.final / "large").open("wb") as stream:
+        stream.truncate(100_000_000)
+    tracemalloc.start()
+    try:
+        assert "large" in RunResult(run).files
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_first_step_that_differs_is_told_with_both_values(tmp_path):
@@ -95,6 +122,27 @@ def test_a_program_is_shortened_by_what_its_command_has(words, steps, every):
     whole = RunConfig(task=COMMAND_TASK, steps=5000, checkpoint_every=250, params={"command": ["train", *words]})
     short = shortened(whole, 60)
     assert (short.steps, short.checkpoint_every) == (steps, every)
+
+
+def test_a_run_without_a_second_checkpoint_is_refused():
+    whole = RunConfig(task=COMMAND_TASK, steps=5000, checkpoint_every=250, params={"command": ["train", "{steps}"]})
+    with pytest.raises(UsageError, match="--rehearsed-steps=1500"):
+        check_checkpoints(shortened(whole, 60))
+    check_checkpoints(shortened(whole, 1500))
+    check_checkpoints(shortened(whole, 500))
+
+
+@pytest.mark.parametrize(("gap", "seconds"), [(1.0, 120.0), (30.0, 300.0), (1000.0, 1800.0)])
+def test_a_disturbed_run_hangs_after_ten_times_the_longest_silence_of_an_undisturbed_one(tmp_path, gap, seconds):
+    run = a_run(tmp_path, [])
+    run.generation(1).touch()
+    times = (1.0, 2.0, 2.0 + gap, 2.5 + gap)
+    run.journal(1).write_text("".join(Entry("step", time, {"step": 1}).to_line() for time in times))
+    assert Undisturbed(run, Shape(), {}).hung_seconds == seconds
+
+
+def test_an_attempt_that_was_killed_before_its_first_line_has_none(tmp_path):
+    assert entries_of(a_run(tmp_path, [WHOLE[0]]), 2) == []
 
 
 class Theatre:
@@ -201,3 +249,13 @@ def test_another_run_in_the_same_place_gets_the_kinds_that_are_left(tmp_path):
     theatre.injector.begin_again(theatre.files, dict.fromkeys("abc", theatre.hit))
     theatre.play(40)
     assert (len(left), theatre.injector.untested) == (2, [])
+
+
+def test_a_second_rehearsal_of_a_study_is_refused_while_the_first_one_runs(tmp_path):
+    for _ in range(2):
+        with (
+            only_one(tmp_path / "rehearsal"),
+            pytest.raises(UsageError, match="another rehearsal works"),
+            only_one(tmp_path / "rehearsal"),
+        ):
+            pass

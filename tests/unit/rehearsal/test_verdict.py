@@ -100,6 +100,17 @@ def test_equal_weights_count_although_the_steps_of_losses_differ_in_every_run(sc
     assert (found.verdict, found.notes) == ("bitwise", ["step's loss differs in every run"])
 
 
+def test_equal_texts_do_not_count_as_weights(scene):
+    def files(text):
+        return {"adapter": f"\0{text}", "tokenizer.json": "same, and most bytes"}
+
+    alone = scene.of("first", [an_attempt(range(1, 41))], files("a"))
+    again = scene.of("again", [an_attempt(range(1, 41), loss=0.7)], files("b"))
+    attempts = [an_attempt(range(1, 26)), an_attempt(range(21, 41), 20, loss=0.5)]
+    found = scene.verdict(attempts, files("c"), again, alone=alone)
+    assert (found.verdict, found.is_deterministic) == ("differs", False)
+
+
 def test_files_and_speeds_that_differ_in_every_run_are_not_compared(scene):
     alone = scene.of("first", [an_attempt(range(1, 41), speed=1.0)], {**CHECKPOINT, "times.txt": "10"})
     again = scene.of("again", [an_attempt(range(1, 41), speed=2.0)], {**CHECKPOINT, "times.txt": "11"})
@@ -107,6 +118,44 @@ def test_files_and_speeds_that_differ_in_every_run_are_not_compared(scene):
     found = scene.verdict(attempts, {**CHECKPOINT, "times.txt": "12"}, again, alone=alone)
     assert (found.verdict, found.equal_files) == ("bitwise", 1)
     assert found.notes == ["step's speed differs in every run", "final/times.txt differs in every run"]
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("residual", "differs"), ("speed", "bitwise")])
+def test_a_run_without_a_loss_is_deterministic_if_another_metric_is(scene, name, verdict):
+    """A residual that differs in every run is no speed: nothing else shows that the run trains equally."""
+
+    def attempt(steps, resumed_from, value):
+        more = {"residual": 1.0, name: value, "lr": 0.1}
+        lines = an_attempt([], resumed_from)
+        return [*lines, *(Entry("step", 1.0, {"step": step, **more}) for step in steps)]
+
+    def files(text):
+        return {"ckpt.pt": text, "config": "same, and most bytes"}
+
+    alone = scene.of("first", [attempt(range(1, 41), 0, 1.0)], files("a"))
+    again = scene.of("again", [attempt(range(1, 41), 0, 2.0)], files("b"))
+    attempts = [attempt(range(1, 26), 0, 3.0), attempt(range(21, 41), 20, 3.0)]
+    found = scene.verdict(attempts, files("c"), again, alone=alone)
+    assert (found.verdict, found.is_deterministic) == (verdict, verdict == "bitwise")
+
+
+def test_a_run_of_which_nothing_can_be_compared_was_not_tested(scene):
+    def attempt(resumed_from):
+        return [*an_attempt([], resumed_from), Entry("step", 1.0, {"step": resumed_from + 1})]
+
+    alone = scene.of("first", [attempt(0)], {"a": "1"})
+    found = scene.verdict([attempt(0), attempt(20)], {"b": "1"}, alone=alone)
+    assert found.verdict == "untested"
+    assert "nothing to compare" in found.reason
+
+
+def test_a_file_of_the_program_is_compared_although_it_is_named_as_that_of_lvjobs(tmp_path):
+    one, other = (a_result(tmp_path / text, [], {"manifest.json": text}) for text in "ab")
+    for each, text in ((one, "1"), (other, "2")):
+        (each.run.final / "out").mkdir()
+        (each.run.final / "out" / "manifest.json").write_text(text)
+    found, _ = differences(one, other, is_program=True)
+    assert [each.what for each in found] == ["final/out/manifest.json"]
 
 
 def test_a_checkpoint_that_differs_only_after_a_resume_is_a_difference(scene):
@@ -128,6 +177,15 @@ def test_a_log_that_lacks_lines_and_files_of_one_run_alone_are_notes(tmp_path):
     )
     found, _ = differences(one, other, is_program=False)
     assert [each.what for each in found] == ["final/begun", "final/log"]
+
+
+def test_each_part_of_a_model_is_compared_although_its_name_has_a_number(tmp_path):
+    last = {"model-00002-of-00002.bin": "same"}
+    one = a_result(tmp_path / "one", [], {"model-00001-of-00002.bin": "a", **last})
+    other = a_result(tmp_path / "other", [], {"model-00001-of-00002.bin": "b", **last})
+    found, _ = differences(one, other, is_program=True)
+    assert [each.what for each in found] == ["final/model-00001-of-00002.bin"]
+    assert one.equal_files(other) == {"model-00002-of-00002.bin"}
 
 
 def test_a_log_with_other_lines_is_a_difference(tmp_path):
@@ -196,6 +254,18 @@ def test_a_run_that_does_not_resume_and_one_that_was_not_tested_are_not_compared
     found = failure_of(disturbed)
     assert (found and found.verdict) == verdict
     assert words in (found.reason if found else "")
+
+
+def test_a_program_without_steps_that_begins_again_is_seen_by_its_checkpoints(scene):
+    def attempt(resumed_from, *saved):
+        return [*an_attempt([], resumed_from), *(Entry("checkpoint", 1.0, {"step": step}) for step in saved)]
+
+    resumed = [attempt(0, 10, 20), attempt(20, 30, 40)]
+    assert failure_of(Disturbed(scene.alone, COMPLETED, resumed, {"killed": 1}, 10)) is None
+    again = [attempt(0, 10, 20), attempt(20, 10, 20, 30, 40)]
+    found = failure_of(Disturbed(scene.alone, COMPLETED, again, {"killed": 1}, 10))
+    assert found.verdict == "does_not_resume"
+    assert found.reason == "it got the checkpoint of step 20, but wrote that of step 10 again"
 
 
 def test_of_several_runs_the_worst_counts_and_an_untested_one_does_not():
