@@ -139,7 +139,7 @@ def problem(line):
     """Why the line could not be typed, or None."""
     try:
         for arguments in commands(line):
-            is_program = arguments[:2] == ["submit", "run"] and "--" in arguments
+            is_program = arguments[:2] in (["submit", "run"], ["rehearse", *arguments[1:2]]) and "--" in arguments
             parse(arguments[: arguments.index("--")] if is_program else arguments)
     except (click.ClickException, ValueError) as error:
         return getattr(error, "message", error)
@@ -171,6 +171,7 @@ def test_every_command_in_a_sentence_exists(page):
         'eval "$(lvjobs lab environment)"',
         "lvjobs watch everything",
         "lvjobs submit run --flop 6e9 -- python train.py",
+        "lvjobs rehearse --progres x -- python train.py",
         "lvjobs watch -- everything",
     ],
 )
