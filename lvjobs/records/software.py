@@ -19,7 +19,7 @@ _NAMED = 8
 """Changes that are named in one line; the lists have all."""
 
 _COLUMNS = ("commit", "dirty", "locks", "packages", "image")
-"""What a row of an attempt has of its record: keys of the record, which are left out where they are not known."""
+"""The keys of its record that a row of an attempt has; one that is not known is left out."""
 
 _SHOWN = 12
 """Digits of a hash that are shown."""

@@ -1,4 +1,4 @@
-"""What a program does outside of its working directory, where no fence keeps an old attempt from writing."""
+"""The writes of a program outside of its working directory, where no fence keeps an old attempt from writing."""
 
 import tempfile
 import time
@@ -64,7 +64,7 @@ class EscapeWatch:
                 if path.is_file() and not path.is_symlink():
                     self._note(self._dead, f"a later attempt writes to the directory of attempt {number}: {path.name}")
         for pid in self._processes.left_behind(newest):
-            self._note(self._alive, f"a process of an ended attempt lives on: {pid} {_words(pid)}")
+            self._note(self._alive, f"a process of an ended attempt survives: {pid} {_words(pid)}")
         for pid in self._processes.of_program(newest):
             for path in files_written_by(pid):
                 if self._is_outside(path):

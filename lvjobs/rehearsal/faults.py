@@ -116,7 +116,7 @@ def process_faults(run: RunLayout, shape: Shape, chance: random.Random, *, is_pr
 
 
 def program_faults(run: RunLayout, saves: SavePlace | None) -> dict[str, Fault]:
-    """Return those of a program: it is killed as a whole, at any moment and inside a save. The worker lives on."""
+    """Return those of a program: it is killed as a whole, at any moment and inside a save. The worker continues."""
     there = RunProcesses(run)
 
     def kill_inside_a_save(claim: Claim) -> bool:

@@ -27,7 +27,7 @@ _SHORTEST = 2
 
 @dataclass(frozen=True)
 class SavePlace:
-    """Where a program writes its checkpoints.
+    """The place of a program's checkpoints, and the moment in which one is written.
 
     `part` is the longest fixed part of a checkpoint's name, `complete` the file that a whole checkpoint has.
     """

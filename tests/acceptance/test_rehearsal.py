@@ -136,7 +136,7 @@ def test_a_process_that_survives_its_attempt_is_found_out_and_ended(tmp_path):
     assert report.met["killed (SIGKILL)"]
     assert not report.holds
     (text, *_) = report.breaches
-    assert text.startswith("a process of an ended attempt lives on: ")
+    assert text.startswith("a process of an ended attempt survives: ")
     assert not psutil.pid_exists(int(text.split(": ")[1].split()[0]))
 
 

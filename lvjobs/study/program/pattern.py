@@ -16,7 +16,7 @@ _STEP = "{step}"
 
 @dataclass(frozen=True)
 class Pattern:
-    """Where a program writes its checkpoints, in its working directory."""
+    """The names of a program's checkpoints, as paths in its working directory."""
 
     text: str
     glob: str

@@ -78,7 +78,7 @@ class Harvest:
         self._reports_steps = False
         self.files_being_written: Callable[[Path], set[Path]] = files_being_written  # of this node, or of all
         self.is_waiting = False
-        """Whether the last scan found a checkpoint that was still being written."""
+        """True if the last scan found a checkpoint that was still being written."""
         self.problem = ""
         """Why the newest checkpoint was not taken, if it was not."""
 

@@ -238,6 +238,6 @@ def test_what_ended_attempts_leave_is_seen_once_the_next_one_has_begun(run):
         watch.look()
         first, second = watch.breaches
         assert first == "a later attempt writes to the directory of attempt 1: late.txt"
-        assert second.startswith(f"a process of an ended attempt lives on: {child.pid} ")
+        assert second.startswith(f"a process of an ended attempt survives: {child.pid} ")
         watch.close()
         assert child.wait() < 0
