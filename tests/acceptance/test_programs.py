@@ -111,8 +111,9 @@ def test_a_killed_program_that_repeats_its_first_batches_ends_with_nearly_the_sa
     assert losses[0] > losses[-1] * (1 + 2 * TOLERANCE), "an untrained model is outside of the tolerance"
 
 
-def test_a_trainer_that_saves_at_sigterm_and_exits_with_0_is_resumed(make_study):
-    command = [*SUBJECTS["trainer"].train["command"], "--jit"]
+def test_a_trainer_under_accelerate_that_saves_at_sigterm_and_exits_with_0_is_resumed(make_study):
+    """`accelerate launch` ends at once, and leaves the training behind, which saves."""
+    command = ["accelerate", "launch", "--cpu", *SUBJECTS["trainer"].train["command"][1:], "--jit"]
     study = make_study("trainer", command=command, stop="TERM", steps=200, checkpoint_every=80)
     study.submit("run")
     os.kill(study.reach("run", 5)["pid"], signal.SIGTERM)

@@ -5,5 +5,5 @@
 there is one; `process` starts them and ends all processes that came from them. On several nodes, `nodes` does that by
 `messages` to the `agent` of each other node, which also serves training functions (`lvjobs.worker.ranks`). `progress`
 reads steps and metrics (`event_files` those of TensorBoard); `harvest` publishes checkpoints, once all their files are
-whole by their `formats`; `end` decides what an exit code means.
+whole by their `formats`; `stop` ends it in time, and `end` decides what an exit code means.
 """

@@ -110,10 +110,15 @@ class Agent:
         return Program(starts_of(mine, os.environ, around), self._work)
 
     def _watch(self, program: Program | Followers) -> None:
-        while not program.is_over and not self._must_end():
+        while not (self._is_over(program) or self._must_end()):
             if isinstance(program, Program):  # the first process decides for followers, and writes for them
                 self._attend(program)
             time.sleep(_POLL_SECONDS)
+
+    def _is_over(self, program: Program | Followers) -> bool:
+        """Return whether the node's part has ended: after a signal to stop, with all that it left behind."""
+        saves_on = bool(self._sent) and isinstance(program, Program) and program.has_left_processes
+        return program.is_over and not saves_on
 
     def _attend(self, program: Program) -> None:
         """Do for a program what the worker ordered since the last time."""

@@ -7,7 +7,6 @@ code is not trusted alone: 0 means done only once the last step was reported (`e
     <run directory>/000002-00000500/      a checkpoint (`harvest`)
 """
 
-import math
 import os
 import shutil
 import time
@@ -16,15 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lvjobs.cluster import inside
 from lvjobs.errors import LvjobsError
 from lvjobs.records.failure import RecordedError
 from lvjobs.study.program.command import CommandConfig
 from lvjobs.study.program.placeholders import fill
 from lvjobs.study.run import read_params
-from lvjobs.worker import signals
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVOKED
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.program.activate import activated, packages_of
@@ -37,6 +33,7 @@ from lvjobs.worker.program.messages import Orders
 from lvjobs.worker.program.nodes import SpreadProgram
 from lvjobs.worker.program.process import Program, Start, note
 from lvjobs.worker.program.progress import GrowingFile, LineParser, Report
+from lvjobs.worker.program.stop import Stop
 from lvjobs.worker.program.surroundings import Surroundings, environment_around, starts_of, surroundings_of
 from lvjobs.worker.saved_files import finish_program
 from lvjobs.worker.software import record_software
@@ -45,18 +42,8 @@ _POLL_SECONDS = 0.1
 _SCAN_SECONDS, _SOON_SECONDS = 1.0, 0.2
 """Seconds between two searches for new checkpoints, in addition to those when one is due: and while one is written."""
 
-_LEAST_SECONDS, _LARGEST_SHARE = 5.0, 0.1
-"""The time before a job's end at which a program is killed at the latest, for its last checkpoint and the requeue:
-seconds, and at most a share of the time that is left."""
-
-_GRACE_SECONDS = 30.0
-"""Seconds that a program has after a signal if nothing says when the job ends. Slurm's own KillWait is 30 s."""
-
 _ALIVE_SECONDS = 60.0
 """Seconds without a report after which other output is journaled as a sign of life."""
-
-_AT_ONCE = frozenset({REVOKED, EXHAUSTED, "superseded"})
-"""Reasons to stop for which no further checkpoint is wanted."""
 
 _FEW_STEPS = 10
 """Steps by which the label of a checkpoint may be wrong."""
@@ -108,11 +95,11 @@ class Execution:
     _reports: int = 0
     _gap: int = 1
     _written: float = field(default_factory=time.monotonic)
-    _stop_by: float | None = None
     _sources: list[GrowingFile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Prepare what the program's progress is read by."""
+        self._stop = Stop(self.attempt, self.config.stop)
         self._parser = LineParser(self.config, self.values)
         self._progress = self.work / PRIVATE / "progress.jsonl"
         self._sources.append(GrowingFile(self._progress.parent, self._progress.name))
@@ -211,7 +198,7 @@ class Execution:
     def _watch(self, program: Program | SpreadProgram) -> None:
         """Return once the program has ended, or must not run on."""
         scanned, due = time.monotonic(), self.attempt.logged // self.attempt.config.checkpoint_every
-        while not program.is_over:
+        while not program.is_over or self._stop.saves_on(program):
             self._read(program)
             stopping, now = self.attempt.must_stop(), time.monotonic()
             is_due = self.attempt.logged // self.attempt.config.checkpoint_every > due
@@ -221,39 +208,9 @@ class Execution:
                 scanned, due = now, self.attempt.logged // self.attempt.config.checkpoint_every
                 found = self.harvest.scan()
                 program.reap()
-            if stopping and not self._may_continue(program, found=found):
+            if stopping and not self._stop.may_continue(program, found=found):
                 return
             time.sleep(_POLL_SECONDS)
-
-    def _may_continue(self, program: Program | SpreadProgram, *, found: bool) -> bool:
-        """Return whether the program may run on although it is asked to stop; `found`: it just wrote a checkpoint."""
-        if self.attempt.reason in _AT_ONCE:
-            return False
-        if self._stop_by is None:
-            self._stop_by = self._last_moment()
-            if self.config.stop and time.time() < self._stop_by:
-                program.signal(self.config.stop)
-        elif found and not self.config.stop:
-            return False
-        return time.time() < self._stop_by
-
-    def _last_moment(self) -> float:
-        """Return when the program is killed at the latest, in seconds since the epoch."""
-        job, now = read_environment(os.environ), time.time()
-        end = self.attempt.deadline.end if self.attempt.reason in (DEADLINE, "SIGUSR2") else None
-        if self.attempt.reason == OUT_OF_GPU_HOURS:
-            end = self.attempt.gpu_seconds_end
-        if job.cancel_file is not None and job.cancel_file.exists():
-            return now
-        if job.on_slurm:
-            with signals.shielded():
-                view = inside.query_self(job.job_id)
-            if view is not None:
-                if view.is_cancelled or view.is_requeued:
-                    return now
-                end = view.end_time or end  # a preemption sets it to the end of the grace period
-        end = min(end or now + _GRACE_SECONDS, now + 24 * 3600, self.attempt.gpu_seconds_end or math.inf)
-        return end - min(_LEAST_SECONDS, _LARGEST_SHARE * max(0.0, end - now))
 
     def _read(self, program: Program | SpreadProgram) -> None:
         """Journal what the program reported since the last time."""

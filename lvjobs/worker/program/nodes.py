@@ -170,6 +170,11 @@ class SpreadProgram:
         """Return whether all processes have ended."""
         return self._here.has_ended and self._others.are_over
 
+    @property
+    def has_left_processes(self) -> bool:
+        """Return whether a process of the program runs on this node; an agent waits for those of its own."""
+        return self._here.has_left_processes
+
     def lines(self) -> list[tuple[float, str]]:
         """Return the lines that rank 0 printed since the last call, each after the time (epoch) when it was read."""
         return self._here.lines()

@@ -172,6 +172,12 @@ class Program:
         """Return whether all processes have ended."""
         return len(self.ends) == len(self._processes)
 
+    @property
+    def has_left_processes(self) -> bool:
+        """Return whether a process runs that was started, or that descends from one that was."""
+        self.reap()
+        return bool(descendants(self._others))
+
     def lines(self) -> list[tuple[float, str]]:
         """Return the lines that rank 0 printed since the last call, each after the time (epoch) when it was read."""
         lines = self._processes[0].lines

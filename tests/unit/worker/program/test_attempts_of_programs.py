@@ -207,6 +207,22 @@ def test_a_program_that_saves_at_a_signal_gets_it(zygote, tmp_path, undisturbed)
     assert result(layout) == undisturbed
 
 
+def test_a_launcher_that_ends_at_the_signal_does_not_end_the_save_of_what_it_started(zygote, tmp_path, undisturbed):
+    """`accelerate launch` does so. The process group gets the signal, and the training saves for a second."""
+    own = [sys.executable, str(COUNTER), "--steps={steps}", "--every={checkpoint_every}", "--out={out}", SLOWLY]
+    launcher = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
+    command = [sys.executable, "-c", launcher, *own, "--in-place", "--trap=TERM:save", "--slow-save=1"]
+    layout = make_program(tmp_path / "run", command=command, every=1000, stop="TERM", **IN_PLACE)
+    pid = zygote.start(layout)
+    wait_for_step(layout, 13)
+    os.kill(pid, signal.SIGTERM)
+    assert zygote.wait(pid) == EXITED_EARLY
+    assert 10 < int(published(layout)[-1][-8:]) <= entries(layout, "leave")[0]["step"]
+    assert not processes_of(layout)
+    assert zygote.run(layout) == DONE
+    assert result(layout) == undisturbed
+
+
 def test_exit_code_0_after_a_signal_is_not_done(zygote, tmp_path, undisturbed):
     layout = make_program(tmp_path / "run", "--in-place", SLOWLY, "--trap=TERM:exit0", stop="TERM", **IN_PLACE)
     pid = zygote.start(layout)
