@@ -1,6 +1,7 @@
 """A rehearsal of the run that study.toml, a task or a program declares, on this machine or on a private Slurm."""
 
 import fcntl
+import math
 import os
 import random
 import shutil
@@ -61,6 +62,8 @@ def rehearse(
         UsageError: there is nothing to rehearse, or a setting cannot be used.
         LvjobsError: the undisturbed run was not completed.
     """
+    if not 0 < minutes < math.inf:
+        raise UsageError(f"--minutes {minutes}: write a number of minutes that is more than 0")
     is_own = task is not None or file is not None or "command" in given.settings
     if not is_own and not study.layout.config.exists():
         raise UsageError(

@@ -38,6 +38,12 @@ _RANKS, _RANK_TESTS = "lvjobs/worker/ranks.py", "unit/worker/test_ranks.py"
 _REHEARSAL = "lvjobs/rehearsal/"
 
 MUTATIONS = {
+    "the wait for what a launcher left behind at a signal": Mutation(
+        "lvjobs/worker/program/stop.py",
+        "return is_asked and program.has_left_processes and",
+        "return False and",
+        (f"{_PROGRAM_TESTS}::test_a_launcher_that_ends_at_the_signal_does_not_end_the_save_of_what_it_started",),
+    ),
     "a fault before a verdict": Mutation(
         _REHEARSAL + "verdict.py", "if not disturbed.met:", "if False:", ("unit/rehearsal/test_verdict.py",)
     ),

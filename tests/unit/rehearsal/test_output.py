@@ -22,3 +22,11 @@ def test_the_json_of_a_loss_that_is_no_number_is_json(tmp_path, monkeypatch):
         CliRunner().invoke(cli, ["rehearse", "--study", str(tmp_path), "--json"]).stdout, parse_constant=pytest.fail
     )
     assert (found["differences"][0]["alone"], found["metric"]["apart"]) == (None, None)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_a_time_that_is_none_is_refused(tmp_path, minutes):
+    (tmp_path / "study.toml").touch()
+    done = CliRunner().invoke(cli, ["rehearse", "--study", str(tmp_path), "--minutes", minutes])
+    assert done.exception is not None
+    assert "--minutes" in done.output + str(done.exception)
