@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_STATE, _START_TICKS = 0, 19  # fields of /proc/<pid>/stat, counted from the closing bracket of the command
+_STATE, _TERMINAL, _START_TICKS = (
+    0,
+    4,
+    19,
+)  # fields of /proc/<pid>/stat, counted from the closing bracket of the command
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,14 @@ def start_ticks(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[_STATE] in "ZX" else int(fields[_START_TICKS])
+
+
+def has_terminal(pid: int) -> bool:
+    """Return whether a process belongs to a terminal; False where it has ended."""
+    with suppress(OSError):
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return text.rpartition(")")[2].split()[_TERMINAL] != "0"
+    return False
 
 
 def with_variable(name: str, beginning: str) -> dict[int, str]:

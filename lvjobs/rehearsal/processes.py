@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from lvjobs.processes import start_ticks, with_variable
+from lvjobs.processes import has_terminal, start_ticks, with_variable
 from lvjobs.study.layout import RunLayout
 
 _RANKS = ("RANK", "LOCAL_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
@@ -64,7 +64,7 @@ class RunProcesses:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if any(process.cwd().startswith(work) for work in older) and process.terminal() is None:
+                if any(process.cwd().startswith(work) for work in older) and not has_terminal(process.pid):
                     found.append(process.pid)
         return found
 

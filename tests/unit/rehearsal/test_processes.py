@@ -121,6 +121,7 @@ def test_what_works_for_a_study_is_ended_and_nothing_else(run, tmp_path):
 
 def test_the_shell_of_a_user_in_a_working_directory_is_not_left_behind(run):
     work = run.root / "000002.work"
+    psutil.Process().terminal()  # psutil keeps the terminals that there are now, for good
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(work)
