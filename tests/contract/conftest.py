@@ -12,11 +12,11 @@ import shutil
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import pytest
 from simulator.cluster import SimulatedCluster
 from simulator.engine import Clock, Manners
+from stub import STUB, seen
 
 from lvjobs.cluster.local import LocalCluster
 from lvjobs.cluster.profiles import load_profile
@@ -24,8 +24,6 @@ from lvjobs.cluster.protocol import JobRequest
 from lvjobs.cluster.slurm import SlurmCluster
 from lvjobs.errors import UsageError
 from lvjobs.lab import Lab, LabConfig, require_packages
-
-STUB = Path(__file__).parent / "stub_worker.py"
 
 
 class World:
@@ -91,8 +89,7 @@ class World:
 
     @staticmethod
     def seen(directory):
-        path = directory / "seen.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return seen(directory)
 
     def started(self, directory, runs=1):
         """Until the worker says so for the nth time: a job may run for a moment before its worker does."""

@@ -33,6 +33,7 @@ def arguments():
     parser.add_argument("--raise-at", metavar="STEP", type=int, help="raise after this step and its checkpoint")
     parser.add_argument("--hang-at", metavar="STEP", type=int, help="sleep for ever after this step and its checkpoint")
     parser.add_argument("--once", metavar="PATH", type=Path, help="exit, raise or hang only where this file is absent")
+    parser.add_argument("--gate", metavar="PATH", help="wait in step N for as long as there is a file PATH-N")
     parser.add_argument("--trap", metavar="SIGNAL:save|exit0|ignore", help="TERM:save saves, then exits with 0")
     parser.add_argument("--children", metavar="K", type=int, default=0, help="processes that sleep for ever")
     parser.add_argument("--write-at", metavar="PATH", type=Path, help="a file that gets the number of each step")
@@ -137,6 +138,8 @@ def main():
         print(f"step {state['step'] - options.from_zero}: loss {loss:.6f}", flush=True)
         if options.write_at:
             options.write_at.write_text(f"{state['step']}\n", encoding="utf-8")
+        while options.gate and not received and Path(f"{options.gate}-{state['step']}").exists():
+            time.sleep(0.05)
         if received or state["step"] % options.every == 0 or state["step"] == options.steps:
             save(options, state)
         disturb(options, state["step"])

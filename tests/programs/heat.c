@@ -1,9 +1,10 @@
 /* Heat flow on a square plate, as a solver in C that a laboratory has had for years: steps, states on disk, and -r.
  *
- * heat -n STEPS -c EVERY -o OUT [-r STATE] [-s MILLISECONDS_PER_STEP] [-b]
+ * heat -n STEPS -c EVERY -o OUT [-r STATE] [-s MILLISECONDS_PER_STEP] [-g GATE] [-b]
  *
  * OUT/state-<step>.bin is written as a temporary file, synced and renamed. Standard output is flushed line by line;
- * with -b in blocks, as the C library does it where nobody asks for more.
+ * with -b in blocks, as the C library does it where nobody asks for more. With -g, it waits after step N for as long
+ * as there is a file GATE-N.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <fcntl.h>
@@ -77,17 +78,26 @@ static double advance(void) {
     return residual;
 }
 
+static void wait_at(const char *gate) {
+    char name[4096];
+    struct timespec rest = {0, 50000000};
+    snprintf(name, sizeof name, "%s-%ld", gate, now.step);
+    while (access(name, F_OK) == 0)
+        nanosleep(&rest, NULL);
+}
+
 int main(int count, char **words) {
     long steps = 100, every = 10, pause = 0;
-    const char *out = "out", *resume = NULL;
+    const char *out = "out", *resume = NULL, *gate = NULL;
     int option, lines = 1;
-    while ((option = getopt(count, words, "n:c:o:r:s:b")) != -1)
+    while ((option = getopt(count, words, "n:c:o:r:s:g:b")) != -1)
         switch (option) {
         case 'n': steps = atol(optarg); break;
         case 'c': every = atol(optarg); break;
         case 'o': out = optarg; break;
         case 'r': resume = optarg; break;
         case 's': pause = atol(optarg); break;
+        case 'g': gate = optarg; break;
         case 'b': lines = 0; break;
         default: return 64;
         }
@@ -104,6 +114,8 @@ int main(int count, char **words) {
         printf("step %ld residual %.9e\n", now.step, residual);
         if (now.step % every == 0 || now.step == steps)
             save(out);
+        if (gate != NULL)
+            wait_at(gate);
     }
     return 0;
 }

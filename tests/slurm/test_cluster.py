@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from driving import LIMITS, limit_jobs, until
+from stub import STUB, seen
 
 from lvjobs.cluster import slurm
 from lvjobs.cluster.profiles import load_profile
@@ -27,8 +28,6 @@ from lvjobs.errors import UsageError
 from lvjobs.lab import LabConfig
 
 pytestmark = pytest.mark.slurm
-
-STUB = Path(__file__).parents[1] / "contract" / "stub_worker.py"
 
 
 class Bench:
@@ -77,12 +76,11 @@ class Bench:
         return until(lambda: (job := self.job(request)) and condition(job) and job, seconds)
 
     def started(self, request):
-        until((request.run_directories[0] / "seen.jsonl").exists)
+        until(lambda: self.seen(request))
 
     @staticmethod
     def seen(request):
-        path = request.run_directories[0] / "seen.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return seen(request.run_directories[0])
 
 
 @pytest.fixture

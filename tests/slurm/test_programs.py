@@ -22,7 +22,8 @@ WORDS = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}", "--seco
 def counter(tmp_path):
     def make(*words, **keys):
         own = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"], **keys}
-        return ProgramStudy(tmp_path / "study", [sys.executable, "counter.py", *WORDS, "--in-place", *words], **own)
+        command = [sys.executable, "counter.py", *WORDS, "--in-place", f"--gate={tmp_path / 'gate'}", *words]
+        return ProgramStudy(tmp_path / "study", command, **own)
 
     return make
 
@@ -40,9 +41,10 @@ def undisturbed(tmp_path_factory):
 def test_a_deaf_program_is_preempted(kind, counter, lab_for, lab_configs, undisturbed, fault):
     """Slurm on the lab signals every process of a job, so SIGTERM ends the program: it resumes from its checkpoint."""
     lab, study = lab_for(lab_configs[kind]), counter()
+    study.wait_at(50)
     study.submit("run")
-    claim = study.reach("run", 50)
-    lab.preempt(claim["job_id"])
+    with study.waiting(50) as claim:
+        lab.preempt(claim["job_id"])
     run = study.until("run", "completed")
     assert run["attempts"] == 2
     assert study.result() == undisturbed
@@ -53,9 +55,10 @@ def test_a_deaf_program_is_preempted(kind, counter, lab_for, lab_configs, undist
 
 def test_a_program_that_saves_at_sigterm_loses_no_step(counter, lab, undisturbed):
     study = counter("--trap=TERM:save", stop="TERM", checkpoint_every=1000, every=1000)
+    study.wait_at(50)
     study.submit("run")
-    claim = study.reach("run", 50)
-    lab.preempt(claim["job_id"])
+    with study.waiting(50) as claim:
+        lab.preempt(claim["job_id"])
     run = study.until("run", "completed")
     assert run["attempts"] == 2
     assert 50 <= study.saved()[0] < STEPS
@@ -80,12 +83,13 @@ def test_the_time_limit_ends_a_program_after_its_next_checkpoint(counter, lab, f
 def test_a_lost_node_ends_in_another_attempt_and_no_program_stays(counter, lab_for, undisturbed, fault):
     lab, study = (
         lab_for(LabConfig(accounting=True, hold=6, grace=10, kill_wait=10, message_timeout=60, nodes=2)),
-        counter("--seconds-per-step=0.15"),
+        counter(),
     )
+    study.wait_at(50)
     study.submit("run")
-    claim = study.reach("run", 50)
-    node = lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip()
-    lab.fail(node)
+    with study.waiting(50) as claim:
+        node = lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip()
+        lab.fail(node)
     run = study.until("run", "completed")
     lab.restore(node)
     assert study.result() == undisturbed
@@ -96,20 +100,23 @@ def test_a_lost_node_ends_in_another_attempt_and_no_program_stays(counter, lab_f
 
 def test_a_program_runs_in_its_own_environment_and_its_job_says_what_is_in_there(tmp_path, lab):
     keys = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"]}
-    study = ProgramStudy(tmp_path / "study", ["python", "counter.py", *WORDS, "--in-place"], **keys)
+    study = ProgramStudy(
+        tmp_path / "study", ["python", "counter.py", *WORDS, "--in-place", f"--gate={tmp_path / 'gate'}"], **keys
+    )
     venv = study.root / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "torch-2.4.0.dist-info").mkdir()
+    study.wait_at(50)
     study.submit("run", "--set", "resources.activate=source venv/bin/activate && export MINE=1")
-    claim = study.reach("run", 50)
-    (program,) = study.processes()
-    environment = program.environ()
-    assert program.cmdline()[0] == "python"
-    assert (environment["VIRTUAL_ENV"], environment["MINE"]) == (str(venv), "1")
-    assert not [name for name in environment if name.startswith(("SLURM_", "PYTHONPATH"))]
-    (site / "torch-2.4.0.dist-info").rename(site / "torch-2.5.1.dist-info")
-    lab.preempt(claim["job_id"])
+    with study.waiting(50) as claim:
+        (program,) = study.processes()
+        environment = program.environ()
+        assert program.cmdline()[0] == "python"
+        assert (environment["VIRTUAL_ENV"], environment["MINE"]) == (str(venv), "1")
+        assert not [name for name in environment if name.startswith(("SLURM_", "PYTHONPATH"))]
+        (site / "torch-2.4.0.dist-info").rename(site / "torch-2.5.1.dist-info")
+        lab.preempt(claim["job_id"])
     study.until("run", "completed")
     line = "attempt 2 ran with other packages than attempt 1: torch 2.4.0 -> 2.5.1"
     assert line in " ".join(study.type("why", "run").split())
@@ -117,6 +124,7 @@ def test_a_program_runs_in_its_own_environment_and_its_job_says_what_is_in_there
 
 def test_a_cancelled_run_leaves_no_process(counter, lab):
     study = counter("--children=2", "--trap=TERM:ignore")
+    study.wait_at(10)
     study.submit("run")
     study.reach("run", 10)
     assert len(study.processes()) == 3
@@ -134,14 +142,16 @@ def test_a_program_in_c_is_preempted_and_killed(tmp_path, lab, fault):
     subprocess.run(
         [heat, "-n", str(STEPS), "-c", str(EVERY), "-o", tmp_path / "bin"], check=True, stdout=subprocess.DEVNULL
     )
-    command = ["./heat", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-s", "30"]
+    command = ["./heat", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-g", str(tmp_path / "gate")]
     keys = {"checkpoint": "{out}/state-{step}.bin", "resume": ["-r", "{checkpoint}"]}
     study = ProgramStudy(tmp_path / "study", command, **keys)
     shutil.copy(heat, study.root)
+    study.wait_at(50, 90)
     study.submit("run")
-    lab.preempt(study.reach("run", 50)["job_id"])
-    claim = study.reach("run", 90, generation=2)
-    os.kill(claim["pid"], signal.SIGKILL)
+    with study.waiting(50) as claim:
+        lab.preempt(claim["job_id"])
+    with study.waiting(90, generation=2) as claim:
+        os.kill(claim["pid"], signal.SIGKILL)
     run = study.until("run", "completed")
     assert run["attempts"] == 3
     final = f"state-{STEPS}.bin"

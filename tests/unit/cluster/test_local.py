@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from stub import STUB, seen
 
 from lvjobs.cluster import local_files
 from lvjobs.cluster.local import LocalCluster
@@ -19,7 +20,6 @@ from lvjobs.cluster.local_files import ABANDONED, JobFiles
 from lvjobs.cluster.protocol import JobRequest, SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.processes import Identity, identify
 
-STUB = Path(__file__).parents[2] / "contract" / "stub_worker.py"
 TOKEN = "0123456789ab"
 
 
@@ -53,14 +53,14 @@ class Bench:
 
     def running(self):
         self.until(lambda job: job.state == "RUNNING")
-        while not (self.root / "run0" / "seen.jsonl").exists():
+        while not self.seen():
             time.sleep(0.05)
 
     def files(self):
         return JobFiles(self.root / "local" / "jobs" / "L1").members()[0]
 
     def seen(self):
-        return [json.loads(line) for line in (self.root / "run0" / "seen.jsonl").read_text().splitlines()]
+        return seen(self.root / "run0")
 
 
 @pytest.fixture
