@@ -18,6 +18,7 @@ from lvjobs.errors import LvjobsError
 from lvjobs.study.run import RunFile
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid
+from lvjobs.worker.early_exit import REVOKED
 from lvjobs.worker.environment import DONE, ERROR, EXITED_EARLY
 from lvjobs.worker.journal import JournalWriter
 from lvjobs.worker.program import activate, execution
@@ -487,6 +488,21 @@ def test_output_without_a_step_is_a_sign_of_life(tmp_path, monkeypatch):
     journal.close()
     assert attempt.done is not None
     assert [each["step"] for each in entries(layout, "alive")][:1] == [0]
+
+
+def test_a_checkpoint_that_was_being_written_is_searched_for_again_soon(tmp_path, monkeypatch):
+    """Each search of a program that saves often may come while it saves, and the usual one a second later as well."""
+    monkeypatch.setattr(execution, "_SCAN_SECONDS", 3600.0)
+    layout = make_program(tmp_path / "run", "--in-place", "--slow-save=1", f"--hang-at={EVERY}", **IN_PLACE)
+    journal = JournalWriter(layout.journal(1))
+    attempt = Attempt(layout, RunFile.read(layout.config).config, 1, Submission(layout, ""), journal, None)
+    given_up = time.monotonic() + 60
+    monkeypatch.setattr(attempt, "must_stop", lambda: bool(published(layout)) or time.monotonic() > given_up)
+    attempt.reason = REVOKED
+    execution.run(attempt)
+    journal.close()
+    assert time.monotonic() < given_up
+    assert published(layout) == [f"000001-{EVERY:08d}"]
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
