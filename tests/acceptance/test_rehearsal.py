@@ -208,9 +208,11 @@ def test_an_interrupted_rehearsal_leaves_nothing_behind_and_another_one_waits_fo
     until(lambda: not working_in(place))
 
 
-def test_a_directory_without_a_study_and_a_program_without_a_checkpoint_are_refused(tmp_path):
+def test_a_directory_without_a_study_and_a_program_without_its_checkpoints_are_refused(tmp_path):
     study = careless(tmp_path / "study", "none")
     (study.root / "study.toml").unlink()
     assert "there is no study.toml in" in study.type("rehearse", code=2)
-    refused = study.type("rehearse", "--", "python3", "careless.py", "--steps={steps}", code=2)
-    assert "the program has no checkpoint" in refused
+    program = ("--", "python3", "careless.py", "--steps={steps}")
+    assert "the program has no checkpoint" in study.type("rehearse", *program, code=2)
+    own = ("--checkpoint={out}/ckpt.json", "--checkpoint-every=30", "--steps=100", "--rehearsed-steps=36")
+    assert "ends at step 36, before its second checkpoint" in study.type("rehearse", *own, *program, code=2)
