@@ -18,6 +18,7 @@ Only SIGKILL (`Process.kill`) ends a shielded child, SIGTERM does not: do not us
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -91,9 +92,10 @@ def end_children() -> None:
     """Kill the children of multiprocessing that still run: its own clean-up sends SIGTERM and waits for ever.
 
     Call it only when the process is about to end. torch's SIGCHLD handler raises an error when a DataLoader worker is
-    killed, so it is removed first.
+    killed, so it is removed first: by the C library, for Python does that in the main thread only, and the thread that
+    watches the other processes of a team ends this one too.
     """
     if "multiprocessing.process" in sys.modules:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        ctypes.CDLL(None).signal(signal.SIGCHLD, None)  # SIG_DFL
         for child in multiprocessing.active_children():
             child.kill()

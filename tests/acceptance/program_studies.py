@@ -189,12 +189,13 @@ def wait_into_a_save(study: ProgramStudy, name: str, seconds: float = 60) -> boo
     return False
 
 
-def assert_is_not_at_its_end(study: ProgramStudy, name: str) -> None:
-    """Fail if the run, at this moment, has its last step."""
-    assert not study.layout(name).done.exists()
-    assert max(study.executed(name), default=0) < study.train["steps"]
-    if study.subject.last:
-        assert not (study.works(name)[-1] / study.subject.last).exists()
+def is_stopped_before_its_end(study: ProgramStudy, name: str) -> bool:
+    """Stop the program; return False if it has ended, or has made its last step."""
+    program = study.program(name)
+    if program is None or not are_stopped(tree(program)) or study.layout(name).done.exists():
+        return False
+    is_last = study.subject.last and (study.works(name)[-1] / study.subject.last).exists()
+    return max(study.executed(name), default=0) < study.train["steps"] and not is_last
 
 
 def wait_for_a_checkpoint(study: ProgramStudy, name: str, generation: int = 1) -> None:

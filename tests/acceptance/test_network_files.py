@@ -46,9 +46,9 @@ def wait_for(condition, what):
         time.sleep(0.1)
 
 
-def is_open(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def is_listening(log):
+    """Whether the sshd that writes this log has its port: another process may answer there."""
+    return "Server listening on" in log.read_text()
 
 
 def free_port():
@@ -67,18 +67,23 @@ def server(tmp_path):
     for name in ("host", "user"):
         command = [PROGRAMS["ssh-keygen"], "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name]
         subprocess.run(command, check=True)
-    port = free_port()
     config = tmp_path / "sshd_config"
-    config.write_text(
-        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {tmp_path / 'host'}\nPidFile none\nUsePAM no\nStrictModes no\n"
+    settings = (
+        f"ListenAddress 127.0.0.1\nHostKey {tmp_path / 'host'}\nPidFile none\nUsePAM no\nStrictModes no\n"
         f"AuthorizedKeysFile {tmp_path / 'user.pub'}\nPermitRootLogin yes\nMaxStartups 20\nSubsystem sftp internal-sftp\n"
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd runs part of itself in there
-    with (tmp_path / "sshd.log").open("wb") as log:
-        daemon = subprocess.Popen([PROGRAMS["sshd"], "-D", "-e", "-f", config], stdout=log, stderr=log)
-    wait_for(lambda: is_open(port) or daemon.poll() is not None, "sshd answers")
-    assert daemon.poll() is None, (tmp_path / "sshd.log").read_text()
+    log = tmp_path / "sshd.log"
+    for _ in range(5):  # another process may have taken the port that was free
+        port = free_port()
+        config.write_text(f"Port {port}\n{settings}")
+        with log.open("wb") as said:
+            daemon = subprocess.Popen([PROGRAMS["sshd"], "-D", "-e", "-f", config], stdout=said, stderr=said)
+        wait_for(lambda: is_listening(log) or daemon.poll() is not None, "sshd listens")  # noqa: B023
+        if daemon.poll() is None:
+            break
+    assert daemon.poll() is None, log.read_text()
     yield {
         "port": port,
         "IdentityFile": tmp_path / "user",

@@ -142,13 +142,13 @@ def test_submit_status_resume_and_report(study):
     assert run["not_before"], "no back-off, which a clock could lengthen"
     assert "killed" in study.type("status")
     study.put_clock_back(2)
-    run = study.until("run", "completed", timeout=300)  # a back-off that a clock lengthened takes hours
+    run = study.until("run", "completed")  # a back-off that a clock lengthened takes hours
     assert run["attempts"] == 3
     assert sorted(set(study.executed("run"))) == list(range(1, 1001))
     assert "completed" in study.type("status", "run")
     assert "after 3 attempts" in study.type("why", "run")
     begun = study.start("why", "walk", "--study", "..", cwd=study.root / "logs")
-    _, said = begun.communicate(timeout=60)
+    _, said = begun.communicate(timeout=600)
     *words, place = shlex.split(said.partition("type: ")[2])
     assert words == ["lvjobs", "status", "--study"], said
     # Bytes of other letters may be control characters in this locale, which are shown as escapes.

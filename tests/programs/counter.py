@@ -33,9 +33,14 @@ def arguments():
     parser.add_argument("--raise-at", metavar="STEP", type=int, help="raise after this step and its checkpoint")
     parser.add_argument("--hang-at", metavar="STEP", type=int, help="sleep for ever after this step and its checkpoint")
     parser.add_argument("--once", metavar="PATH", type=Path, help="exit, raise or hang only where this file is absent")
-    parser.add_argument("--gate", metavar="PATH", help="wait in step N for as long as there is a file PATH-N")
     parser.add_argument("--trap", metavar="SIGNAL:save|exit0|ignore", help="TERM:save saves, then exits with 0")
     parser.add_argument("--children", metavar="K", type=int, default=0, help="processes that sleep for ever")
+    parser.add_argument(
+        "--gates",
+        metavar="PATH",
+        type=Path,
+        help="wait after a step while a file here has its number, and none is trapped",
+    )
     parser.add_argument("--write-at", metavar="PATH", type=Path, help="a file that gets the number of each step")
     return parser.parse_args()
 
@@ -110,6 +115,12 @@ def trap(order):
     return received
 
 
+def wait_at_gate(options, step, received):
+    """Wait while the gate of this step is closed. A trapped signal ends the wait."""
+    while options.gates and (options.gates / str(step)).exists() and not received:
+        time.sleep(0.02)
+
+
 def disturb(options, step):
     """Raise, hang or exit where an option asks for it after this step."""
     exit_at, _, code = (options.exit_at or "").partition(":")
@@ -136,10 +147,9 @@ def main():
         time.sleep(options.seconds_per_step)
         loss = train(state, options.lr)
         print(f"step {state['step'] - options.from_zero}: loss {loss:.6f}", flush=True)
+        wait_at_gate(options, state["step"], received)
         if options.write_at:
             options.write_at.write_text(f"{state['step']}\n", encoding="utf-8")
-        while options.gate and not received and Path(f"{options.gate}-{state['step']}").exists():
-            time.sleep(0.05)
         if received or state["step"] % options.every == 0 or state["step"] == options.steps:
             save(options, state)
         disturb(options, state["step"])

@@ -1,10 +1,10 @@
 /* Heat flow on a square plate, as a solver in C that a laboratory has had for years: steps, states on disk, and -r.
  *
- * heat -n STEPS -c EVERY -o OUT [-r STATE] [-s MILLISECONDS_PER_STEP] [-g GATE] [-b]
+ * heat -n STEPS -c EVERY -o OUT [-r STATE] [-s MILLISECONDS_PER_STEP] [-g GATES] [-b]
  *
  * OUT/state-<step>.bin is written as a temporary file, synced and renamed. Standard output is flushed line by line;
- * with -b in blocks, as the C library does it where nobody asks for more. With -g, it waits after step N for as long
- * as there is a file GATE-N.
+ * with -b in blocks, as the C library does it where nobody asks for more. After a step it waits while GATES has a file
+ * with its number.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <fcntl.h>
@@ -64,6 +64,18 @@ static void save(const char *out) {
     close(directory);
 }
 
+static void rest(long milliseconds) {
+    struct timespec time = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static void wait_at_gate(const char *gates) {
+    char name[4096];
+    snprintf(name, sizeof name, "%s/%ld", gates, now.step);
+    while (access(name, F_OK) == 0)
+        rest(20);
+}
+
 static double advance(void) {
     double residual = 0;
     next = now;
@@ -78,17 +90,9 @@ static double advance(void) {
     return residual;
 }
 
-static void wait_at(const char *gate) {
-    char name[4096];
-    struct timespec rest = {0, 50000000};
-    snprintf(name, sizeof name, "%s-%ld", gate, now.step);
-    while (access(name, F_OK) == 0)
-        nanosleep(&rest, NULL);
-}
-
 int main(int count, char **words) {
     long steps = 100, every = 10, pause = 0;
-    const char *out = "out", *resume = NULL, *gate = NULL;
+    const char *out = "out", *resume = NULL, *gates = NULL;
     int option, lines = 1;
     while ((option = getopt(count, words, "n:c:o:r:s:g:b")) != -1)
         switch (option) {
@@ -97,7 +101,7 @@ int main(int count, char **words) {
         case 'o': out = optarg; break;
         case 'r': resume = optarg; break;
         case 's': pause = atol(optarg); break;
-        case 'g': gate = optarg; break;
+        case 'g': gates = optarg; break;
         case 'b': lines = 0; break;
         default: return 64;
         }
@@ -108,14 +112,13 @@ int main(int count, char **words) {
     if (resume != NULL)
         load(resume);
     while (now.step < steps) {
-        struct timespec rest = {pause / 1000, pause % 1000 * 1000000};
-        nanosleep(&rest, NULL);
+        rest(pause);
         double residual = advance();
         printf("step %ld residual %.9e\n", now.step, residual);
+        if (gates != NULL)
+            wait_at_gate(gates);
         if (now.step % every == 0 || now.step == steps)
             save(out);
-        if (gate != NULL)
-            wait_at(gate);
     }
     return 0;
 }

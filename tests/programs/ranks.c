@@ -1,9 +1,9 @@
 /* Ranks that compute together. They meet by RANK, WORLD_SIZE, MASTER_ADDR (in digits) and MASTER_PORT.
  *
- * ranks -n STEPS -c EVERY -o OUT [-r STATE] [-s MILLISECONDS_PER_STEP]
+ * ranks -n STEPS -c EVERY -o OUT [-r STATE] [-s MILLISECONDS_PER_STEP] [-g GATES]
  *
  * In each step every rank needs a word of each other one. Rank 0 writes OUT/state-<step>.bin as a temporary file, and
- * renames it. A rank that loses another one exits with 1.
+ * renames it. A rank that loses another one exits with 1. After a step all wait while GATES has a file with its number.
  */
 #define _POSIX_C_SOURCE 200809L
 #include <arpa/inet.h>
@@ -57,6 +57,13 @@ static void rest(long milliseconds) {
     nanosleep(&time, NULL);
 }
 
+static void wait_at_gate(const char *gates) {
+    char name[4096];
+    snprintf(name, sizeof name, "%s/%ld", gates, now.step);
+    while (access(name, F_OK) == 0)
+        rest(20);
+}
+
 static void meet(void) {
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(number("MASTER_PORT"))};
     int yes = 1, door = socket(AF_INET, SOCK_STREAM, 0);
@@ -108,15 +115,16 @@ static void save(const char *out) {
 
 int main(int count, char **words) {
     long steps = 100, every = 10, pause = 0;
-    const char *out = "out", *resume = NULL;
+    const char *out = "out", *resume = NULL, *gates = NULL;
     int option;
-    while ((option = getopt(count, words, "n:c:o:r:s:")) != -1)
+    while ((option = getopt(count, words, "n:c:o:r:s:g:")) != -1)
         switch (option) {
         case 'n': steps = atol(optarg); break;
         case 'c': every = atol(optarg); break;
         case 'o': out = optarg; break;
         case 'r': resume = optarg; break;
         case 's': pause = atol(optarg); break;
+        case 'g': gates = optarg; break;
         default: return 64;
         }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -142,6 +150,8 @@ int main(int count, char **words) {
             if (now.step % every == 0 || now.step == steps)
                 save(out);
         }
+        if (gates != NULL)
+            wait_at_gate(gates);
     }
     return 0;
 }

@@ -18,6 +18,7 @@ def arguments():
     parser.add_argument("--snapshot_path", type=Path, default=Path("snapshot.pt"))
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--epoch_seconds", type=float, default=0.0, help="time added to each epoch")
+    parser.add_argument("--gates", type=Path, help="wait after an epoch while a file here has its number")
     parser.add_argument("--padding_mb", type=int, default=0, help="size added to a snapshot")
     return parser.parse_args()
 
@@ -59,6 +60,8 @@ def train(options, rank, world):
         time.sleep(options.epoch_seconds)
         if rank == 0:
             print(f"epoch {epoch} loss {loss.item():.6f}")
+        while options.gates and (options.gates / str(epoch)).exists():
+            time.sleep(0.02)
         if epoch % options.save_every == 0 or epoch == options.epochs:
             states = random_states(world)
             if rank == 0:

@@ -21,7 +21,7 @@ from lvjobs.lab import Lab, LabConfig, LabError, require_packages
 
 LabFactory = Callable[[LabConfig], Lab]
 
-USUAL = {"accounting": True, "hold": 6, "grace": 10, "kill_wait": 10, "message_timeout": 60}
+USUAL = {"accounting": True, "hold": 6, "grace": 60, "kill_wait": 10, "message_timeout": 60}
 """Long bounds cost nothing: a worker that leaves, and a controller that answers, end the wait at once."""
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -76,10 +77,15 @@ def until(condition, seconds=300):
     return value
 
 
-def saved_since(lab, moment):
-    """Whether the controller has saved its jobs since then: what it has not, it forgets when it is killed."""
+def wait_until_saved(lab, job_id):
+    """Wait until the controller has saved this job: what it has not, it forgets when it is killed.
+
+    It saves, every few seconds, where something has changed: the job's comment, by which its file is known.
+    """
+    mark = f"saved-{secrets.token_hex(6)}"
+    lab.run("scontrol", "update", f"jobid={job_id}", f"comment={mark}")
     path = lab.layout.state / "job_state"
-    return path.exists() and path.stat().st_mtime > moment
+    until(lambda: path.exists() and mark.encode() in path.read_bytes())
 
 
 LIMITS = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")
@@ -102,6 +108,11 @@ def limit_jobs(lab, most):
             has_restarted = True
         assert time.monotonic() < begun + 420, told
         time.sleep(0.1)
+
+
+def was_kept_waiting(code, said, begun):
+    """Return whether a command that was begun then is to be typed again, for it waited for another one, or slept."""
+    return code == 1 and (BUSY[1] in said or (BUSY[0] in said and time.monotonic() - begun > READ_WAIT_SECONDS))
 
 
 def kill_worker(claim):
@@ -155,8 +166,7 @@ class Study:
     def outcome(self, process, *arguments, timeout=600):
         """Output, errors and exit code of a command that was begun with these arguments."""
         out, err = process.communicate(timeout=timeout)
-        waited = time.monotonic() - process.begun
-        if process.returncode == 1 and (BUSY[1] in err or (BUSY[0] in err and waited > READ_WAIT_SECONDS)):
+        if was_kept_waiting(process.returncode, err, process.begun):
             return self.outcome(self.start(*arguments), *arguments, timeout=timeout)
         return out, err, process.returncode
 
@@ -169,12 +179,15 @@ class Study:
 
     def runs(self):
         """The rows after a pass: in this process, as tests make many, save where commands are to find other programs."""
+        words = ("resume", "--json")
         if self.environment:
-            process = self.start("resume", "--json")
-            output, err = process.communicate(timeout=300)
-            assert process.returncode == 0, output + err
+            output, err, code = self.outcome(self.start(*words), *words)
+            assert code == 0, output + err
         else:
-            ran = CliRunner().invoke(cli, ["resume", "--json", "--study", str(self.root)], catch_exceptions=False)
+            begun = time.monotonic()
+            ran = CliRunner().invoke(cli, [*words, "--study", str(self.root)], catch_exceptions=False)
+            if was_kept_waiting(ran.exit_code, ran.output, begun):
+                return self.runs()
             assert ran.exit_code == 0, ran.output
             output = ran.stdout
         return {run["name"]: run for run in json.loads(output)["runs"]}
@@ -298,6 +311,21 @@ class Study:
         names = [f"{generation}-{step}" for step in steps] or [path.stem for path in directory.iterdir()]
         for each in names:
             (directory / each).unlink(missing_ok=True)
+
+    @property
+    def program_gates(self):
+        """The directory of the gates of a program of tests/programs, for its option."""
+        return self.root / "gates" / "program"
+
+    def gate_program(self, *steps):
+        """Let the program wait after each of these steps, which it has printed, until `open_program` or its end."""
+        self.program_gates.mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            (self.program_gates / str(step)).touch()
+
+    def open_program(self, step):
+        """Let the program go on after this step. An attempt that was begun anew would wait there again."""
+        (self.program_gates / str(step)).unlink()
 
     @contextmanager
     def held_up(self, name, step):

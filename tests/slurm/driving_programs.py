@@ -3,7 +3,6 @@
 import json
 import shutil
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil
 from driving import TESTS, Study, until
@@ -18,7 +17,6 @@ class ProgramStudy(Study):
 
     def __init__(self, root, command, *, steps=STEPS, every=EVERY, **keys):
         super().__init__(root)
-        self.gate = root.parent / "gate"
         values = {
             "command": command,
             "progress": PROGRESS,
@@ -37,18 +35,13 @@ class ProgramStudy(Study):
         (path,) = (self.files(name) / "final" / "out").glob("result.*")
         return path.read_bytes()
 
-    def wait_at(self, *steps):
-        """Let the program wait at these steps. It has the option `--gate={gate}`; call this before it can be there."""
-        for step in steps:
-            Path(f"{self.gate}-{step}").touch()
-
     @contextmanager
-    def waiting(self, step, name="run", **which):
-        """Yield the claim of the attempt that waits at this step. Once its processes have ended, others may pass it."""
-        claim, processes = self.reach(name, step, **which), self.processes()
+    def waiting(self, step, **which):
+        """Yield the claim of the attempt that waits at this gate; open it once the processes of that attempt have ended."""
+        claim, processes = self.reach("run", step, **which), self.processes()
         yield claim
         until(lambda: not any(process.is_running() for process in processes))
-        Path(f"{self.gate}-{step}").unlink()
+        self.open_program(step)
 
     def saved(self, name="run"):
         """The steps of all published checkpoints, in their order."""

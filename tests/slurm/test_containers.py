@@ -17,24 +17,26 @@ pytestmark = pytest.mark.slurm
 
 STEPS, EVERY = 200, 20
 TOML = r"""
-command = [{program}, "-n", "{{steps}}", "-c", "{{checkpoint_every}}", "-o", "{{out}}", "-s", "{pause}"]
+command = [{program}, "-n", "{{steps}}", "-c", "{{checkpoint_every}}", "-o", "{{out}}", "-s", "{pause}", "-g", "{gates}"]
 resume = ["-r", "{{checkpoint}}"]
 checkpoint = "{{out}}/state-{{step}}.bin"
 progress = '^step (?P<step>\d+) residual (?P<residual>\S+)'
 flops = 4e5
 steps = {steps}
 checkpoint_every = {every}
-container = {{ image = "{image}", engine = "charliecloud" }}
+container = {{ image = "{image}", engine = "charliecloud", bind = ["{gates}"] }}
 """
 
 
 class ContainerStudy(Study):
     """A study of heat.c in a container: `program` is the command's first word, `pause` in milliseconds per step."""
 
-    def __init__(self, root, program, image, pause=30):
+    def __init__(self, root, program, image, pause=0):
         super().__init__(root)
         before, _, after = (root / "study.toml").read_text().partition("[train]\n")
-        train = TOML.format(program=f'"{program}"', image=image, pause=pause, steps=STEPS, every=EVERY)
+        self.gate_program()
+        values = {"image": image, "pause": pause, "steps": STEPS, "every": EVERY, "gates": self.program_gates}
+        train = TOML.format(program=f'"{program}"', **values)
         (root / "study.toml").write_text(f"{before}[train]{train}{after[after.index('[driver]') :]}")
         (root / "toy_task.py").unlink()
 
@@ -65,6 +67,7 @@ def test_a_program_in_a_container_is_preempted_and_killed(tmp_path, lab, image, 
     """The program is in the image. It is preempted, its worker is killed, and it ends in the undisturbed state."""
     study = ContainerStudy(tmp_path / "study", "heat", "image")
     shutil.copytree(image, study.root / "image")
+    study.gate_program(50, 90)
     study.submit("run")
     claim = study.reach("run", 50)
     (program,) = psutil.Process(claim["pid"]).children()
@@ -72,7 +75,10 @@ def test_a_program_in_a_container_is_preempted_and_killed(tmp_path, lab, image, 
     spaces = [Path(f"/proc/{pid}/ns/mnt").readlink() for pid in (program.pid, claim["pid"])]
     assert spaces[0] != spaces[1], "it is not in a container"
     lab.preempt(claim["job_id"])
+    until(lambda: study.run("run") and len(study.claims("run")) > 1)
+    study.open_program(50)
     kill_worker(study.reach("run", 90, generation=2))
+    study.open_program(90)
     run = study.until("run", "completed")
     assert run["attempts"] == 3
     known = image_identity(ContainerConfig(image="image", engine="charliecloud"), study.root)
@@ -87,7 +93,7 @@ def test_a_program_in_a_container_is_preempted_and_killed(tmp_path, lab, image, 
 
 def test_a_submitted_program_runs_in_a_container(tmp_path, lab, undisturbed):
     """The program is among the submitted files, to which the working directory has links. The path has a space."""
-    study = ContainerStudy(tmp_path / "my study", "./heat", make_image(tmp_path / "empty"), pause=0)
+    study = ContainerStudy(tmp_path / "my study", "./heat", make_image(tmp_path / "empty"))
     build(PROGRAMS / "heat.c", study.root / "heat")
     study.submit("run")
     study.until("run", "completed")
@@ -108,7 +114,8 @@ def test_the_doctor_looks_into_the_container_in_a_job(tmp_path, lab):
 
 
 def test_a_cancelled_run_leaves_no_process_of_its_container(tmp_path, lab, image):
-    study = ContainerStudy(tmp_path / "study", "heat", image, pause=300)
+    study = ContainerStudy(tmp_path / "study", "heat", image)
+    study.gate_program(5)
     study.submit("run")
     study.reach("run", 5)
     assert study.programs()

@@ -186,11 +186,15 @@ def test_a_finished_job_that_slurm_runs_again_spends_nothing(
     study.submit("run")
     claim = study.halt("run", 300)
     worker = psutil.Process(claim["pid"])
-    lab.preempt(claim["job_id"])
-    with suppress(ProcessLookupError):
-        while True:  # it cannot leave within its grace; Slurm's SIGCONT would wake it
-            os.kill(worker.pid, signal.SIGSTOP)
-            time.sleep(0.001)
+    lab.run("scontrol", "update", "partitionname=low", "gracetime=10")
+    try:
+        lab.preempt(claim["job_id"])
+        with suppress(ProcessLookupError):
+            while True:  # it cannot leave within its grace; Slurm's SIGCONT would wake it
+                os.kill(worker.pid, signal.SIGSTOP)
+                time.sleep(0.001)
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", f"gracetime={lab.config.grace}")
     run = study.until("run", "completed")
     deadline = time.monotonic() + 600
     while (state := lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%T").strip()) in ("RUNNING", "COMPLETING"):

@@ -27,7 +27,7 @@ def test_a_study_that_is_well_and_what_its_node_is_like(study: Study, lab):
     assert {subject: each["what"] for subject, each in found.items() if each["level"] == "error"} == {}
     for subject in ("Slurm", "accounting", "account", "partition", "QOS", "size", "time limit", "sbatch", "driver"):
         assert found[subject]["level"] == "fine", found[subject]
-    assert "low requeues a preempted job (PreemptMode=REQUEUE, GraceTime=10)" in found["preemption"]["what"]
+    assert "low requeues a preempted job (PreemptMode=REQUEUE, GraceTime=60)" in found["preemption"]["what"]
     assert "test job" in err
     assert "on n" in found["test job"]["what"]
     for subject in ("node: Python", "node: files", "node: scratch", "node: Slurm"):

@@ -51,11 +51,12 @@ def test_a_copy_beside_its_original_touches_no_job_and_starts_none(tmp_path, lab
     """Both make passes until the copy's journals have stood still for three times what is called hung."""
     study = Study(tmp_path / "study", driver=True)
     toml = study.root / "study.toml"
-    toml.write_text(toml.read_text().replace("[policy]\n", f"[policy]\nhung_seconds = {HUNG_SECONDS}\n"))
-    toml.write_text(toml.read_text().replace("seconds = 0.005", "seconds = 0.12"))
+    study.gate("run", 300)  # where the original trains on, and is not called hung as soon as its copy
     study.submit("run")
-    study.reach("run", 300)
+    study.halt("run", 300)
     other = copied(study, tmp_path / "copy")
+    hasty = toml.read_text().replace("[policy]\n", f"[policy]\nhung_seconds = {HUNG_SECONDS}\n")
+    (other.root / "study.toml").write_text(hasty)
     checked = other.type("ledger", "check")
     assert "this is a copy" in checked
     told = other.type("status")
@@ -74,6 +75,7 @@ def test_a_copy_beside_its_original_touches_no_job_and_starts_none(tmp_path, lab
     assert len(drivers) == 1, "the copy has none"
     assert "no driver" in other.type("driver", "status") or "stopped" in other.type("driver", "status")
 
+    study.open_gates("run")
     run = study.until("run", "completed")
     assert run["attempts"] == 1
     assert len({job for job, _ in study.known_jobs()}) == 1

@@ -18,11 +18,16 @@ pytestmark = pytest.mark.slurm
 WORDS = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}", "--seconds-per-step=0.03"]
 
 
+def gates(directory):
+    """The directory of the program's gates; see Study.gate_program."""
+    return directory / "study" / "gates" / "program"
+
+
 @pytest.fixture
 def counter(tmp_path):
     def make(*words, **keys):
         own = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"], **keys}
-        command = [sys.executable, "counter.py", *WORDS, "--in-place", f"--gate={tmp_path / 'gate'}", *words]
+        command = [sys.executable, "counter.py", *WORDS, "--in-place", f"--gates={gates(tmp_path)}", *words]
         return ProgramStudy(tmp_path / "study", command, **own)
 
     return make
@@ -41,7 +46,7 @@ def undisturbed(tmp_path_factory):
 def test_a_deaf_program_is_preempted(kind, counter, lab_for, lab_configs, undisturbed, fault):
     """Slurm on the lab signals every process of a job, so SIGTERM ends the program: it resumes from its checkpoint."""
     lab, study = lab_for(lab_configs[kind]), counter()
-    study.wait_at(50)
+    study.gate_program(50)
     study.submit("run")
     with study.waiting(50) as claim:
         lab.preempt(claim["job_id"])
@@ -55,7 +60,7 @@ def test_a_deaf_program_is_preempted(kind, counter, lab_for, lab_configs, undist
 
 def test_a_program_that_saves_at_sigterm_loses_no_step(counter, lab, undisturbed):
     study = counter("--trap=TERM:save", stop="TERM", checkpoint_every=1000, every=1000)
-    study.wait_at(50)
+    study.gate_program(50)
     study.submit("run")
     with study.waiting(50) as claim:
         lab.preempt(claim["job_id"])
@@ -85,7 +90,7 @@ def test_a_lost_node_ends_in_another_attempt_and_no_program_stays(counter, lab_f
         lab_for(LabConfig(accounting=True, hold=6, grace=10, kill_wait=10, message_timeout=60, nodes=2)),
         counter(),
     )
-    study.wait_at(50)
+    study.gate_program(50)
     study.submit("run")
     with study.waiting(50) as claim:
         node = lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip()
@@ -101,13 +106,13 @@ def test_a_lost_node_ends_in_another_attempt_and_no_program_stays(counter, lab_f
 def test_a_program_runs_in_its_own_environment_and_its_job_says_what_is_in_there(tmp_path, lab):
     keys = {"checkpoint": "{out}/checkpoint.json", "resume": ["--resume={checkpoint}"]}
     study = ProgramStudy(
-        tmp_path / "study", ["python", "counter.py", *WORDS, "--in-place", f"--gate={tmp_path / 'gate'}"], **keys
+        tmp_path / "study", ["python", "counter.py", *WORDS, "--in-place", f"--gates={gates(tmp_path)}"], **keys
     )
     venv = study.root / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     (site,) = venv.glob("lib/python*/site-packages")
     (site / "torch-2.4.0.dist-info").mkdir()
-    study.wait_at(50)
+    study.gate_program(50)
     study.submit("run", "--set", "resources.activate=source venv/bin/activate && export MINE=1")
     with study.waiting(50) as claim:
         (program,) = study.processes()
@@ -124,7 +129,7 @@ def test_a_program_runs_in_its_own_environment_and_its_job_says_what_is_in_there
 
 def test_a_cancelled_run_leaves_no_process(counter, lab):
     study = counter("--children=2", "--trap=TERM:ignore")
-    study.wait_at(10)
+    study.gate_program(10)
     study.submit("run")
     study.reach("run", 10)
     assert len(study.processes()) == 3
@@ -142,11 +147,11 @@ def test_a_program_in_c_is_preempted_and_killed(tmp_path, lab, fault):
     subprocess.run(
         [heat, "-n", str(STEPS), "-c", str(EVERY), "-o", tmp_path / "bin"], check=True, stdout=subprocess.DEVNULL
     )
-    command = ["./heat", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-g", str(tmp_path / "gate")]
+    command = ["./heat", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-g", str(gates(tmp_path))]
     keys = {"checkpoint": "{out}/state-{step}.bin", "resume": ["-r", "{checkpoint}"]}
     study = ProgramStudy(tmp_path / "study", command, **keys)
     shutil.copy(heat, study.root)
-    study.wait_at(50, 90)
+    study.gate_program(50, 90)
     study.submit("run")
     with study.waiting(50) as claim:
         lab.preempt(claim["job_id"])

@@ -7,14 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from container_images import make_image
-from driving import TESTS, saved_since, until
+from driving import TESTS, until, wait_until_saved
 from driving_programs import ProgramStudy
 
 from lvjobs.lab import LabConfig
@@ -25,7 +24,7 @@ STEPS, EVERY = 100, 10
 INFRASTRUCTURE = ("node_fail", "preempted")
 """The worker on the other node gets SIGTERM: a pass that comes before its closing line takes that for a preemption."""
 
-ARGUMENTS = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}", "--seconds-per-step=0.1"]
+ARGUMENTS = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}"]
 
 
 @pytest.fixture
@@ -46,7 +45,10 @@ def make_study(root, command, *, processes=1, program="ranks.py", **keys):
 @pytest.fixture
 def ranks(tmp_path, two_nodes):
     def make(*words, **keys):
-        return make_study(tmp_path / "study", [sys.executable, "ranks.py", *ARGUMENTS, *words], **keys)
+        """Make a study of ranks that wait at its gates."""
+        root = tmp_path / "study"
+        own = [f"--gates={root}/gates/program", *words]
+        return make_study(root, [sys.executable, "ranks.py", *ARGUMENTS, *own], **keys)
 
     return make
 
@@ -83,25 +85,27 @@ def agent(study):
     raise AssertionError("there is no agent")
 
 
-def begins_again(study, generation, step):
-    """Make passes until the run trains in this generation, and wait for the step; return its claim."""
+def begins_again(study, generation, step, gate):
+    """Make passes until this generation is there; open the gate of the one before; wait for the step; return the claim."""
     until(lambda: study.run("run") and len(study.claims("run")) >= generation)
+    study.open_program(gate)
     return study.reach("run", step, generation=generation)
 
 
 def test_a_rank_an_agent_a_node_and_a_worker_are_lost_one_after_another(ranks, two_nodes, undisturbed):
     lab, study = two_nodes, ranks()
+    study.gate_program(15, 30, 45, 60)
     study.submit("run")
     claim = study.reach("run", 15)
     script = lab.run("scontrol", "write", "batch_script", claim["job_id"], "-")
     assert "#SBATCH --nodes=2\n#SBATCH --ntasks=2\n#SBATCH --ntasks-per-node=1\n" in script
     rank(study, 1).kill()
-    begins_again(study, 2, 30)
+    begins_again(study, 2, 30, gate=15)
     assert {"rank": 1, "status": -signal.SIGKILL}.items() <= study.journal("run", 1)[-1].items()
     assert study.run("run")["cause"] == "killed"
 
     agent(study).kill()
-    claim = begins_again(study, 3, 45)
+    claim = begins_again(study, 3, 45, gate=30)
     assert study.run("run")["cause"] == "killed"
     assert lab.run("squeue", "-h", "-j", claim["job_id"], "-o", "%N").strip() == "n[1-2]"
 
@@ -109,10 +113,10 @@ def test_a_rank_an_agent_a_node_and_a_worker_are_lost_one_after_another(ranks, t
     until(lambda: study.run("run")["state"] == "interrupted")
     assert study.run("run")["cause"] in INFRASTRUCTURE
     lab.restore("n2")
-    claim = begins_again(study, 4, 60)
+    claim = begins_again(study, 4, 60, gate=45)
 
     os.kill(claim["pid"], signal.SIGKILL)
-    begins_again(study, 5, 75)
+    begins_again(study, 5, 75, gate=60)
     run = study.until("run", "completed")
     assert json.loads(study.result()) == undisturbed
     assert run["attempts"] == len(study.claims("run")) == 5
@@ -125,9 +129,11 @@ def test_torchrun_on_two_nodes_loses_a_rank_and_a_launcher(tmp_path, two_nodes, 
     """The snapshot is torch's, in place; the result is that of two ranks without lvjobs, bit for bit."""
     torch = pytest.importorskip("torch")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    options = ["--save_every={checkpoint_every}", "--snapshot_path={out}/snapshot.pt", "--epoch_seconds=0.2"]
+    options = ["--save_every={checkpoint_every}", "--snapshot_path={out}/snapshot.pt"]
+    root = tmp_path / "study"
+    options.append(f"--gates={root}/gates/program")
     study = make_study(
-        tmp_path / "study",
+        root,
         ["snapshot.py", "--epochs={steps}", *options],
         program="snapshot.py",
         launch="torchrun",
@@ -136,13 +142,15 @@ def test_torchrun_on_two_nodes_loses_a_rank_and_a_launcher(tmp_path, two_nodes, 
         checkpoint="{out}/snapshot.pt",
         progress=r"^epoch (?P<step>\d+) loss (?P<loss>\S+)",
     )
+    study.gate_program(12, 22)
     study.submit("run")
     study.reach("run", 12)
     rank(study, 1).kill()
-    begins_again(study, 2, 22)
-    launchers = [each for each in study.processes() if any("torchrun" in word for word in each.cmdline())]
+    begins_again(study, 2, 22, gate=12)
+    launchers = [each for each in study.processes() if any(word.endswith("/torchrun") for word in each.cmdline())]
     assert len(launchers) == 2
     launchers[-1].kill()
+    begins_again(study, 3, 23, gate=22)
     run = study.until("run", "completed")
     assert run["attempts"] == 3
     assert not [line for line in study.journal("run") if line["kind"] == "error"]
@@ -168,18 +176,19 @@ def test_an_error_of_the_code_on_the_other_node_holds_the_run(ranks, two_nodes):
 
 
 def test_a_run_on_two_nodes_survives_the_loss_of_slurmctld_and_a_preemption(ranks, two_nodes, undisturbed):
-    lab, study = two_nodes, ranks("--seconds-per-step=0.3")
+    lab, study = two_nodes, ranks()
+    study.gate_program(5, 25)
     study.submit("run")
-    claim = study.reach("run", 1)
-    lab.run("scontrol", "update", f"jobid={claim['job_id']}", "comment=to be saved")
-    since = time.time()
-    until(lambda: saved_since(lab, since))
+    claim = study.reach("run", 5)
+    wait_until_saved(lab, claim["job_id"])
     lab.kill_controller()
-    study.reach("run", max(study.executed("run")) + 10)
+    study.open_program(5)
+    study.reach("run", 25)
     lab.start_controller()
     until(lambda: study.run("run")["state"] == "running")
     assert len(study.claims("run")) == 1
     lab.preempt(claim["job_id"])
+    begins_again(study, 2, 26, gate=25)
     run = study.until("run", "completed")
     assert json.loads(study.result()) == undisturbed
     assert run["attempts"] == len(study.claims("run")) == 2
@@ -190,7 +199,8 @@ def test_a_run_on_two_nodes_survives_the_loss_of_slurmctld_and_a_preemption(rank
 
 def test_a_rehearsal_kills_the_ranks_and_agents_of_two_nodes(tmp_path):
     """It brings up a private Slurm of its own, and ends it."""
-    study = make_study(tmp_path / "study", [sys.executable, "ranks.py", *ARGUMENTS], steps=2000, every=200)
+    command = [sys.executable, "ranks.py", *ARGUMENTS, "--seconds-per-step=0.1"]
+    study = make_study(tmp_path / "study", command, steps=2000, every=200)
     found = json.loads(study.type("rehearse", "--json", "--minutes=5", timeout=900))
     assert (found["verdict"], found["breaches"]) == ("bitwise", []), found
     assert {"agent killed (SIGKILL)", "rank killed (SIGKILL)", "node lost", "preempted"} <= found["met"].keys()
@@ -198,29 +208,37 @@ def test_a_rehearsal_kills_the_ranks_and_agents_of_two_nodes(tmp_path):
 
 def left_alone(program, out, *words, size):
     """Run this number of ranks of a program in C without lvjobs."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    meeting = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    environments = [{**os.environ, **meeting, "RANK": str(rank)} for rank in range(size)]
-    started = [
-        subprocess.Popen([program, *words, "-o", out], env=environment, stdout=subprocess.DEVNULL)
-        for environment in environments
-    ]
-    assert [each.wait() for each in started] == [0] * size
+    with (
+        socket.socket() as taken
+    ):  # for its port: rank 0, which reuses an address that nobody listens at, is to have it
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 0))
+        meeting = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": taken.getsockname()[1]}
+        environment = os.environ | {name: str(value) for name, value in meeting.items()}
+        started = [
+            subprocess.Popen(
+                [program, *words, "-o", out], env=environment | {"RANK": str(rank)}, stdout=subprocess.DEVNULL
+            )
+            for rank in range(size)
+        ]
+        assert [each.wait() for each in started] == [0] * size
 
 
 def test_ranks_in_containers_on_two_nodes_lose_one_and_resume(tmp_path, two_nodes, fault):
     """Each of four ranks is in a container of its own. The image has one static program, and does not change."""
     image = make_image(tmp_path / "image", ranks="ranks.c")
     left_alone(image / "bin" / "ranks", tmp_path, "-n", str(STEPS), "-c", str(EVERY), size=4)
+    root = tmp_path / "study"
+    gates = str(root / "gates" / "program")
     study = make_study(
-        tmp_path / "study",
-        ["ranks", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-s", "100"],
+        root,
+        ["ranks", "-n", "{steps}", "-c", "{checkpoint_every}", "-o", "{out}", "-g", gates],
         processes=2,
         resume=["-r", "{checkpoint}"],
         checkpoint="{out}/state-{step}.bin",
-        **{"container.image": str(image), "container.engine": "charliecloud"},
+        **{"container.image": str(image), "container.engine": "charliecloud", "container.bind": [gates]},
     )
+    study.gate_program(15)
     study.submit("run")
     study.reach("run", 15)
     inside = [each for each in study.processes() if each.name() == "ranks"]
@@ -228,7 +246,7 @@ def test_ranks_in_containers_on_two_nodes_lose_one_and_resume(tmp_path, two_node
     spaces = {Path(f"/proc/{pid}/ns/mnt").readlink() for pid in (os.getpid(), *(each.pid for each in inside))}
     assert len(spaces) == 5, "two of them are not in containers of their own"
     rank(study, 3).kill()
-    begins_again(study, 2, 30)
+    begins_again(study, 2, 30, gate=15)
     assert {"rank": 3, "status": -signal.SIGKILL}.items() <= study.journal("run", 1)[-1].items()
     run = study.until("run", "completed", "held")
     assert (run["state"], run["attempts"]) == ("completed", 2), study.story("run")

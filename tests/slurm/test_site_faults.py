@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from driving import Study, kill_worker, saved_since, until
+from driving import Study, kill_worker, until, wait_until_saved
 
 from lvjobs.cluster.profiles import load_profile
 from lvjobs.lab import LabError
@@ -45,9 +45,7 @@ def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: St
     study.gate("run", 100, 400)
     study.submit("run")
     with study.held_up("run", 100) as claim:
-        lab.run("scontrol", "update", f"jobid={claim['job_id']}", "comment=to be saved")
-        since = time.time()
-        until(lambda: saved_since(lab, since))
+        wait_until_saved(lab, claim["job_id"])
         shown = study.run("run")
         lab.kill_controller()
     with study.held_up("run", 400):

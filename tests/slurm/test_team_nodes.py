@@ -58,19 +58,21 @@ def follower(study, name):
 
 
 def begins_again(study, generation, step):
-    """Make passes until the run trains in this generation, and wait for the step; return its claim."""
+    """Make passes until the run trains in this generation, and wait for its gate; return its claim."""
     until(lambda: study.run("run") and len(study.claims("run")) >= generation)
-    return study.reach("run", step, generation=generation)
+    return study.halt("run", step, generation=generation)
 
 
 def test_a_run_on_two_nodes_loses_a_rank_an_agent_and_the_worker(study):
-    study = study(TEAM_PAUSE="0.2")
+    study = study()
     study.submit("whole")
     study.until("whole", "completed")
     assert study.journal("whole")[-1]["kind"] == "done"
 
+    for generation, step in ((1, 7), (2, 15), (3, 25)):
+        study.gate("run", step, generation=generation)
     study.submit("run")
-    study.reach("run", 7)
+    study.halt("run", 7)
     follower(study, "run").kill()
     begins_again(study, 2, 15)
     assert {"rank": 1, "status": -signal.SIGKILL}.items() <= study.journal("run", 1)[-1].items()
@@ -82,7 +84,6 @@ def test_a_run_on_two_nodes_loses_a_rank_an_agent_and_the_worker(study):
     assert len(processes(study, "run", "lvjobs.worker.follower")) == 1, "that of the killed agent has ended"
 
     os.kill(claim["pid"], signal.SIGKILL)
-    begins_again(study, 4, 32)
     run = study.until("run", "completed")
     assert weights(study, "run") == weights(study, "whole")
     assert run["attempts"] == len(study.claims("run")) == 4

@@ -36,6 +36,17 @@ def inject_fault(step, rank):
             os.kill(os.getpid(), getattr(signal, {"FREEZE": "SIGSTOP"}.get(word, f"SIG{word}")))
 
 
+def wait_at_gate(run, step):
+    """Wait within `step` while a test keeps a gate closed there (`Study.gate` in tests/slurm/driving.py)."""
+    if run.team.rank != 0:
+        return
+    gate = run.directory.parent.parent / "gates" / run.directory.name / f"{run.generation}-{step}"
+    if gate.exists():
+        gate.with_suffix(".reached").touch()
+        while gate.exists():
+            time.sleep(0.02)
+
+
 def train(run: Run):
     model = torch.nn.Sequential(
         torch.nn.Linear(6, 12), torch.nn.Dropout(run.config.params["dropout"]), torch.nn.Linear(12, 2)
@@ -50,6 +61,7 @@ def train(run: Run):
         order = torch.randperm(20, generator=torch.Generator().manual_seed(step))[:4]
         loss = step_of(model, optimizer, data[order], run.team)
         inject_fault(step, run.team.rank)
+        wait_at_gate(run, step)
         run.log(step, loss=loss, tokens=24)
         time.sleep(float(os.environ.get("TEAM_PAUSE", "0")))
         if run.due(step) or (stop := run.should_stop()):

@@ -174,7 +174,7 @@ while True:
 
 def test_a_save_counts_although_the_one_before_it_was_open_at_first(run):
     path = run.root / "000002.work" / "out" / "ckpt-5.pt"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     with process(path, code=SAVING_AT_FIRST, run=run) as child:
         assert SavePlace.of(run, a_program()).kill_inside_a_save(2, lambda: time.monotonic() > end)
         assert child.wait() < 0

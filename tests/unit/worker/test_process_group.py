@@ -62,6 +62,18 @@ def test_two_processes_stop_and_die_and_end_with_the_bits_of_an_undisturbed_run(
 
 
 @pytest.mark.slow
+def test_the_first_is_ended_while_it_waits_for_nobody_and_another_one_dies(zygote, tmp_path):
+    """No call of torch's fails: the thread that watches the others ends the process."""
+    gate = tmp_path / "gates" / "run" / "1-3"
+    gate.parent.mkdir(parents=True)
+    gate.touch()
+    run = a_run(tmp_path / "runs" / "run")
+    assert together(zygote, run, TEAM_KILL="1:3") == 137
+    assert entries(run, "lost_process") == [{"rank": 1, "status": -9}]
+    assert entries(run, "error") == []
+
+
+@pytest.mark.slow
 def test_one_that_is_stuck_ends_with_the_first(zygote, tmp_path):
     """In a library that hears of nobody's death: it would hold its GPU for ever."""
     told = tmp_path / "told"

@@ -47,8 +47,18 @@ def hangs_once(directory, step):
     return f"--hang-at={step}", f"--once={directory / 'once'}", "--seconds-per-step=0.02"
 
 
-SLOWLY = "--seconds-per-step=0.2"
-"""Time for a signal to arrive before the next checkpoint, also where a machine stalls."""
+def gated(directory, *steps):
+    """Words that let a program wait after each of these steps, until its gate is opened or it has trapped a signal."""
+    gates = directory / "gates"
+    gates.mkdir()
+    for step in steps:
+        (gates / str(step)).touch()
+    return f"--gates={gates}"
+
+
+def open_gates(directory):
+    for path in (directory / "gates").iterdir():
+        path.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -178,23 +188,27 @@ def test_an_exit_code_can_be_declared_to_be_retried(zygote, tmp_path, undisturbe
 
 
 def test_a_program_trains_on_after_a_signal_until_its_next_checkpoint(zygote, tmp_path, undisturbed):
-    layout = make_program(tmp_path / "run", "--in-place", SLOWLY, "--children=2", **IN_PLACE)
+    words = ("--in-place", gated(tmp_path, 13, 25), "--children=2")
+    layout = make_program(tmp_path / "run", *words, **IN_PLACE)
     pid = zygote.start(layout)
     wait_for_step(layout, 13)
     assert len(processes_of(layout)) == 3
     os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: entries(layout, "signal"), "the worker has seen the signal")
+    (tmp_path / "gates" / "13").unlink()
     assert zygote.wait(pid) == EXITED_EARLY
     (leave,) = entries(layout, "leave")
     assert leave["cause"] == "preempted"
     (signalled,) = (each["step"] for each in entries(layout, "signal"))
     assert signalled <= int(published(layout)[-1][-8:]) <= leave["step"], "it left after a checkpoint"
     assert not processes_of(layout), "its children end with it"
+    open_gates(tmp_path)
     assert zygote.run(layout) == DONE
     assert result(layout) == undisturbed
 
 
 def test_a_program_that_saves_at_a_signal_gets_it(zygote, tmp_path, undisturbed):
-    words = ("--in-place", SLOWLY, "--trap=INT:save")
+    words = ("--in-place", gated(tmp_path, 13), "--trap=INT:save")
     layout = make_program(tmp_path / "run", *words, every=1000, stop="INT", **IN_PLACE)
     pid = zygote.start(layout)
     wait_for_step(layout, 13)
@@ -204,15 +218,17 @@ def test_a_program_that_saves_at_a_signal_gets_it(zygote, tmp_path, undisturbed)
     assert leave["cause"] == "timeout"
     saved = int(published(layout)[-1][-8:])
     assert 10 < saved <= leave["step"] < STEPS, "it did not wait for the next checkpoint"
+    open_gates(tmp_path)
     assert zygote.run(layout) == DONE
     assert result(layout) == undisturbed
 
 
 def test_a_launcher_that_ends_at_the_signal_does_not_end_the_save_of_what_it_started(zygote, tmp_path, undisturbed):
     """`accelerate launch` does so. The process group gets the signal, and the training saves for a second."""
-    own = [sys.executable, str(COUNTER), "--steps={steps}", "--every={checkpoint_every}", "--out={out}", SLOWLY]
+    own = [sys.executable, str(COUNTER), "--steps={steps}", "--every={checkpoint_every}", "--out={out}"]
     launcher = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
-    command = [sys.executable, "-c", launcher, *own, "--in-place", "--trap=TERM:save", "--slow-save=1"]
+    more = [gated(tmp_path, 13), "--in-place", "--trap=TERM:save", "--slow-save=1"]
+    command = [sys.executable, "-c", launcher, *own, *more]
     layout = make_program(tmp_path / "run", command=command, every=1000, stop="TERM", **IN_PLACE)
     pid = zygote.start(layout)
     wait_for_step(layout, 13)
@@ -220,17 +236,20 @@ def test_a_launcher_that_ends_at_the_signal_does_not_end_the_save_of_what_it_sta
     assert zygote.wait(pid) == EXITED_EARLY
     assert 10 < int(published(layout)[-1][-8:]) <= entries(layout, "leave")[0]["step"]
     assert not processes_of(layout)
+    open_gates(tmp_path)
     assert zygote.run(layout) == DONE
     assert result(layout) == undisturbed
 
 
 def test_exit_code_0_after_a_signal_is_not_done(zygote, tmp_path, undisturbed):
-    layout = make_program(tmp_path / "run", "--in-place", SLOWLY, "--trap=TERM:exit0", stop="TERM", **IN_PLACE)
+    words = ("--in-place", gated(tmp_path, 13), "--trap=TERM:exit0")
+    layout = make_program(tmp_path / "run", *words, stop="TERM", **IN_PLACE)
     pid = zygote.start(layout)
     wait_for_step(layout, 13)
     os.kill(pid, signal.SIGTERM)
     assert zygote.wait(pid) == EXITED_EARLY
     assert not layout.done.exists()
+    open_gates(tmp_path)
     assert zygote.run(layout) == DONE
     assert result(layout) == undisturbed
 
@@ -577,6 +596,7 @@ def test_a_directory_that_lacks_a_file_at_a_kill_is_not_published(zygote, tmp_pa
     pid = zygote.start(layout)
     cut = layout.root / "000001.work/out/checkpoint-3/model.json"
     wait_for(lambda: cut.exists() and cut.stat().st_size, "the first file of a checkpoint")
+    wait_for(lambda: len(published(layout)) == 2, "the two checkpoints before it")
     (program,) = processes_of(layout)
     os.kill(pid if victim == "worker" else program.pid, signal.SIGKILL)
     zygote.wait(pid)

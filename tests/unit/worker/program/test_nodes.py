@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 from program_helpers import make_program, processes_of, wait_for
 
@@ -99,7 +101,11 @@ def test_a_script_for_one_node_is_refused_on_two():
 
 
 def runs(layout, rank):
-    return any(process.environ().get("RANK") == str(rank) for process in processes_of(layout))
+    for process in processes_of(layout):
+        with suppress(psutil.Error):  # it ended just then
+            if process.environ().get("RANK") == str(rank):
+                return True
+    return False
 
 
 def test_both_parts_end_and_so_does_the_agent(spread, start_agent):
