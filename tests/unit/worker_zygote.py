@@ -33,6 +33,8 @@ def attempt(directory, environment):
         os.dup2(null, descriptor)
     try:
         signals.install()
+        if "ZYGOTE_GRACE" in os.environ:
+            ranks._GRACE_SECONDS = float(os.environ["ZYGOTE_GRACE"])
         if "ZYGOTE_TERM" in os.environ:
             os.kill(os.getpid(), signal.SIGTERM)
         if "ZYGOTE_REVOKE" in os.environ:

@@ -68,7 +68,7 @@ def test_the_first_is_ended_while_it_waits_for_nobody_and_another_one_dies(zygot
     gate.parent.mkdir(parents=True)
     gate.touch()
     run = a_run(tmp_path / "runs" / "run")
-    assert together(zygote, run, TEAM_KILL="1:3") == 137
+    assert together(zygote, run, TEAM_KILL="1:3", ZYGOTE_GRACE="1") == 137
     assert entries(run, "lost_process") == [{"rank": 1, "status": -9}]
     assert entries(run, "error") == []
 
