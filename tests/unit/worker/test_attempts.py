@@ -201,9 +201,9 @@ def test_a_signal_in_a_long_step_is_journaled_before_the_kill(zygote, tmp_path, 
     time.sleep(0.1)  # now it is in that call
     os.kill(pid, signal.SIGCONT)
     os.kill(pid, signal.SIGTERM)
-    os.kill(pid, signal.SIGUSR2)
     try:
         _wait_for(lambda: entries(layout, "signal"), 300)
+        os.kill(pid, signal.SIGUSR2)  # of signals that wait for a process, the kernel delivers the lowest number first
     finally:
         os.kill(pid, signal.SIGKILL)
         zygote.wait(pid)
