@@ -168,7 +168,7 @@ def labs():
     def give(*, accounting):
         if accounting not in up:
             up[accounting] = bring_up(
-                LabConfig(accounting=accounting, hold=6, grace=3, kill_wait=10, message_timeout=100)
+                LabConfig(accounting=accounting, hold=6, grace=60, kill_wait=30, message_timeout=100)
             )
         return up[accounting]
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import contextmanager
 
 import pytest
 from driving import Study, until
@@ -18,14 +19,26 @@ def excluded(lab, job_id):
     return lab.run("squeue", "-h", "-j", job_id, "-o", "%x").strip()
 
 
+@contextmanager
+def closed_partition(lab):
+    """Inside, the partition takes jobs and starts none."""
+    lab.run("scontrol", "update", "partitionname=low", "state=down")
+    try:
+        yield
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
+
+
 def fail_under(study, lab, name):
-    """Fail the node under a run, and bring it back into service; returns its name."""
+    """Fail the node under a run, and bring it back into service; return its name. The run's job is told to avoid it."""
     study.gate(name, 50)
-    claim = study.halt(name, 50)
-    node = node_of(lab, claim["job_id"])
-    lab.fail(node)
-    until(lambda: study.run(name)["cause"] == "node_fail")
-    lab.restore(node)
+    job_id = study.halt(name, 50)["job_id"]
+    node = node_of(lab, job_id)
+    with closed_partition(lab):  # however short Slurm's hold is for a machine that stalls
+        lab.fail(node)
+        until(lambda: study.run(name)["cause"] == "node_fail")
+        lab.restore(node)
+        until(lambda: study.run(name) and excluded(lab, job_id) == node)
     return node
 
 
@@ -34,7 +47,6 @@ def test_a_node_that_fails_under_one_run_is_avoided_by_another(kind, study: Stud
     lab = lab_for(lab_configs[kind])
     study.submit("run", "--steps", "20000")
     node = fail_under(study, lab, "run")
-    until(lambda: study.run("run") and excluded(lab, study.claims("run")[0]["job_id"]) == node)
     study.submit("other", "--steps", "20000")
     job_id = study.run("other")["job_id"]
     assert excluded(lab, job_id) == node
@@ -62,8 +74,7 @@ def test_the_last_node_of_a_partition_is_used_though_it_failed(study: Study, lab
 def test_jobs_that_wait_are_told_when_the_list_expires(study: Study, lab):
     study.submit("run", "--steps", "20000")
     node = fail_under(study, lab, "run")
-    lab.run("scontrol", "update", "partitionname=low", "state=down")  # jobs are taken, and wait
-    try:
+    with closed_partition(lab):
         study.submit("other", "--steps", "30")
         job_id = study.run("other")["job_id"]
         assert excluded(lab, job_id) == node
@@ -81,9 +92,7 @@ def test_jobs_that_wait_are_told_when_the_list_expires(study: Study, lab):
                 break
         assert is_excluded
         assert time.time() < expiry
-        until(lambda: study.run("other") and excluded(lab, job_id) in ("", "(null)", "N/A"), 120)
+        until(lambda: study.run("other") and excluded(lab, job_id) in ("", "(null)", "N/A"), seconds + 120)
         assert time.time() >= expiry, "the job was told before the list expired"
         assert study.summary()["avoided_nodes"] == []
-    finally:
-        lab.run("scontrol", "update", "partitionname=low", "state=up")
     study.until("other", "completed")

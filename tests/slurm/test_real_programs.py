@@ -46,7 +46,7 @@ CHANGES = {
 @pytest.fixture
 def lab(lab_for):
     """A lab with a node for each program, which logs the signals that it sends before a time limit."""
-    usual = {"hold": 6, "grace": 10, "kill_wait": 10, "message_timeout": 60, "accounting": True}
+    usual = {"hold": 6, "grace": 60, "kill_wait": 10, "message_timeout": 60, "accounting": True}
     return lab_for(LabConfig(**usual, nodes=8, gpus=1, extra=("SlurmctldDebug=debug",)))
 
 
