@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     optimizer = torch.optim.AdamW(layer.parameters())
     layer(torch.ones(3)).sum().backward()
     optimizer.step()
-    state = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()[:99]}
+    state = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()[:99].clone()}
     old = {"_use_new_zipfile_serialization": False}
     return {
         "new.pt": saved(model),
@@ -89,10 +89,10 @@ def test_zeros_at_the_end_are_reported(tmp_path, made, name, length):
 @pytest.mark.parametrize("name", [*NAMES, *SHARDS])
 def test_the_end_that_was_never_written_is_reported(tmp_path, made, name):
     path, data = tmp_path / name, made[name]
-    for start in range(32, len(data) // 2, 7):
+    for start in range(32, len(data) // 2, 7):  # the last tensor may be zeros; it is shorter, whichever that is
         path.write_bytes(data[:start])
         os.truncate(path, len(data))
-        assert flaw_of(path)
+        assert flaw_of(path), start
 
 
 @pytest.mark.parametrize("name", [*NAMES, *SHARDS])
