@@ -47,7 +47,7 @@ def wait_for(condition, what):
 
 
 def is_listening(log):
-    """Whether the sshd that writes this log has its port: another process may answer there."""
+    """Say if the sshd that writes this log has its port: another process may answer there."""
     return "Server listening on" in log.read_text()
 
 

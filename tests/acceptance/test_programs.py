@@ -137,6 +137,8 @@ def test_a_trainer_under_accelerate_that_saves_at_sigterm_and_exits_with_0_is_re
         if is_stopped_before_its_end(study, "run") and max(study.executed("run")) < 80:
             break
         end_all(study)
+    else:
+        pytest.fail(f"{TRIES} times the program was not stopped before step 80")
     os.kill(claim["pid"], signal.SIGTERM)
     until(lambda: any(line["kind"] == "signal" for line in study.journal("run")))
     signal_all(tree(study.program("run")), signal.SIGCONT)

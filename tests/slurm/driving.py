@@ -324,7 +324,7 @@ class Study:
             (self.program_gates / str(step)).touch()
 
     def open_program(self, step):
-        """Let the program go on after this step. An attempt that was begun anew would wait there again."""
+        """Let the program go on after this step. It removes the gate: a later attempt does not wait there."""
         (self.program_gates / str(step)).unlink()
 
     @contextmanager

@@ -208,9 +208,7 @@ def test_a_rehearsal_kills_the_ranks_and_agents_of_two_nodes(tmp_path):
 
 def left_alone(program, out, *words, size):
     """Run this number of ranks of a program in C without lvjobs."""
-    with (
-        socket.socket() as taken
-    ):  # for its port: rank 0, which reuses an address that nobody listens at, is to have it
+    with socket.socket() as taken:  # its port is rank 0's, which may bind an address that is bound but not listened at
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", 0))
         meeting = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": taken.getsockname()[1]}

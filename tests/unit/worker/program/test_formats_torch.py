@@ -37,7 +37,11 @@ def made(tmp_path_factory):
     optimizer = torch.optim.AdamW(layer.parameters())
     layer(torch.ones(3)).sum().backward()
     optimizer.step()
-    state = {"model": layer.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()[:99].clone()}
+    state = {
+        "model": layer.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state()[:99].clone(),
+    }
     old = {"_use_new_zipfile_serialization": False}
     return {
         "new.pt": saved(model),
