@@ -29,24 +29,27 @@ def closed_partition(lab):
         lab.run("scontrol", "update", "partitionname=low", "state=up")
 
 
-def fail_under(study, lab, name):
-    """Fail the node under a run, and bring it back into service; return its name. The run's job is told to avoid it."""
-    study.gate(name, 50)
-    job_id = study.halt(name, 50)["job_id"]
+def fail_under(study, lab):
+    """Submit a run, fail its node, and bring the node back into service; return its name.
+
+    The run's job is told to avoid it.
+    """
+    study.gate("run", 50)
+    study.submit("run", "--steps", "20000")
+    job_id = study.halt("run", 50)["job_id"]
     node = node_of(lab, job_id)
     with closed_partition(lab):  # however short Slurm's hold is for a machine that stalls
         lab.fail(node)
-        until(lambda: study.run(name)["cause"] == "node_fail")
+        until(lambda: study.run("run")["cause"] == "node_fail")
         lab.restore(node)
-        until(lambda: study.run(name) and excluded(lab, job_id) == node)
+        until(lambda: study.run("run") and excluded(lab, job_id) == node)
     return node
 
 
 @pytest.mark.parametrize("kind", ["requeue", "no_accounting"])
 def test_a_node_that_fails_under_one_run_is_avoided_by_another(kind, study: Study, lab_for, lab_configs):
     lab = lab_for(lab_configs[kind])
-    study.submit("run", "--steps", "20000")
-    node = fail_under(study, lab, "run")
+    node = fail_under(study, lab)
     study.submit("other", "--steps", "20000")
     job_id = study.run("other")["job_id"]
     assert excluded(lab, job_id) == node
@@ -57,8 +60,7 @@ def test_a_node_that_fails_under_one_run_is_avoided_by_another(kind, study: Stud
 
 
 def test_the_last_node_of_a_partition_is_used_though_it_failed(study: Study, lab):
-    study.submit("run", "--steps", "20000")
-    node = fail_under(study, lab, "run")
+    node = fail_under(study, lab)
     others = ",".join(name for name in lab.config.node_names if name != node)
     lab.run("scontrol", "update", f"nodename={others}", "state=drain", "reason=test")
     try:
@@ -72,8 +74,7 @@ def test_the_last_node_of_a_partition_is_used_though_it_failed(study: Study, lab
 
 
 def test_jobs_that_wait_are_told_when_the_list_expires(study: Study, lab):
-    study.submit("run", "--steps", "20000")
-    node = fail_under(study, lab, "run")
+    node = fail_under(study, lab)
     with closed_partition(lab):
         study.submit("other", "--steps", "30")
         job_id = study.run("other")["job_id"]
