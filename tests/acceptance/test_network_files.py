@@ -136,7 +136,9 @@ class Study(Scene):
     """A scene whose time is real, and whose one run is trained by processes."""
 
     def __init__(self, mounts):
-        (mounts["login"] / "study").mkdir()
+        gates = mounts["login"] / "study" / "gates" / "one"
+        gates.mkdir(parents=True)
+        (gates / "1-600").touch()  # its first worker is not done before its node fails
         super().__init__(mounts["login"] / "study", manners=Manners(hold=1.0))
         self.clock.now = time.time()
         self.cluster._on_step = self.worker = Nodes(mounts)

@@ -112,7 +112,7 @@ def test_history_has_a_row_for_each_run(world):
 
 
 def test_accounting_says_what_an_execution_held(world):
-    request = world.request(world.run(sleep=2), resources={"gpus": 2})
+    request = world.request(world.run(sleep=4), resources={"gpus": 2})
     world.cluster.submit(request)
     [job] = world.ended(request)
     if not world.accounting:

@@ -10,18 +10,20 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from driving import Study
 
+from lvjobs.doctor import examine
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.lab import Lab, LabConfig, LabError, require_packages
 
 LabFactory = Callable[[LabConfig], Lab]
 
-USUAL = {"accounting": True, "hold": 6, "grace": 60, "kill_wait": 10, "message_timeout": 60}
+USUAL = {"accounting": True, "hold": 6, "grace": 60, "kill_wait": 30, "message_timeout": 60}
 """Long bounds cost nothing: a worker that leaves, and a controller that answers, end the wait at once."""
 
 
@@ -32,7 +34,7 @@ def lab_configs() -> dict[str, LabConfig]:
         "requeue": LabConfig(**USUAL),
         "impatient": LabConfig(**USUAL | {"message_timeout": 5}),
         "user_signal": LabConfig(**USUAL | {"user_signal": True, "accounting": False}),
-        "grace_0": LabConfig(**USUAL | {"grace": 0, "accounting": False}),
+        "grace_0": LabConfig(**USUAL | {"grace": 0, "kill_wait": 60, "accounting": False}),
         "qos": LabConfig(**USUAL | {"preempt_by": "qos"}),
         "cancel": LabConfig(**USUAL | {"preempt_mode": "cancel"}),
         "no_accounting": LabConfig(**USUAL | {"accounting": False}),
@@ -114,6 +116,12 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "data.h5"
     make_dataset(path, systems=40, seed=0)
     return path
+
+
+@pytest.fixture
+def patient_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A doctor in this process that waits for a machine that stalls: as a rule it takes a silence of 6 s for an answer."""
+    monkeypatch.setattr(examine, "ask_site", partial(examine.ask_site, seconds=60.0))
 
 
 def _left_alone(study: Study) -> str:

@@ -77,6 +77,16 @@ def until(condition, seconds=300):
     return value
 
 
+@contextmanager
+def closed_partition(lab):
+    """Inside, the partition takes jobs and starts none."""
+    lab.run("scontrol", "update", "partitionname=low", "state=down")
+    try:
+        yield
+    finally:
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
+
+
 def wait_until_saved(lab, job_id):
     """Wait until the controller has saved this job: what it has not, it forgets when it is killed.
 
@@ -84,8 +94,13 @@ def wait_until_saved(lab, job_id):
     """
     mark = f"saved-{secrets.token_hex(6)}"
     lab.run("scontrol", "update", f"jobid={job_id}", f"comment={mark}")
-    path = lab.layout.state / "job_state"
-    until(lambda: path.exists() and mark.encode() in path.read_bytes())
+
+    def is_saved():
+        with suppress(FileNotFoundError):  # while Slurm puts a new file in its place
+            return mark.encode() in (lab.layout.state / "job_state").read_bytes()
+        return False
+
+    until(is_saved)
 
 
 LIMITS = ("scontrol", "show", "assoc_mgr", "qos=normal", "flags=qos")

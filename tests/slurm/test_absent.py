@@ -60,7 +60,7 @@ def test_runs_wait_where_slurm_is_not_on_path_and_are_submitted_where_it_is(
     study.submit("run")
     kill_worker(study.halt("run", 300))
     study.type("submit", "run", "--name", "held", "--set", "fail_at=3")
-    until(lambda: study.run("held")["state"] == "held", 300)
+    until(lambda: study.run("held")["state"] == "held" and len(study.claims("run")) == 2, 300)
     kill_worker(study.halt("run", 600, generation=2))
     due = study.until("run", "interrupted")["not_before"]
     until(lambda: not lab.run("squeue", "-h", "-o", "%i") and time.time() > due)

@@ -103,7 +103,10 @@ def test_a_submitted_program_runs_in_a_container(tmp_path, lab, undisturbed):
 def test_the_doctor_looks_into_the_container_in_a_job(tmp_path, lab):
     make_image(tmp_path / "study" / "image", true="true.c")
     study = ContainerStudy(tmp_path / "study", "heat", "image")
-    out, err, code = study.outcome(study.start("doctor", "--job", "--json"), "doctor", "--job", "--json")
+    for _ in range(3):  # a machine that stalls is taken for a Slurm that does not answer
+        out, err, code = study.outcome(study.start("doctor", "--job", "--json"), "doctor", "--job", "--json")
+        if "does not answer" not in out:
+            break
     assert code == 0, out + err
     found = {each["subject"]: each for each in json.loads(out)["findings"]}
     assert found["container"]["level"] == "fine"

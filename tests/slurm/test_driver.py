@@ -197,7 +197,7 @@ def test_a_site_that_refuses_the_driver_is_told_of_and_the_study_goes_on_by_hand
 
 
 @pytest.mark.remedy("DRIVER_INSTALL_SCRONTAB", "DRIVER_UNINSTALL")
-def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, lab_for, monkeypatch, typed, take):
+def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, lab_for, patient_doctor, monkeypatch, typed, take):
     """An entry of the user's own stays as it is."""
     lab = lab_for(LabConfig(extra=("ScronParameters=enable",), message_timeout=60))
     if shutil.which("scrontab") is None:

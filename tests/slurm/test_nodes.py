@@ -2,10 +2,9 @@
 
 import math
 import time
-from contextlib import contextmanager
 
 import pytest
-from driving import Study, until
+from driving import Study, closed_partition, until
 
 pytestmark = pytest.mark.slurm
 
@@ -17,16 +16,6 @@ def node_of(lab, job_id):
 def excluded(lab, job_id):
     """The nodes that Slurm keeps the job off."""
     return lab.run("squeue", "-h", "-j", job_id, "-o", "%x").strip()
-
-
-@contextmanager
-def closed_partition(lab):
-    """Inside, the partition takes jobs and starts none."""
-    lab.run("scontrol", "update", "partitionname=low", "state=down")
-    try:
-        yield
-    finally:
-        lab.run("scontrol", "update", "partitionname=low", "state=up")
 
 
 def fail_under(study, lab):

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from driving import Study, until
+from driving import Study, closed_partition, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(3000)]
 
@@ -136,9 +136,10 @@ def test_a_study_that_is_moved_after_its_run_began(how, expected, tmp_path, lab,
     if how == "trains":
         other = moved(study, tmp_path / "elsewhere")  # its gate with it: the worker goes on
     else:
-        lab.preempt(claim["job_id"])
-        until(lambda: any(line["kind"] == "leave" for line in study.journal("run")))
-        other = moved(study, tmp_path / "elsewhere")
+        with closed_partition(lab):  # it does not resume before the study is moved
+            lab.preempt(claim["job_id"])
+            until(lambda: any(line["kind"] == "leave" for line in study.journal("run")))
+            other = moved(study, tmp_path / "elsewhere")
     run = other.until("run", "completed")
     executed = other.executed("run")
     assert len(executed) == 1000 + run["replayed_steps"]

@@ -35,10 +35,10 @@ NAMES = [
 ]
 
 CHANGES = {
-    **{name: {"pause": seconds} for name, seconds in (("nano", 0.2), ("trainer", 0.3), ("accelerated", 0.1))},
-    **{name: {"pause": seconds} for name, seconds in (("snapshot", 0.4), ("lit", 0.3), ("imagenet", 0.15))},
-    "heat": {"pause": 200},
-    "trl": {"steps": 200},
+    **{name: {"pause": seconds} for name, seconds in (("nano", 0.4), ("trainer", 0.6), ("accelerated", 0.3))},
+    **{name: {"pause": seconds} for name, seconds in (("snapshot", 0.6), ("lit", 0.5), ("imagenet", 0.3))},
+    "heat": {"pause": 400},
+    "trl": {"steps": 400},
 }
 """Changes to [train], so that no program is at its end before the test has stopped it."""
 
@@ -77,9 +77,9 @@ def reach_the_time_limit(lab, study):
     lab.run("scontrol", "update", f"jobid={job}", f"timelimit={int(elapsed[-2]) + LAST}")
     log, said = lab.layout.log / "slurmctld.log", re.compile(rf"warning signal \d+ to .*JobId={job}\b")
     until(lambda: said.search(log.read_text()))
+    lab.run("scontrol", "update", f"jobid={job}", "timelimit=60")  # before a third attempt can begin
     signal_all(processes, signal.SIGCONT)
     until(lambda: has_left(study, 2))
-    lab.run("scontrol", "update", f"jobid={job}", "timelimit=60")
 
 
 FEW = {"heat", "snapshot"}

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slurm
 
 
 @pytest.fixture
-def here(study: Study, impatient, monkeypatch):
+def here(study: Study, patient_doctor, monkeypatch):
     """A study in whose directory one is."""
     monkeypatch.chdir(study.root)
     monkeypatch.delenv("LVJOBS_STUDY", raising=False)
@@ -51,7 +51,7 @@ def test_a_controller_that_does_not_answer(here, impatient, typed, take):
 
 
 @pytest.mark.remedy("DOCTOR_SLURM", "DOCTOR_JOB", "DOCTOR_PATIENT")
-def test_what_only_a_test_job_can_tell(here, impatient, typed, take):
+def test_what_only_a_test_job_can_tell(here, lab, typed, take):
     declare(here, 'profile = "lab"', 'profile = "local"', "job = false", "job = true")
     _, shown, _ = typed("doctor")
     code, shown, err = take(remedies.DOCTOR_SLURM, shown)
@@ -61,11 +61,11 @@ def test_what_only_a_test_job_can_tell(here, impatient, typed, take):
     # the options that were typed are typed again: without them the job would be another, of this machine
     typed_with = ("--profile", "generic", "--partition", "low")
     _, shown, _ = typed("doctor", *typed_with)
-    impatient.run("scontrol", "update", "partitionname=low", "state=down")
+    lab.run("scontrol", "update", "partitionname=low", "state=down")
     try:
         code, shown, _ = typed("doctor", *typed_with, "--job", "--timeout", "1")
     finally:
-        impatient.run("scontrol", "update", "partitionname=low", "state=up")
+        lab.run("scontrol", "update", "partitionname=low", "state=up")
     assert "did not begin in time" in shown
     code, found, err = take(remedies.DOCTOR_PATIENT, shown, *typed_with, seconds=3600)
     assert "ran after" in found, found + err
@@ -93,10 +93,10 @@ def test_a_test_job_that_is_left_in_the_queue(here, impatient, typed, take, monk
 
 
 @pytest.mark.remedy("SCONTROL_RELEASE")
-def test_a_job_that_is_held(here, impatient, typed, take):
+def test_a_job_that_is_held(here, lab, typed, take):
     declare(here, "[train]", 'extra_sbatch = ["--hold"]\n[train]', "steps = 1000", "steps = 20")
     typed("submit", "run", "--name", "one")
-    (job,) = impatient.run("squeue", "-h", "-o", "%i").split()
+    (job,) = lab.run("squeue", "-h", "-o", "%i").split()
     _, shown, _ = typed("why", "one")
     code, _, err = take(remedies.SCONTROL_RELEASE, shown, job=job)
     assert code == 0, err
@@ -104,7 +104,7 @@ def test_a_job_that_is_held(here, impatient, typed, take):
 
 
 @pytest.mark.remedy("DRY_RUN", "DRY_RUN_TASK")
-def test_a_script_that_the_site_refuses(here, tmp_path_factory, typed, take, monkeypatch):
+def test_a_script_that_the_site_refuses(here, lab, tmp_path_factory, typed, take, monkeypatch):
     wrong = 'extra_sbatch = ["--constraint=nosuch"]\n[train]'
     declare(here, "[train]", wrong)
     code, shown, _ = typed("doctor")
@@ -217,8 +217,8 @@ def install_it(lab, missing, up, typed, take, monkeypatch):
         assert code == 2
         code, shown, err = take(remedies.LAB_UP_INSTALL, err, *up[2:], "--nodes", "1")
     assert (code, err) == (0, "")
-    assert lab.status().healthy
-    assert len(lab.status().nodes) == 1, "as it was typed first"
+    until(lambda: lab.status().healthy)
+    assert len(states(lab)) == 1, "as it was typed first"
 
     # this shell does not use it
     code, out, err = take(remedies.LAB_ENVIRONMENT, shown, *where, then="sinfo -h -N -o %N")
@@ -229,7 +229,7 @@ def install_it(lab, missing, up, typed, take, monkeypatch):
     assert code == 2
     assert take(remedies.LAB_DOWN, err, *where)[0] == 0
     assert typed(*up, "--nodes", "2")[0] == 0
-    assert len(lab.status().nodes) == 2
+    assert len(states(lab)) == 2
 
 
 def lose_its_parts(lab, where, typed, take, monkeypatch):
@@ -256,8 +256,8 @@ def lose_its_parts(lab, where, typed, take, monkeypatch):
     assert code == 1
     assert remedies.LAB_UP(*where) in typed("lab", "status", *where)[1]
     assert take(remedies.LAB_UP, err, *where)[0] == 0
-    assert lab.status().healthy
-    assert len(lab.status().nodes) == 2
+    until(lambda: lab.status().healthy)
+    assert len(states(lab)) == 2
 
 
 def damage_its_record(lab, where, typed, take):
@@ -271,4 +271,6 @@ def damage_its_record(lab, where, typed, take):
 
 
 def states(lab: Lab) -> dict[str, str]:
-    return {node.name: node.state for node in lab.status().nodes}
+    """Return each node's state; a status that came too late for a machine that stalls is asked for again."""
+    status = until(lambda: (each := lab.status()).controller == "up" and each)
+    return {node.name: node.state for node in status.nodes}

@@ -201,7 +201,7 @@ def test_a_rehearsal_kills_the_ranks_and_agents_of_two_nodes(tmp_path):
     """It brings up a private Slurm of its own, and ends it."""
     command = [sys.executable, "ranks.py", *ARGUMENTS, "--seconds-per-step=0.1"]
     study = make_study(tmp_path / "study", command, steps=2000, every=200)
-    found = json.loads(study.type("rehearse", "--json", "--minutes=5", timeout=900))
+    found = json.loads(study.type("rehearse", "--json", "--minutes=15", timeout=1400))
     assert (found["verdict"], found["breaches"]) == ("bitwise", []), found
     assert {"agent killed (SIGKILL)", "rank killed (SIGKILL)", "node lost", "preempted"} <= found["met"].keys()
 

@@ -46,7 +46,7 @@ def test_the_controller_is_killed_and_started_again_while_a_run_trains(study: St
     study.submit("run")
     with study.held_up("run", 100) as claim:
         wait_until_saved(lab, claim["job_id"])
-        shown = study.run("run")
+        shown = until(lambda: (row := study.run("run"))["state"] == "running" and row)
         lab.kill_controller()
     with study.held_up("run", 400):
         silent = study.run("run")

@@ -198,7 +198,7 @@ def test_a_signal_in_a_long_step_is_journaled_before_the_kill(zygote, tmp_path, 
     layout = make_run(tmp_path / "run")
     pid = zygote.start(layout, TOY_DEAF_AT=3)
     _wait_for(lambda: _steps_of(layout, 1) == 3)
-    time.sleep(0.1)  # now it is in that call
+    _wait_for(lambda: psutil.Process(pid).cpu_times().user > 1)  # now it is in that call, which computes
     os.kill(pid, signal.SIGCONT)
     os.kill(pid, signal.SIGTERM)
     try:

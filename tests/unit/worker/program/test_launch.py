@@ -54,7 +54,10 @@ def rank_of(process):
 
 
 def test_a_killed_rank_ends_the_others_and_the_run_resumes_with_the_same_result(zygote, undisturbed, tmp_path):
-    layout = make_ranks(tmp_path / "run", "--seconds-per-step=0.05")
+    gate = tmp_path / "gates" / str(EVERY + 2)
+    gate.parent.mkdir()
+    gate.touch()
+    layout = make_ranks(tmp_path / "run", f"--gates={gate.parent}")
     submit(layout)
     worker = zygote.start(layout, LVJOBS_TOKEN="abc", LVJOBS_PROCESSES=3)
     wait_for_step(layout, EVERY + 2)
@@ -62,6 +65,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_resumes_with_the_same_result(
     assert sorted(by_rank) == [0, 1, 2]
     os.kill(by_rank[1].pid, signal.SIGKILL)
     assert zygote.wait(worker) == 128 + signal.SIGKILL
+    gate.unlink()
     assert not processes_of(layout)
     assert entries(layout, "error") == []
     assert entries(layout, "lost_process") == [{"rank": 1, "status": -signal.SIGKILL}]

@@ -78,7 +78,8 @@ def start_agent(layout):
 
 
 @pytest.fixture
-def spread(layout):
+def spread(layout, monkeypatch):
+    monkeypatch.setattr(nodes, "_ANSWER_SECONDS", float(PATIENCE))
     made = []
 
     def make(here, there, program=sys.executable):

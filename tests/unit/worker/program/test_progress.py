@@ -97,6 +97,7 @@ def test_the_file_that_was_made_last_is_read_from_its_beginning(tmp_path):
     for number, text in enumerate(["step,loss\n1,0.5\n", "step,loss\n2,0.25\n"]):
         (tmp_path / f"version_{number}").mkdir()
         (tmp_path / f"version_{number}" / "metrics.csv").write_text(text)
+    os.utime(tmp_path / "version_0" / "metrics.csv", (1, 1))  # else both may be of one tick of the clock
     growing = GrowingFile(tmp_path, "version_*/metrics.csv")
     found = [dict(record) for record in growing.records()]
     assert found == [{"step": "2", "loss": "0.25"}]
