@@ -1,12 +1,13 @@
 """Evaluations: the models that can forecast (runs, base models, adapters), their evaluation, and the study's tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
+from lvjobs.api.material import read_material, stages_of
 from lvjobs.api.settings import Overrides, pinned, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.planning.foresee import read_ledger
@@ -179,7 +180,7 @@ def _evaluation_of(subject: Subject, trial: EvaluationRequest) -> RunConfig:
 
 
 def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> list[Table]:
-    """Return Tables 2 and 3 of these runs, or of all, from evaluations that are done.
+    """Return Tables 2 and 3 of these runs, or of all, and their paired comparisons, from evaluations that are done.
 
     Raises:
         UsageError: There is nothing to show, or one of the runs has not been evaluated.
@@ -189,7 +190,7 @@ def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> list[Tab
     subjects = {each.subject for each in done}
     if missing := [name for name in runs if name not in subjects]:
         raise UsageError(f"{missing[0]} has not been evaluated; type: {remedies.EVALUATE(*study.where, runs=missing)}")
-    tables = study_tables([each for each in done if not runs or each.is_zero_shot or each.subject in runs])
+    tables = _tables(study, [each for each in done if not runs or each.is_zero_shot or each.subject in runs])
     if not tables:
         command = remedies.EVALUATE(*study.where, runs="RUN")
         raise UsageError(f"nothing in this study has been evaluated yet; type: {command}")
@@ -203,4 +204,18 @@ def tables_of(study: StudyContext, names: Sequence[str]) -> tuple[list[Table], l
     same = {each.comparable for each in chosen}
     chosen += [each for each in done if each.is_zero_shot and each.comparable in same]
     found = {each.files.root.name for each in chosen}
-    return study_tables(chosen), [name for name in names if name not in found]
+    return _tables(study, chosen), [name for name in names if name not in found]
+
+
+def _tables(study: StudyContext, evaluations: Sequence[Evaluated]) -> list[Table]:
+    """Return the tables of these evaluations, and the paired comparisons if there are any."""
+    from lvjobs.report.chosen import choose
+    from lvjobs.report.comparisons import compare_all, comparison_table
+
+    material = read_material(study, seen_runs(study), evaluations, stages_of(study))
+    choices = choose(material)
+    comparisons = comparison_table(compare_all(choices, material), choices)
+    tables = study_tables(evaluations, choices.marked)
+    if comparisons and comparisons.missing:
+        return [replace(each, notes=[*each.notes, f"Not compared in pairs: {comparisons.missing}."]) for each in tables]
+    return [*tables, comparisons] if comparisons else tables

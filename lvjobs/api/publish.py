@@ -5,32 +5,24 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lvjobs import __version__, remedies
 from lvjobs.api import updates
 from lvjobs.api.evaluate import done_evaluations, seen_runs
+from lvjobs.api.material import read_material, stages_of
 from lvjobs.api.results import WrittenFiles
-from lvjobs.api.settings import located
 from lvjobs.control.inspect.export import tables
 from lvjobs.control.session import held_study
 from lvjobs.errors import UsageError
-from lvjobs.files import expand_home, private, write_atomic
-from lvjobs.forecasting.data import load_dataset
-from lvjobs.forecasting.evaluations import training_of
+from lvjobs.files import private, write_atomic
 from lvjobs.ledger.copies import back_up as copy
-from lvjobs.ledger.records import RunRecord
 from lvjobs.records.curves import measurements, rows
 from lvjobs.records.software import record_of, software_columns
-from lvjobs.report.evaluated import Evaluated, evaluated
+from lvjobs.report.evaluated import evaluated
 from lvjobs.report.outputs import FORMATS, as_text, write_events
 from lvjobs.study.config import StudyContext
-from lvjobs.study.settings import TrainSettings
 from lvjobs.tasks.origin import first_lines
-from lvjobs.tasks.registry import task_of
-
-if TYPE_CHECKING:
-    from lvjobs.report.material import Material
 
 
 def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
@@ -52,7 +44,7 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     page, tables = compose(
         study.root.resolve().name,
         data,
-        _material_of(study, runs, evaluated(layout, runs)),
+        read_material(study, runs, evaluated(layout, runs), data["summary"].stages),
         {run.name: read_origin(layout, run) for run in runs},
         declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,
@@ -68,48 +60,13 @@ def write_figures(study: StudyContext, out: Path | None) -> WrittenFiles:
     Raises:
         UsageError: The directory holds something else, or the ledger cannot be read.
     """
-    material = _material_of(study, seen_runs(study), done_evaluations(study))
+    material = read_material(study, seen_runs(study), done_evaluations(study), stages_of(study))
     from lvjobs.report.figures.study import write_figures as write
 
     index = write(material, out if out is not None else study.root / "figures")
     missing = {each["stem"]: each["why"] for each in index["missing"]}
     files = [name for each in index["drawn"] for name in each["files"]]
     return WrittenFiles(Path(index["directory"]), files, missing, index)
-
-
-def _material_of(study: StudyContext, runs: Sequence[RunRecord], evaluations: Sequence[Evaluated]) -> "Material":
-    """Return the data for the study's figures. Forecasts are read when they are drawn."""
-    from lvjobs.forecasting.results import baselines_of, load_result
-    from lvjobs.report.material import Material, read_losses
-
-    losses: dict[str, Any] = {}
-    for run in runs:
-        task, files = task_of(run.config), study.layout.run(run.name)
-        if not task.is_evaluation and (found := read_losses(files, in_nats=task.loss_is_in_nats)):
-            losses.setdefault(run.stage, []).append(found)
-    settings, train = study.config.train, None
-    if isinstance(settings, TrainSettings):  # [train] in the form that an evaluation keeps
-        train = training_of("[train]", located(settings, study).run_config())
-    return Material(
-        data=_data(study),
-        train=train,
-        losses=losses,
-        evaluations=evaluations,
-        load=lambda each: load_result(each.files.final, each.run),
-        baselines=lambda each: baselines_of(each.run)[0],
-    )
-
-
-def _data(study: StudyContext) -> Any:
-    """Return the series of the data file that study.toml names, or the reason why they cannot be drawn."""
-    train = study.config.train
-    if not isinstance(train, TrainSettings):
-        return "[train] in study.toml is of a task of its own, whose data lvjobs does not know"
-    try:
-        found = load_dataset(study.root / expand_home(train.data), steps=train.history_steps + 1)
-    except UsageError as error:
-        return str(error)
-    return found.time, found.trajectories, train.history_steps
 
 
 def ledger_tables(study: StudyContext) -> Mapping[str, Sequence[Mapping[str, Any]]]:

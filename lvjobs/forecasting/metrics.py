@@ -31,6 +31,8 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 MEDIANS = ("mae", "mse", "rmse")
 """The metrics whose median over systems is given."""
+BY_SYSTEM = ("mae", "mse")
+"""The metrics that are given system by system, for paired comparisons."""
 _NOTHING, _ZERO = 1e-12, 1e-100
 _BLOCK = 100
 """The number of resamples drawn at once, so that many systems fit into memory."""
@@ -50,7 +52,7 @@ def score(
     Returns:
         `systems`, their number; the metrics `overall`, `by_variable` and `by_step` (mae, mse, rmse and mre of each
         part); `median_mae`, `median_mse` and `median_rmse` over systems; `crps`, None without samples; and `intervals`,
-        `low` and `high` of each overall metric and median.
+        `low` and `high` of each overall metric and median; and `by_system`, the mae and mse of each system in order.
 
     Raises:
         UsageError: a shape differs, a value is not finite, or a squared error overflows.
@@ -93,6 +95,7 @@ def score(
         "by_step": [errors(steps=slice(h, h + 1)) for h in range(truth.shape[1])],
         "crps": float(by_system["crps"].mean()) if samples is not None else None,
         "intervals": _intervals(by_system, squares.mean(axis=1), seed),
+        "by_system": {name: by_system[name].tolist() for name in BY_SYSTEM},
     }
 
 

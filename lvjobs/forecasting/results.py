@@ -23,7 +23,8 @@ from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.params import EvaluationConfig
 from lvjobs.study.run import RunConfig, read_params
 
-SCHEMA = 1
+SCHEMA = 2
+"""Schema 1 has no `by_system` in its scores."""
 FORECASTS, SCORES = "forecasts.h5", "scores.json"
 RESULT = "result"
 """The directory of both files, in a checkpoint and in `final/`."""

@@ -6,5 +6,7 @@ writes CSV, JSON lines and event files, and guards the directories that results 
 these, and `numbers` formats every number.
 
 Results: `evaluated` finds the finished evaluations, groups those that compare, and has the arguments that repeat one.
-`study_tables` makes Tables 2 to 4. `material` reads the journals' loss curves, and gathers what figures are drawn from.
+`chosen` picks the models that are shown, by validation and never silently by their test score; `comparisons` compares
+them in pairs. `study_tables` makes Tables 2 to 4. `material` reads the journals' loss curves, and gathers what figures
+are drawn from.
 """

@@ -16,6 +16,8 @@ from lvjobs.tasks.registry import task_of
 OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
 """The training settings that decide how the base model reads and writes series."""
 
+_IGNORED = {"data", "data_sha256", "lora_alpha", "validation_limit"}
+"""Training settings on which no metric depends, or that another key holds."""
 SCORES = "result/scores.json"
 
 
@@ -48,6 +50,11 @@ class Evaluated:
         if self.trained is not None:
             return self.trained.name
         return Path(self.config.adapter).name if self.config.adapter else f"zero-shot {self.config.prompt}"
+
+    @property
+    def mae(self) -> float:
+        """Return the mean absolute error over all series."""
+        return float(self.scores["scores"]["overall"]["mae"])
 
     @property
     def is_zero_shot(self) -> bool:
@@ -83,6 +90,15 @@ class Evaluated:
             f"{len(scores['systems'])} series {drawn}, {scores['history']} steps of history, the next "
             f"{scores['horizon']} forecast; prompt {scores['prompt']}, {how if config.temperature else 'greedy'}"
         )
+
+
+def settings_of(each: Evaluated) -> dict[str, Any]:
+    """Return all settings that a run's metrics may depend on: the task's own keys, its steps and its seed."""
+    settings = {key: value for key, value in each.config.training.model_dump().items() if key not in _IGNORED}
+    settings["alpha / rank"] = (each.config.training.lora_alpha or settings["lora_rank"]) / settings["lora_rank"]
+    if each.trained is not None:
+        settings |= {"steps": each.trained.steps, "seed": int(each.trained.config["seed"])}
+    return settings
 
 
 def read_scores(files: RunLayout) -> dict[str, Any] | None:

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvjobs import remedies
+from lvjobs.forecasting.comparison import errors_of
 from lvjobs.forecasting.results import Result
 from lvjobs.records.curves import LOSSES, curves
-from lvjobs.report.evaluated import Evaluated, largest_group
+from lvjobs.records.summary import StageStatus
+from lvjobs.report.evaluated import Evaluated
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.params import TrainingConfig
 
@@ -64,8 +66,6 @@ def smoothed(values: NDArray[Any], width: int) -> NDArray[Any]:
 
 
 Arrays = Mapping[str, NDArray[Any]]
-_MODELS = 4
-"""The number of models that are drawn beside the baselines, the best of each stage first: more lines are unreadable."""
 NOTHING_EVALUATED = f"nothing was evaluated yet; type: {remedies.EVALUATE(runs='RUN')}"
 
 
@@ -80,6 +80,7 @@ class Material:
         load: A function that returns the forecasts of one.
         baselines: A function that returns the baselines' forecasts of its series, each (systems, horizon, variables).
         train: [train] of study.toml, if it is known.
+        stages: The study's stages in their declared order, with their winners.
     """
 
     data: tuple[NDArray[Any], NDArray[Any], int] | str
@@ -88,6 +89,27 @@ class Material:
     load: Callable[[Evaluated], Result]
     baselines: Callable[[Evaluated], Arrays]
     train: TrainingConfig | None = None
+    stages: Sequence[StageStatus] = ()
+
+    def errors(self, each: Evaluated) -> Mapping[str, Any]:
+        """Return the `mae` and `mse` of each series, in the order of the evaluation's series.
+
+        Raises:
+            LvjobsError: an older evaluation did not keep them, and its forecasts cannot be read.
+        """
+        kept: Mapping[str, Any] | None = each.scores["scores"].get("by_system")
+        if kept is None:
+            result = self.load(each)
+            return errors_of(np.median(result.samples, axis=0), result.truth)
+        return kept
+
+    def baseline_errors(self, each: Evaluated) -> dict[str, Mapping[str, Any]]:
+        """Return the same of each baseline that could be made of the evaluation's series. Raises as `errors` does."""
+        made = {name: scores for name, scores in each.scores["baselines"].items() if "problem" not in scores}
+        if any("by_system" not in scores for scores in made.values()):
+            truth = self.load(each).truth
+            return {name: errors_of(values, truth) for name, values in self.baselines(each).items()}
+        return {name: scores["by_system"] for name, scores in made.items()}
 
 
 @dataclass(frozen=True)
@@ -97,20 +119,6 @@ class Point:
     value: float
     low: float
     high: float
-
-
-def compared(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
-    """Return the best run of each stage of the largest group, the best of all first, and the base model last."""
-    best: dict[str, Evaluated] = {}
-    ordered = sorted(largest_group(evaluations), key=lambda each: float(each.scores["scores"]["overall"]["mae"]))
-    tuned = next((each for each in ordered if not each.is_zero_shot), None)
-    for each in ordered:
-        if each.is_zero_shot and tuned is not None and not each.is_base_of(tuned):
-            continue  # zero-shot with another base model
-        stage = "" if each.is_zero_shot else each.trained.stage if each.trained else each.subject
-        best.setdefault(stage, each)
-    zero_shot = [best.pop("")] if "" in best else []
-    return [*list(best.values())[: _MODELS - len(zero_shot)], *zero_shot]
 
 
 def overall(each: Evaluated, metric: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The formats of numbers in the tables and figures of a report."""
+"""The formats of numbers in the tables and figures of a report, and the names of variables."""
 
 from typing import Any
 
@@ -9,6 +9,17 @@ def short(value: float) -> str:
     return text.removeprefix("0") if text.startswith("0.") else text
 
 
+def signed(value: float) -> str:
+    """Return three significant digits with a sign: `+.0150`, `-.0036`; `0` for none."""
+    return f"{'-' if value < 0 else '+'}{short(abs(value))}" if value else "0"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value as `p = .012`, or `p < .001`."""
+    return "p < .001" if value < _SMALL_P else f"p = {f'{value:.2g}'.removeprefix('0')}"
+
+
+_SMALL_P = 0.001
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
@@ -45,3 +56,8 @@ def percent(ratio: float | None) -> str:
 def setting(value: Any) -> str:
     """Return the value of a key of [train] as a table shows it; empty if it is None."""
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def variable_names(count: int) -> list[str]:
+    """Return `prey` and `predator` for two variables, as in the study's file, else numbered names."""
+    return ["prey", "predator"] if count == 2 else [f"variable {number + 1}" for number in range(count)]  # noqa: PLR2004

@@ -5,32 +5,41 @@ way. It ends with the baselines of the same series.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lvjobs.forecasting.baselines import KNOWING
 from lvjobs.records.summary import RunStatus
-from lvjobs.report.evaluated import Evaluated, groups
-from lvjobs.report.numbers import four_digits, setting, short
+from lvjobs.report.evaluated import Evaluated, groups, settings_of
+from lvjobs.report.numbers import four_digits, setting, short, variable_names
 from lvjobs.report.table import Table
 
 TABLE_2, TABLE_3 = "table-2-rank-and-rate", "table-3-context"
 TITLES = {TABLE_2: "Table 2: rank and learning rate", TABLE_3: "Table 3: context length"}
+WITHOUT_CONTEXT = "Table 3: final runs, base models and baselines"
+"""The title of Table 3 where no two runs differ in context length alone."""
 CELL = ("lora_rank", "learning_rate")
 """The settings in which the cells of Table 2 differ."""
 CONTEXT = ("context_length",)
 """The setting in which the rows of Table 3 differ."""
 _NAMES = {"lora_rank": "rank", "learning_rate": "learning rate", "context_length": "context"}
-_IGNORED = {"data", "data_sha256", "lora_alpha", "validation_limit"}
 _APART = (
     "What was evaluated on other series, by another split, with another prompt or decoded in another way stands in a "
     "table of its own."
 )
+_INTERVALS = (
+    "In brackets: 95 %, by a bootstrap over series, for each row by itself. Intervals that overlap do not show two "
+    "rows equal; the paired comparisons test differences."
+)
 _FIGURES = ("mae", "mse", "rmse", "median_mae", "median_mse")
 
 
-def study_tables(evaluations: Iterable[Evaluated]) -> list[Table]:
-    """Return Tables 2 and 3 of each group of evaluations that compare; a table without rows is left out."""
+def study_tables(evaluations: Iterable[Evaluated], chosen: Collection[str] = ()) -> list[Table]:
+    """Return Tables 2 and 3 of each group of evaluations that compare; a table without rows is left out.
+
+    The rows of the runs in `chosen` stand out.
+    """
     tables = []
     parts = groups(evaluations)
     for group in parts:
@@ -40,9 +49,9 @@ def study_tables(evaluations: Iterable[Evaluated]) -> list[Table]:
         used = {id(each) for each in (*cells, *lengths)}
         rest = sorted((each for each in runs if id(each) not in used), key=lambda each: each.subject)
         if cells:
-            tables.append(_table(TABLE_2, CELL, cells, (), zero_shot))
+            tables.append(_table(TABLE_2, CELL, cells, (), zero_shot, chosen))
         if lengths or rest or not runs:
-            tables.append(_table(TABLE_3, CONTEXT, lengths, rest, zero_shot))
+            tables.append(_table(TABLE_3, CONTEXT, lengths, rest, zero_shot, chosen))
     if len(parts) > 1:
         tables = [replace(table, notes=(*table.notes, _APART)) for table in tables]
     return tables
@@ -55,7 +64,7 @@ def families(runs: Sequence[Evaluated], keys: Sequence[str]) -> list[list[Evalua
     """
     found: dict[str, list[Evaluated]] = defaultdict(list)
     for each in runs:
-        rest = {key: value for key, value in _settings(each).items() if key not in (*keys, "seed")}
+        rest = {key: value for key, value in settings_of(each).items() if key not in (*keys, "seed")}
         found[repr(sorted(rest.items()))].append(each)
     several = [family for family in found.values() if len({cell_of(each, keys) for each in family}) > 1]
     return [sorted(family, key=lambda each: (cell_of(each, keys), each.subject)) for family in several]
@@ -63,17 +72,8 @@ def families(runs: Sequence[Evaluated], keys: Sequence[str]) -> list[list[Evalua
 
 def cell_of(each: Evaluated, keys: Sequence[str]) -> tuple[Any, ...]:
     """Return the evaluation's values of `keys`."""
-    settings = _settings(each)
+    settings = settings_of(each)
     return tuple(settings[key] for key in keys)
-
-
-def _settings(each: Evaluated) -> dict[str, Any]:
-    """Return all settings that a run's metrics may depend on: the task's own keys, its steps and its seed."""
-    settings = {key: value for key, value in each.config.training.model_dump().items() if key not in _IGNORED}
-    settings["alpha / rank"] = (each.config.training.lora_alpha or settings["lora_rank"]) / settings["lora_rank"]
-    if each.trained is not None:
-        settings |= {"steps": each.trained.steps, "seed": int(each.trained.config["seed"])}
-    return settings
 
 
 def _table(
@@ -82,29 +82,37 @@ def _table(
     cells: Sequence[Evaluated],
     rest: Sequence[Evaluated],
     zero_shot: Sequence[Evaluated],
+    chosen: Collection[str],
 ) -> Table:
     runs = [*cells, *rest]
     first = (*runs, *zero_shot)[0]
     # A run that was stopped early has the steps that it reached.
-    settings = [{**_settings(each), "steps": each.steps} for each in runs]
+    settings = [{**settings_of(each), "steps": each.steps} for each in runs]
+    has_lengths = keys != CONTEXT or bool(cells)
     settings += [{"model": each.config.training.model} for each in zero_shot]
     varying = [key for key in settings[0] if len({repr(one[key]) for one in settings if key in one}) > 1]
-    shown = [*keys, *(key for key in varying if key not in (*keys, "steps")), "steps"]
+    shown = [
+        *(key for key in keys if has_lengths or key in varying),
+        *(key for key in varying if key not in (*keys, "steps")),
+        "steps",
+    ]
     rows: list[tuple[str, ...]] = []
     values: list[dict[str, Any]] = []
 
-    def add(label: str, kind: str, scores: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
-        own = [chosen.get(key) for key in shown]
+    def add(label: str, kind: str, scores: Mapping[str, Any], its: Mapping[str, Any]) -> None:
+        own = [its.get(key) for key in shown]
         texts = [f"{value:,}" if isinstance(value, int) else setting(value) for value in own]
-        rows.append((label, *texts, *(_cell(scores, name) for name in _FIGURES)))
+        words = f"{label} (knows the law)" if label in KNOWING and kind == "baseline" else label
+        rows.append((words, *texts, *(_cell(scores, name) for name in _FIGURES)))
         exact = {name: {"value": _value(scores, name), **scores["intervals"][name]} for name in _FIGURES}
-        values.append({"name": label, "kind": kind, **{key: chosen.get(key) for key in shown}, **exact})
+        values.append({"name": label, "kind": kind, **{key: its.get(key) for key in shown}, **exact})
 
-    for each, chosen in zip([*runs, *zero_shot], settings, strict=True):
+    for each, its in zip([*runs, *zero_shot], settings, strict=True):
         kind = "zero-shot" if each.is_zero_shot else "final" if each in rest else "run"
-        add(each.subject, kind, each.scores["scores"], chosen)
+        add(each.subject, kind, each.scores["scores"], its)
     notes = []
-    for name, scores in first.scores["baselines"].items():
+    baselines = first.scores["baselines"].items()
+    for name, scores in sorted(baselines, key=lambda item: item[0] in KNOWING):
         if "problem" in scores:
             notes.append(f"{name}: {scores['problem']}.")
         else:
@@ -115,21 +123,33 @@ def _table(
             f"Validated on scored series (validation_systems = 0): {', '.join(names)}. If anything was chosen by that "
             "loss, these figures are too good."
         )
-    notes.append("In brackets: 95 %, by a bootstrap over series. Original units.")
+    notes += [_INTERVALS, f"Original units. {_pooled(first)}"]
     headers = ("", *(_NAMES.get(key, key.replace("_", " ")) for key in shown))
     figures = ("MAE", "MSE", "RMSE", "median MAE", "median MSE")
-    models = range(len(settings))
     return Table(
-        TITLES[identity],
+        TITLES[identity] if has_lengths else WITHOUT_CONTEXT,
         (*headers, *figures),
         rows,
         notes,
         first.circumstances,
         values,
         identity,
-        marked={min(models, key=lambda place: values[place]["mae"]["value"])},
-        rule=len(models),
+        marked={place for place, each in enumerate(runs) if each.subject in chosen},
+        rule=len(settings),
     )
+
+
+def _pooled(first: Evaluated) -> str:
+    """Return what the metrics of several variables are: how they are averaged, and whose errors they mostly are."""
+    errors = [float(each["mae"]) for each in first.scores["scores"]["by_variable"]]
+    if len(errors) == 1:
+        return "RMSE: the root of the MSE."
+    names, total = variable_names(len(errors)), sum(errors)
+    largest = max(range(len(errors)), key=lambda place: errors[place])
+    share = (
+        f"; {100 * errors[largest] / total:.0f} % of the MAE of {first.subject} is {names[largest]}'s" if total else ""
+    )
+    return f"MAE and MSE pool the variables{share}. RMSE: the mean of each variable's own."
 
 
 def _cell(scores: Mapping[str, Any], name: str) -> str:

@@ -29,11 +29,15 @@ from lvjobs.forecasting.splits import Split
 
 @dataclass(frozen=True)
 class Baseline:
-    """One method: its description in a line, and which of `training` and `time` it takes beside history and horizon."""
+    """One method: its description in a line, and which of `training` and `time` it takes beside history and horizon.
+
+    `knows_the_law`: it was given the equations behind the study's own data, which no other method has.
+    """
 
     description: str
     method: Callable[..., Floats]
     takes: tuple[str, ...] = ()
+    knows_the_law: bool = False
 
 
 BASELINES: Mapping[str, Baseline] = {
@@ -47,10 +51,15 @@ BASELINES: Mapping[str, Baseline] = {
         "what followed the nearest windows of the training systems", analogue_training, ("training",)
     ),
     "ode": Baseline(
-        "the Rosenzweig-MacArthur law, fitted to the history (it knows the law)", rosenzweig_macarthur, ("time",)
+        "the Rosenzweig-MacArthur law, fitted to the history (it knows the law)",
+        rosenzweig_macarthur,
+        ("time",),
+        knows_the_law=True,
     ),
 }
 """The baselines by name, in the order of a table: from the simplest to the one that knows the law behind the data."""
+KNOWING = frozenset(name for name, baseline in BASELINES.items() if baseline.knows_the_law)
+"""The baselines that know the law behind the data."""
 
 
 def forecast(

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvjobs import remedies
+from lvjobs.forecasting.baselines import KNOWING
 from lvjobs.forecasting.series_forecast import SeriesForecast
-from lvjobs.report.evaluated import Evaluated
+from lvjobs.report.chosen import Choices
 from lvjobs.report.figures.elements import Axis, Band, Chart, Estimates, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import (
     INK,
@@ -17,11 +18,10 @@ from lvjobs.report.figures.palette import (
     QUIET,
     baseline_keys,
     model_keys,
-    variable_names,
 )
 from lvjobs.report.figures.stages import SCORES
-from lvjobs.report.material import NOTHING_EVALUATED, Arrays, compared, point
-from lvjobs.report.numbers import short
+from lvjobs.report.material import NOTHING_EVALUATED, Arrays, point
+from lvjobs.report.numbers import short, variable_names
 
 _TIME = Axis("time (units of the file)", grid=False)
 _START = Key("start of the forecast", QUIET, "dash", switches=False)
@@ -159,32 +159,52 @@ def distribution(models: Arrays, baselines: Arrays) -> Chart:
     return Chart("", "", caption=caption, source=SCORES, panels=[panel], keys=[*own, *across], width="full")
 
 
-def scores(evaluations: Sequence[Evaluated]) -> Chart:
-    """Return a chart of each compared model and each baseline, with its interval, the best on top."""
-    chosen = compared(evaluations)
-    title = "The error of the best models, beside all baselines"
-    if not chosen:
+def scores(choices: Choices) -> Chart:
+    """Return a chart of each model that is shown and each baseline, with its interval, the best on top.
+
+    Baselines that know the law behind the data stand apart, below all others.
+    """
+    title = "The error of the chosen models, beside all baselines"
+    shown = choices.drawn
+    if not shown:
         return Chart("scores", title, missing=NOTHING_EVALUATED)
-    looks = {"fine-tuned": (MODEL, "o"), "zero-shot": (INK, "s"), "baseline": ("#7F7F7F", "D")}
+    first = shown[0].runs[0]
+    looks = {
+        "fine-tuned": (MODEL, "o"),
+        "zero-shot": (INK, "s"),
+        "baseline": ("#7F7F7F", "D"),
+        "knows the law": (QUIET, "v"),
+    }
     rows = [
-        (each.subject, "zero-shot" if each.is_zero_shot else "fine-tuned", point(each.scores["scores"], "mae"))
-        for each in chosen
+        (
+            model.label,
+            "zero-shot" if model.runs[0].is_zero_shot else "fine-tuned",
+            point(model.runs[0].scores["scores"], "mae"),
+        )
+        for model in shown
     ]
-    made = chosen[0].scores["baselines"].items()
-    rows += [(name, "baseline", point(found, "mae")) for name, found in made if "problem" not in found]
-    rows.sort(key=lambda row: row[2].value)
+    for name, found in first.scores["baselines"].items():
+        if "problem" not in found:
+            rows.append((name, "knows the law" if name in KNOWING else "baseline", point(found, "mae")))
+    rows.sort(key=lambda row: (row[1] == "knows the law", row[2].value))
+    apart = [row[1] == "knows the law" for row in rows]
     keys, marks = [], []
     for kind, (colour, marker) in looks.items():
-        own = [(place, name, found) for place, (name, of, found) in enumerate(rows) if of == kind]
+        own = [(place + apart[place], name, found) for place, (name, of, found) in enumerate(rows) if of == kind]
         if own:
             keys.append(Key(kind, colour, marker=marker, kind="dot"))
             places, names, points = zip(*own, strict=True)
             marks.append(Estimates(keys[-1], places, points, "x", [f"{name}: " for name in names]))
     x = Axis("MAE (original units), 95 % interval", "log")
+    several = "; of a model with several training seeds, the first" * any(len(model.runs) > 1 for model in shown)
     caption = (
-        f"The best run of each stage, the base model where it was evaluated, and every baseline: "
-        f"{chosen[0].circumstances}. The axis is logarithmic"
+        f"The model that each stage chose, the base model where it was evaluated, and every baseline{several}: "
+        f"{first.circumstances}. The axis is logarithmic. All forecast the same series: intervals that overlap do not "
+        "show two of them equal"
     )
     label = "; ".join(f"{name}: MAE {short(found.value)}" for name, _, found in rows)
-    panel = Panel(marks, x, Axis.of_rows([name for name, *_ in rows]), "", label, 90 + 27 * len(rows))
+    labels = [name for name, *_ in rows]
+    if any(apart) and not all(apart):
+        labels.insert(apart.index(True), "")
+    panel = Panel(marks, x, Axis.of_rows(labels), "", label, 90 + 27 * len(labels))
     return Chart("scores", title, caption=caption, source=SCORES, panels=[panel], keys=keys, width="full")

@@ -86,8 +86,3 @@ def stroke(colour: str) -> str:
     """Return the colour of a pattern that is drawn on this colour."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return "#333333" if 0.299 * red + 0.587 * green + 0.114 * blue > _BRIGHT else "#FFFFFF"
-
-
-def variable_names(count: int) -> list[str]:
-    """Return `prey` and `predator` for two variables, as in the study's file, else numbered names."""
-    return ["prey", "predator"] if count == 2 else [f"variable {number + 1}" for number in range(count)]  # noqa: PLR2004

@@ -14,12 +14,13 @@ import numpy as np
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.files import write_atomic, write_json
+from lvjobs.report.chosen import Model, choose
 from lvjobs.report.evaluated import Evaluated, groups, sampled_like, subject_again
 from lvjobs.report.figures.draw import save
 from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
 from lvjobs.report.figures.stages import contexts, heat, is_scattered, losses
-from lvjobs.report.material import NOTHING_EVALUATED, Material, Point, compared, overall, point
+from lvjobs.report.material import NOTHING_EVALUATED, Material, Point, overall, point
 from lvjobs.report.outputs import claim
 from lvjobs.report.study_tables import CELL, CONTEXT, cell_of, families
 
@@ -130,20 +131,21 @@ def _forecasts(material: Material) -> Iterator[Chart]:
         "figure-6-error-by-step": "mean absolute error by step of the horizon",
         "figure-7-error-distribution": "distribution of the error over systems",
     }
-    chosen = compared(material.evaluations)
-    of = f"; {chosen[0].circumstances}" if chosen else ""
+    chosen = choose(material).drawn
+    of = f"; {chosen[0].runs[0].circumstances}" if chosen else ""
     drawn = _compared(material, chosen) if chosen else [("", NOTHING_EVALUATED)] * len(kinds)
     for (stem, shows), (shown_of, found) in zip(kinds.items(), drawn, strict=True):
         yield _figure(stem, f"{shows}{shown_of or of}", found)
 
 
-def _compared(material: Material, chosen: Sequence[Evaluated]) -> Sequence[tuple[str, Chart | str]]:
+def _compared(material: Material, chosen: Sequence[Model]) -> Sequence[tuple[str, Chart | str]]:
     """Return figures 5 to 7, or why there are none, each with words on the evaluation it shows if not on all."""
-    shown = sampled_like(chosen[0], material.evaluations) or chosen[0]
+    first = chosen[0].runs[0]
+    shown = sampled_like(first, material.evaluations) or first
     try:
-        results = {each.subject: material.load(each) for each in chosen}
-        best = results[chosen[0].subject] if shown is chosen[0] else material.load(shown)
-        baselines = material.baselines(chosen[0])
+        results = {model.label: material.load(model.runs[0]) for model in chosen}
+        best = results[chosen[0].label] if shown is first else material.load(shown)
+        baselines = material.baselines(first)
     except LvjobsError as error:  # the data are elsewhere, or not those that were forecast: all other figures are shown
         return [("", str(error))] * 4
     if not baselines:

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.summary import StageStatus, Summary
+from lvjobs.report.chosen import choose
+from lvjobs.report.comparisons import compare_all, comparison_table
 from lvjobs.report.figures.attempts import Spans, at_once, burn_down, by_stage, gantt
 from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.forecasts import scores
@@ -25,6 +27,7 @@ from lvjobs.report.page.grids import (
     results,
     runs_table,
     stage_table,
+    with_files,
 )
 from lvjobs.report.study_tables import study_tables
 from lvjobs.report.table import Table
@@ -101,9 +104,11 @@ def compose(
     """
     summary, spans = data["summary"], data["spans"]
     runs: Sequence[RunRecord] = data["runs"]
+    choices = choose(material)
+    compared = compare_all(choices, material)
     forecasts = bool(material.evaluations) or any(task_of(run.config).can_be_evaluated for run in runs)
     if forecasts or not runs:
-        answer = answer_forecasts(material.evaluations, material.train, has_runs=bool(runs))
+        answer = answer_forecasts(material, choices, compared, has_runs=bool(runs))
     else:
         answer = answer_stages(summary.stages, summary.runs)
     made = "No pass was made yet"
@@ -111,7 +116,12 @@ def compose(
         last = datetime.fromtimestamp(summary.time, timezone.utc)
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
     drawn = list(charts(material, _MOST_CURVES))
-    tables, files = published_tables(data["step"], summary, study_tables(material.evaluations))
+    tables, files = published_tables(data["step"], summary, study_tables(material.evaluations, choices.marked))
+    lead: list[Piece] = [scores(choices)] if material.evaluations else []
+    if comparisons := comparison_table(compared, choices):
+        placed, own_files = with_files([comparisons])
+        lead += placed
+        files |= own_files
     of_stages = [each for each in drawn if each.number in ("Figure 2", "Figure 3")]
     others: Sequence[Piece] = [each for each in drawn if each not in of_stages]
     if not material.evaluations:
@@ -134,7 +144,7 @@ def compose(
         sections=sections,
         made=made,
         version=version,
-        lead=[scores(material.evaluations)] if material.evaluations else [],
+        lead=lead,
     )
     return page, files
 

@@ -49,12 +49,22 @@ def published_tables(
     files: dict[str, str] = {}
     for identity, tables in found.items():
         own = tables or [Table(TITLES[identity], missing=reasons[identity])]
-        names = {} if own[0].missing else {f"{identity}.{suffix}": style for suffix, style in FILE_STYLES.items()}
-        files |= {name: "\n\n".join(each.render(style) for each in own) + "\n" for name, style in names.items()}
-        for place, each in enumerate(own, 1):
-            notes = (f"{each.circumstances}.", *each.notes) if each.circumstances else each.notes
-            anchor = identity if place == 1 else f"{identity}-{place}"
-            placed.append(replace(each, id=anchor, notes=notes, files=list(names)))
+        of_page, of_files = with_files([replace(each, id=identity) for each in own])
+        placed += of_page
+        files |= of_files
+    return placed, files
+
+
+def with_files(own: Sequence[Table]) -> tuple[list[Table], dict[str, str]]:
+    """Return tables of one id as the page shows them, and the contents of the files that hold all of them, by name."""
+    identity = own[0].id
+    names = {} if own[0].missing else {f"{identity}.{suffix}": style for suffix, style in FILE_STYLES.items()}
+    files = {name: "\n\n".join(each.render(style) for each in own) + "\n" for name, style in names.items()}
+    placed = []
+    for place, each in enumerate(own, 1):
+        notes = (f"{each.circumstances}.", *each.notes) if each.circumstances else each.notes
+        anchor = identity if place == 1 else f"{identity}-{place}"
+        placed.append(replace(each, id=anchor, notes=notes, files=list(names)))
     return placed, files
 
 

@@ -5,20 +5,22 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from report_helpers import HISTORY, HORIZON, SYSTEMS, Finished, data, journal, lines
+from report_helpers import HISTORY, HORIZON, SYSTEMS, Finished, a_material, data, journal, lines
 
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.data import load_dataset
-from lvjobs.forecasting.results import baselines_of, load_result
+from lvjobs.forecasting.results import load_result
 from lvjobs.forecasting.series_forecast import SeriesForecast
+from lvjobs.records.summary import StageStatus, read_row
+from lvjobs.report.chosen import choose
 from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.draw import figure_of, save
 from lvjobs.report.figures.elements import Axis, Cells, Chart, Key, Line, Panel
-from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast
+from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast, scores
 from lvjobs.report.figures.palette import INK, SHOWN
 from lvjobs.report.figures.stages import contexts, heat, losses
 from lvjobs.report.figures.study import charts, write_figures
-from lvjobs.report.material import Losses, Material, Point, read_losses, smoothed
+from lvjobs.report.material import Losses, Material, Point, smoothed
 from lvjobs.report.page.write import drawings
 
 pytestmark = pytest.mark.heavy
@@ -217,24 +219,8 @@ def study(tmp_path_factory, data):
     return finished
 
 
-def material(finished, data, **changes):
-    loaded = load_dataset(data)
-    losses = {}
-    for run in finished.runs:
-        if run.stage != "evaluate":
-            losses.setdefault(run.stage, []).append(read_losses(finished.layout.run(run.name)))
-    whole = {
-        "data": (loaded.time, loaded.trajectories, HISTORY),
-        "losses": losses,
-        "evaluations": evaluated(finished.layout, finished.runs),
-        "load": lambda each: load_result(each.files.final, each.run),
-        "baselines": lambda each: baselines_of(each.run)[0],
-    }
-    return Material(**(whole | changes))
-
-
 def test_a_stages_results_do_not_overwrite_anothers(study, data):
-    figures = draw(material(study, data))
+    figures = draw(a_material(study))
     kept = {each.subject: each.scores["scores"]["overall"]["mae"] for each in evaluated(study.layout, study.runs)}
     for stage in ("stage1", "stage2"):
         image = figures[f"figure-3-heatmap-{stage}"].axes[0].collections[0].get_array()
@@ -250,7 +236,7 @@ def test_lines_with_one_label_are_not_drawn_over_each_other(tmp_path, data):
         for context in (128, 512):
             run = finished.trained(f"b{batch}-c{context}", batch_size=batch, context_length=context)
             finished.evaluated(run, noise=0.1 * batch + context / 1e4)
-    figure = draw(material(finished, data))["figure-4-context"]
+    figure = draw(a_material(finished))["figure-4-context"]
     lines = drawn(figure.axes[0])
     heights = sorted(y for name, points in lines.items() if name.startswith("rank") for y in points[:, 1])
     scores = [each.scores["scores"]["overall"]["mae"] for each in evaluated(finished.layout, finished.runs)]
@@ -264,21 +250,23 @@ def test_points_that_a_sampler_chose_make_no_heatmap_of_holes(tmp_path, data, ra
     for number in range(rates):
         run = finished.trained(f"t{number}", learning_rate=1e-4 + number * 1e-5, lora_rank=2 ** (1 + number % 3))
         finished.evaluated(run)
-    (found,) = [each for each in charts(material(finished, data)) if each.id.startswith("figure-3-heatmap")]
+    (found,) = [each for each in charts(a_material(finished)) if each.id.startswith("figure-3-heatmap")]
     assert found.id == "figure-3-heatmap-stage1"
     assert bool(found.panels) == is_drawn
     assert found.missing == ("" if is_drawn else "no grid; see: lvjobs sweep show stage1")
 
 
-def test_figures_of_a_study_show_its_best_run_and_its_own_errors(study, data):
-    figures = draw(material(study, data))
-    made = evaluated(study.layout, study.runs)
-    best = min((each for each in made), key=lambda each: each.scores["scores"]["overall"]["mae"])
-    assert best.subject == "stage1-r8"
+def test_figures_of_a_study_show_its_chosen_run_and_its_own_errors(study, data):
+    """The winner by validation leads. The run with the best score on the scored series is beside it, and called so."""
+    won = read_row(StageStatus, {"name": "stage1", "winner": "stage1-r2", "because": "lowest validation_loss"})
+    figures = draw(a_material(study, stages=[won]))
+    made = {each.subject: each for each in evaluated(study.layout, study.runs)}
+    assert min(made.values(), key=lambda each: each.mae).subject == "stage1-r8"
+    best = made["stage1-r2"]
     result = load_result(best.files.final, best.run)
     for variable, axes in enumerate(figures["figure-6-error-by-step"].axes):
         assert np.array_equal(drawn(axes)[best.subject][:, 1], result.errors.mean(axis=0)[:, variable])
-        assert {"zero-shot raw", "stage2-r8", "short"} <= set(drawn(axes))
+        assert {"zero-shot raw", "stage2-r2", "stage1-r8 (best by test score)"} <= set(drawn(axes))
     (axes,) = figures["figure-7-error-distribution"].axes
     assert np.array_equal(drawn(axes)[best.subject][:, 0], np.sort(result.errors.mean(axis=(1, 2))))
     errors = dict(zip(SYSTEMS, result.errors.mean(axis=(1, 2)), strict=True))
@@ -299,12 +287,12 @@ def test_a_study_with_nothing_says_why_for_every_figure(study, data):
 
 def test_the_index_lists_figures_and_what_was_drawn_before_and_is_not_now_is_gone(tmp_path, study, data):
     out = tmp_path / "figures"
-    index = write_figures(material(study, data), out)
+    index = write_figures(a_material(study), out)
     assert json.loads((out / "index.json").read_text())["drawn"] == index["drawn"]
     named = {name for each in index["drawn"] for name in each["files"]}
     assert named == {path.name for path in out.iterdir()} - {"index.json", "index.md"}
     assert all(each["stem"] in (out / "index.md").read_text() for each in index["drawn"])
-    write_figures(material(study, data, losses={"stage1": []}, evaluations=[]), out)
+    write_figures(a_material(study, losses={"stage1": []}, evaluations=[]), out)
     assert {path.name for path in out.iterdir()} == {
         "index.json",
         "index.md",
@@ -317,7 +305,7 @@ def test_the_index_lists_figures_and_what_was_drawn_before_and_is_not_now_is_gon
 def test_a_directory_with_other_files_is_left_alone(tmp_path, study, data):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UsageError, match=r"thesis\.tex"):
-        write_figures(material(study, data), tmp_path)
+        write_figures(a_material(study), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -326,7 +314,7 @@ def test_a_resumed_run_is_marked_in_its_stages_figure(tmp_path, data):
     run = finished.trained("one")
     files = finished.layout.run(run.name)
     journal(files, 2, [("start", {"resumed_from": "000001-00000001"}), *list(lines([1.0, 2.0]))[1:]])
-    loss = draw(material(finished, data))["figure-2-loss-stage1"]
+    loss = draw(a_material(finished))["figure-2-loss-stage1"]
     assert set(drawn(loss.axes[0])["taken up again"][:, 0]) == {1}
 
 
@@ -413,3 +401,21 @@ def test_a_cell_without_a_run_and_a_point_out_of_sight_cannot_be_pointed_at():
     line = Line(key, [1.0, 2.0], [5.0, 50.0])
     _, spots = in_the_page(Panel([line], Axis(), Axis(limits=(0, 10)), "", "a line"), key)
     assert [words for *_, words in spots] == ["1, 5"]
+
+
+def test_a_baseline_that_knows_the_law_stands_apart_below_the_others(study):
+    chart = scores(choose(a_material(study)))
+    (panel,) = chart.panels
+    *others, gap, law = panel.y.names
+    assert (gap, law) == ("", "ode")
+    assert "persistence" in others
+    (own,) = [mark for mark in panel.marks if mark.key.name == "knows the law"]
+    assert own.places == (len(others) + 1,)
+    # everywhere else the lowest error is on top
+    places = {
+        name.removesuffix(": "): point.value
+        for mark in panel.marks
+        if mark is not own
+        for name, point in zip(mark.names, mark.points, strict=True)
+    }
+    assert [places[name] for name in others] == sorted(places.values())
