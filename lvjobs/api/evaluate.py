@@ -190,7 +190,7 @@ def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> list[Tab
     subjects = {each.subject for each in done}
     if missing := [name for name in runs if name not in subjects]:
         raise UsageError(f"{missing[0]} has not been evaluated; type: {remedies.EVALUATE(*study.where, runs=missing)}")
-    tables = _tables(study, [each for each in done if not runs or each.is_zero_shot or each.subject in runs])
+    tables = _tables(study, done, [each for each in done if not runs or each.is_zero_shot or each.subject in runs])
     if not tables:
         command = remedies.EVALUATE(*study.where, runs="RUN")
         raise UsageError(f"nothing in this study has been evaluated yet; type: {command}")
@@ -204,18 +204,25 @@ def tables_of(study: StudyContext, names: Sequence[str]) -> tuple[list[Table], l
     same = {each.comparable for each in chosen}
     chosen += [each for each in done if each.is_zero_shot and each.comparable in same]
     found = {each.files.root.name for each in chosen}
-    return _tables(study, chosen), [name for name in names if name not in found]
+    return _tables(study, done, chosen), [name for name in names if name not in found]
 
 
-def _tables(study: StudyContext, evaluations: Sequence[Evaluated]) -> list[Table]:
-    """Return the tables of these evaluations, and the paired comparisons if there are any."""
+def _tables(study: StudyContext, done: Sequence[Evaluated], shown: Sequence[Evaluated]) -> list[Table]:
+    """Return the tables of the shown evaluations, with the paired comparisons of their models.
+
+    The comparisons are those of everything that is `done`: who shows fewer of them makes no fewer tests.
+    """
     from lvjobs.report.chosen import choose
     from lvjobs.report.comparisons import compare_all, comparison_table
 
-    material = read_material(study, seen_runs(study), evaluations, stages_of(study))
-    choices = choose(material)
-    comparisons = comparison_table(compare_all(choices, material), choices)
-    tables = study_tables(evaluations, choices.marked)
+    choices = choose(material := read_material(study, seen_runs(study), done, stages_of(study)))
+    names = {model.label for model in (*choices.every, choices.best_by_test) if model and _has_one(model.runs, shown)}
+    comparisons = comparison_table(compare_all(choices, material), choices, names)
+    tables = study_tables(shown, choices.marked)
     if comparisons and comparisons.missing:
         return [replace(each, notes=[*each.notes, f"Not compared in pairs: {comparisons.missing}."]) for each in tables]
     return [*tables, comparisons] if comparisons else tables
+
+
+def _has_one(runs: Sequence[Evaluated], shown: Sequence[Evaluated]) -> bool:
+    return bool({each.files.root for each in runs} & {each.files.root for each in shown})

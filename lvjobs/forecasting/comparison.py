@@ -1,21 +1,25 @@
 """Paired comparison of two forecasters by their errors on the same series, with intervals and tests. Pure.
 
-Errors are compared series by series, so that what makes a series easy or hard for both cancels out. Two intervals
-that overlap say nothing about that difference. Three measures are compared:
+Errors are compared series by series, so that what makes a series easy or hard for both cancels out. Two intervals of
+single forecasters that overlap do not decide whether the two differ. Three measures are compared:
 
     mae     the mean over series of each series' mean absolute error
     mse     the mean over series of each series' mean squared error
     median  the median over series of each series' mean absolute error: the typical series
 
 A difference is `own - other`, so a negative one is a lower error. Its interval is a percentile bootstrap over series
-(Efron and Tibshirani, 1993, ch. 13). Where a model was trained with several seeds, its error on a series is the mean
-over seeds, and each resample draws seeds as well as series. The deviations of R seeds from their mean are scaled by
-sqrt(R / (R - 1)): resamples of R seeds alone would vary too little by that factor.
+(Efron and Tibshirani, 1993, ch. 13), the same resampled series for both. `p` is two-sided: twice the share of resampled
+differences beyond 0. Where none is beyond 0, that share is too small to be counted: it is taken from a normal
+distribution with the resamples' standard deviation.
 
-`p` of mae and mse is two-sided: twice the share of resampled differences beyond 0, the observed one counted in. `p` of
-the median is Wilcoxon's signed-rank test of the differences by series (Biometrics Bulletin 1, 1945). It asks whether
-one error is lower on most series and by most of the size, so it may differ in sign from both means, which a few series
-can carry.
+The measure of a model that was trained with several seeds is the mean over seeds of each seed's measure. Each resample
+then draws seeds too. The deviations of R seeds from their mean are scaled by sqrt(R / (R - 1)), as resamples of R seeds
+vary too little by that factor, and by the ratio of Student's t (R - 1 degrees of freedom) to the normal quantile, as
+the variance between few seeds is hardly known.
+
+`p_rank` is Wilcoxon's signed-rank test of the differences by series, seeds averaged (Biometrics Bulletin 1, 1945). It
+tests whether these differences are symmetric about 0. Its sign may be another than that of the mean difference, which a
+few series can carry.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,14 +27,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import norm, t, wilcoxon
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.codec import Floats
 
 Measure: TypeAlias = Literal["mae", "mse", "median"]
 MEASURES: tuple[Measure, ...] = ("mae", "mse", "median")
-RESAMPLES = 5000
+RESAMPLES = 10_000
 CONFIDENCE = 0.95
 FEWEST = 20
 """The number of series below which nothing is tested: a bootstrap of fewer has intervals that are too narrow."""
@@ -55,15 +59,15 @@ class Errors:
         """Return the number of training seeds."""
         return len(self.mae)
 
+    def by_seed(self, rows: Any = slice(None)) -> dict[Measure, Floats]:
+        """Return each seed's measures on these series: (seeds, ...) for rows (..., series)."""
+        mae, mse = self.mae[:, rows], self.mse[:, rows]
+        return {"mae": mae.mean(axis=-1), "mse": mse.mean(axis=-1), "median": np.median(mae, axis=-1)}
+
     @property
-    def spread(self) -> Mapping[Measure, float | None]:
+    def spread(self) -> dict[Measure, float | None]:
         """Return the standard deviation over seeds of each measure; None for a single seed."""
-        each: dict[Measure, Floats] = {
-            "mae": self.mae.mean(axis=1),
-            "mse": self.mse.mean(axis=1),
-            "median": np.median(self.mae, axis=1),
-        }
-        return {name: float(values.std(ddof=1)) if len(values) > 1 else None for name, values in each.items()}
+        return {name: float(values.std(ddof=1)) if self.seeds > 1 else None for name, values in self.by_seed().items()}
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Comparison:
         seeds: The number of training seeds of each.
         measures: The difference of each measure.
         wins: The number of series on which the own MAE is lower; `ties`, on which both are equal.
-        direction: The sign of the rank test: -1 if the own errors are the lower ones, 1 if the higher, 0 if neither.
+        p_rank: The p-value of Wilcoxon's signed-rank test.
     """
 
     series: int
@@ -104,7 +108,7 @@ class Comparison:
     measures: Mapping[Measure, Difference]
     wins: int
     ties: int
-    direction: int
+    p_rank: float
 
 
 def errors_of(forecast: Floats, truth: Floats) -> dict[str, Floats]:
@@ -114,8 +118,14 @@ def errors_of(forecast: Floats, truth: Floats) -> dict[str, Floats]:
 
 
 def gathered(of_seeds: Sequence[Mapping[str, Any]]) -> Errors:
-    """Return the errors of one model: one mapping per seed, each with the lists `mae` and `mse` by series."""
+    """Return the errors of one model: one mapping per seed, each with the lists `mae` and `mse` by series.
+
+    Raises:
+        UsageError: an error is NaN or infinite.
+    """
     mae, mse = (np.array([each[name] for each in of_seeds], dtype=np.float64) for name in ("mae", "mse"))
+    if not (np.isfinite(mae).all() and np.isfinite(mse).all()):
+        raise UsageError("an error is NaN or infinite, and cannot be compared")
     return Errors(mae, mse)
 
 
@@ -130,13 +140,17 @@ def compare(pairs: Sequence[tuple[Errors, Errors]], *, seed: int = 0) -> list[Co
         The comparisons, in the order of `pairs`.
 
     Raises:
-        UsageError: the forecasters have not the same number of series.
+        UsageError: the forecasters differ in their number of series.
     """
-    every = list({id(each): each for pair in pairs for each in pair}.values())
-    if len({each.mae.shape[1] for each in every}) > 1:
-        raise UsageError("forecasts of other series cannot be compared in pairs")
-    drawn = {id(each): _resampled(each, seed, place) for place, each in enumerate(every)}
-    return [_compared(own, other, drawn[id(own)], drawn[id(other)]) for own, other in pairs]
+    counts = list(dict.fromkeys(each.mae.shape[1] for pair in pairs for each in pair))
+    if len(counts) > 1:
+        raise UsageError(f"the forecasters scored different numbers of series ({', '.join(map(str, counts))})")
+    drawn = {
+        (id(each), place): _resampled(each, seed, place)
+        for place, every in enumerate(zip(*pairs, strict=True))
+        for each in {id(one): one for one in every}.values()
+    }
+    return [_compared(own, other, drawn[id(own), 0], drawn[id(other), 1]) for own, other in pairs]
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -148,58 +162,50 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _measured(errors: Errors) -> dict[Measure, float]:
-    mae, mse = errors.mae.mean(axis=0), errors.mse.mean(axis=0)
-    return {"mae": float(mae.mean()), "mse": float(mse.mean()), "median": float(np.median(mae))}
-
-
 def _resampled(errors: Errors, seed: int, place: int) -> dict[Measure, Floats]:
-    """Return each measure of RESAMPLES resamples, (RESAMPLES,). `place` makes forecasters draw seeds of their own."""
-    series, of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, place])
-    count, scale = errors.seeds, np.sqrt(errors.seeds / max(1, errors.seeds - 1))
+    """Return each measure of RESAMPLES resamples, (RESAMPLES,). Both forecasters of a pair draw seeds of their own."""
+    series, of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1 + place])
+    count, drawn = errors.seeds, errors.mae.shape[1]
+    scale = 0.0
+    if count > 1:
+        tail = (1 + CONFIDENCE) / 2
+        scale = float(np.sqrt(count / (count - 1)) * t.ppf(tail, count - 1) / norm.ppf(tail))
     found: dict[Measure, list[Floats]] = {name: [] for name in MEASURES}
     for _ in range(RESAMPLES // _BLOCK):
-        rows = series.integers(errors.mae.shape[1], size=(_BLOCK, errors.mae.shape[1]))
-        shares = of_seeds.multinomial(count, [1 / count] * count, size=_BLOCK) / count
-        of_measure = {}
-        for name, values in (("mae", errors.mae), ("mse", errors.mse)):
-            mean = values.mean(axis=0)
-            of_measure[name] = np.take_along_axis(mean + scale * (shares @ (values - mean)), rows, axis=1)
-        found["mae"].append(of_measure["mae"].mean(axis=1))
-        found["mse"].append(of_measure["mse"].mean(axis=1))
-        found["median"].append(np.median(of_measure["mae"], axis=1))
+        rows = series.integers(drawn, size=(_BLOCK, drawn))
+        apart = of_seeds.multinomial(count, [1 / count] * count, size=_BLOCK).T / count - 1 / count
+        for name, values in errors.by_seed(rows).items():
+            found[name].append(values.mean(axis=0) + scale * (apart * values).sum(axis=0))
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
 def _compared(
     own: Errors, other: Errors, drawn: Mapping[Measure, Floats], against: Mapping[Measure, Floats]
 ) -> Comparison:
-    ahead, behind = _measured(own), _measured(other)
-    by_series = own.mae.mean(axis=0) - other.mae.mean(axis=0)
-    p_rank, direction = _rank_test(by_series)
+    mine, its = own.by_seed(), other.by_seed()
     tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     measures: dict[Measure, Difference] = {}
     for name in MEASURES:
         apart = drawn[name] - against[name]
         low, high = map(float, np.quantile(apart, tails))
-        # The observed sample counts as one more resample, so that no p-value is 0.
-        beyond = 1 + min((apart <= 0).sum(), (apart >= 0).sum())
-        p = p_rank if name == "median" else min(1.0, 2 * float(beyond) / (len(apart) + 1))
-        measures[name] = Difference(ahead[name], behind[name], low, high, p)
+        measures[name] = Difference(float(mine[name].mean()), float(its[name].mean()), low, high, _p_value(apart))
+    by_series = own.mae.mean(axis=0) - other.mae.mean(axis=0)
+    differing = by_series[by_series != 0]
     return Comparison(
         series=len(by_series),
         seeds=(own.seeds, other.seeds),
         measures=measures,
         wins=int((by_series < 0).sum()),
-        ties=int((by_series == 0).sum()),
-        direction=direction,
+        ties=len(by_series) - len(differing),
+        p_rank=float(wilcoxon(differing).pvalue) if len(differing) else 1.0,
     )
 
 
-def _rank_test(differences: Floats) -> tuple[float, int]:
-    """Return the two-sided p-value of Wilcoxon's signed-rank test, and its sign. Differences of 0 are left out."""
-    if not differences.any():
-        return 1.0, 0
-    lower, higher = (float(wilcoxon(differences, alternative=side).pvalue) for side in ("less", "greater"))
-    p = float(wilcoxon(differences).pvalue)
-    return p, 0 if lower == higher else -1 if lower < higher else 1
+def _p_value(apart: Floats) -> float:
+    """Return the two-sided p-value of the hypothesis that a difference is 0, from its resamples."""
+    beyond = int(min((apart <= 0).sum(), (apart >= 0).sum()))
+    if beyond:
+        return min(1.0, 2 * beyond / len(apart))
+    spread = float(apart.std())
+    far = float(2 * norm.sf(abs(float(apart.mean())) / spread)) if spread else 0.0
+    return min(far, 2 / len(apart))

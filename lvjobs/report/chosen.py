@@ -1,16 +1,21 @@
-"""The evaluated models that a report shows, and how each was chosen: never silently by the scored series. Pure."""
+"""The evaluated models that a report shows: chosen by validation. A choice by test score is labelled. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Literal, TypeAlias
 
+from lvjobs import remedies
+from lvjobs.records.curves import LOSSES
 from lvjobs.records.summary import StageStatus
 from lvjobs.report.evaluated import Evaluated, largest_group, settings_of
 from lvjobs.report.material import Losses, Material
+from lvjobs.study.params import OBJECTIVE
 
 _MODELS = 4
 """The number of models that are drawn beside the baselines: more lines are unreadable."""
+Source: TypeAlias = Literal["validation", "scored", "hand", "test", "only", ""]
 
 
 @dataclass(frozen=True)
@@ -20,12 +25,13 @@ class Model:
     Attributes:
         runs: Its evaluations, one for each training seed. Figures show the first one's forecasts.
         how: How it was chosen, in words; empty if it was not chosen among others.
-        by_test: Whether its own score on the scored series chose it, which flatters it.
+        source: The figures that chose it: a metric of validation, which may be on the `scored` series; by `hand`; its
+            `test` score; or none, as the `only` one.
     """
 
     runs: Sequence[Evaluated]
     how: str = ""
-    by_test: bool = False
+    source: Source = ""
 
     @property
     def name(self) -> str:
@@ -35,7 +41,16 @@ class Model:
     @property
     def label(self) -> str:
         """Return the name, and that its score on the scored series chose it if so."""
-        return f"{self.name} (best by test score)" if self.by_test else self.name
+        return f"{self.name} (best by test score)" if self.source == "test" else self.name
+
+    @property
+    def mae(self) -> float:
+        """Return the mean absolute error, as a mean over seeds."""
+        return fmean(each.mae for each in self.runs)
+
+    def is_same(self, other: "Model") -> bool:
+        """Return whether both are the same model, whichever of its seeds comes first."""
+        return {each.files.root for each in self.runs} == {each.files.root for each in other.runs}
 
 
 @dataclass(frozen=True)
@@ -45,18 +60,23 @@ class Choices:
     Attributes:
         chosen: The study's chosen model; None if no fine-tuned model was evaluated.
         others: The model that each other stage chose.
-        best_by_test: The model with the lowest MAE on the scored series.
-        zero_shot: The base model of the chosen one.
+        best_by_test: The model with the lowest MAE on the scored series, if it is not the chosen one.
         every: All fine-tuned models, in the order of their runs.
-        notes: What a reader must know of the choice.
+        bases: The base models that were evaluated.
+        notes: Notes on the choice.
     """
 
     chosen: Model | None = None
     others: Sequence[Model] = ()
     best_by_test: Model | None = None
-    zero_shot: Model | None = None
     every: Sequence[Model] = ()
+    bases: Sequence[Evaluated] = ()
     notes: Sequence[str] = ()
+
+    def base_of(self, model: Model) -> Model | None:
+        """Return the base model of a model, if it was evaluated on the same series in the same way."""
+        found = next((each for each in self.bases if each.is_base_of(model.runs[0])), None)
+        return Model([found]) if found else None
 
     @property
     def marked(self) -> set[str]:
@@ -66,11 +86,13 @@ class Choices:
     @property
     def drawn(self) -> list[Model]:
         """Return the models that figures show: the chosen one first, the base model last."""
-        tuned = [self.chosen, *self.others] if self.chosen else []
-        last = [self.zero_shot] if self.zero_shot else []
-        if self.best_by_test and not any(each and each.name == self.best_by_test.name for each in tuned):
+        if self.chosen is None:
+            return [Model(self.bases[:1])] if self.bases else []
+        base = self.base_of(self.chosen)
+        last = [base] if base else []
+        if self.best_by_test and not any(self.best_by_test.is_same(each) for each in self.others):
             last.insert(0, self.best_by_test)
-        return [each for each in tuned if each][: _MODELS - len(last)] + last
+        return [self.chosen, *self.others][: _MODELS - len(last)] + last
 
 
 def choose(material: Material) -> Choices:
@@ -81,37 +103,40 @@ def choose(material: Material) -> Choices:
     """
     group = largest_group(material.evaluations)
     every = models_of(each for each in group if not each.is_zero_shot)
-    base = [each for each in group if each.is_zero_shot]
+    bases = [each for each in group if each.is_zero_shot]
     if not every:
-        return Choices(zero_shot=Model(base[:1]) if base else None)
+        return Choices(bases=bases)
     losses = {each.run: each for stage in material.losses.values() for each in stage}
     won, notes = _winners(every, material.stages)
-    stages = {_stage_of(model): None for model in every}
-    left = [[model for model in every if _stage_of(model) == stage] for stage in stages if stage not in won]
-    picked = [*reversed(won.values()), *(_lowest(models, losses) for models in left)]
-    if not won:
-        first = _lowest(every, losses)
-        picked = [first, *(model for model in picked if model.name != first.name)]
-    best = min(every, key=lambda model: fmean(each.mae for each in model.runs))
-    zero_shot = next((each for each in base if each.is_base_of(picked[0].runs[0])), None)
+    picked = list(reversed(won.values())) or [_lowest(every, losses)]
+    stages = dict.fromkeys(_stage_of(model) for model in every)
+    for stage in stages:
+        own = [model for model in every if _stage_of(model) == stage]
+        if stage not in won and not any(model.is_same(other) for model in own for other in picked):
+            picked.append(_lowest(own, losses))
+    best = min(every, key=lambda model: model.mae)
     return Choices(
         chosen=picked[0],
         others=picked[1:],
-        best_by_test=Model(best.runs, by_test=True),
-        zero_shot=Model([zero_shot]) if zero_shot else None,
+        best_by_test=None if best.is_same(picked[0]) else replace(best, source="test"),
         every=every,
+        bases=bases,
         notes=notes,
     )
 
 
 def models_of(evaluations: Iterable[Evaluated]) -> list[Model]:
-    """Return one model for each group of evaluations that differ in the training seed alone."""
-    found: dict[str, list[Evaluated]] = defaultdict(list)
+    """Return one model for each group of evaluations that differ in the training seed alone.
+
+    Of several evaluations with the same training seed the first is kept: what they differ in is no training.
+    """
+    found: dict[str, dict[int, Evaluated]] = defaultdict(dict)
     for each in evaluations:
-        rest = {key: value for key, value in settings_of(each).items() if key != "seed"}
-        apart = "" if each.trained else each.subject
-        found[repr((sorted(rest.items()), apart))].append(each)
-    return [Model(runs) for runs in found.values()]
+        settings = settings_of(each)
+        seed = settings.pop("seed", 0)
+        apart = "" if each.trained else each.config.adapter
+        found[repr((sorted(settings.items()), apart))].setdefault(seed, each)
+    return [Model(list(runs.values())) for runs in found.values()]
 
 
 def _stage_of(model: Model) -> str:
@@ -120,36 +145,52 @@ def _stage_of(model: Model) -> str:
 
 
 def _winners(every: Sequence[Model], stages: Sequence[StageStatus]) -> tuple[dict[str, Model], list[str]]:
-    """Return the winner of each stage that has one and whose winner was evaluated, in declared order, and notes."""
+    """Return the evaluated winners by stage, in declared order; and notes on later stages' that were not evaluated."""
     by_run = {each.subject: model for model in every for each in model.runs}
     won: dict[str, Model] = {}
-    notes = []
+    notes: list[str] = []
     for stage in stages:
         if not stage.winner:
             continue
         model = by_run.get(stage.winner)
-        if model is not None:
-            first = sorted(model.runs, key=lambda each: each.subject != stage.winner)
-            how = "chosen by hand" if stage.by_hand else f"the winner by {stage.because}"
-            won[stage.name] = Model(first, f"{how} (stage {stage.name})")
-        elif any(_stage_of(model) == stage.name for model in every):
-            notes.append(f"The winner of stage {stage.name}, {stage.winner}, was not evaluated on these series.")
+        if model is None:
+            command = remedies.EVALUATE(runs=stage.winner)
+            notes.append(
+                f"The winner of {stage.name}, {stage.winner}, was not evaluated on these series. Type: {command}"
+            )
+            continue
+        notes.clear()
+        first = sorted(model.runs, key=lambda each: each.subject != stage.winner)
+        source = "hand" if stage.by_hand else _source_of(every)
+        won[stage.name] = Model(first, f"the winner of stage {stage.name} ({stage.because})", source)
     return won, notes
+
+
+def _source_of(models: Sequence[Model]) -> Source:
+    """Return whether a loss of these models was measured on the scored series."""
+    on_scored = any(each.config.training.validation_systems == 0 for model in models for each in model.runs)
+    return "scored" if on_scored else "validation"
 
 
 def _lowest(models: Sequence[Model], losses: Mapping[str, Losses]) -> Model:
     """Return the model with the lowest validation loss at its end, as a mean over seeds; by test if there is none."""
     if len(models) == 1:
-        return Model(models[0].runs, "the only one evaluated")
+        return replace(models[0], how="the only model evaluated", source="only")
     found = [[losses.get(each.subject) for each in model.runs] for model in models]
-    known = [each for of_model in found for each in of_model if each is not None and each.validation]
+    known = [each for of_model in found for each in of_model if each is not None and max(each.validation, default=0)]
+    texts = {
+        repr([each.config.training.model, *(getattr(each.config.training, key) for key in sorted(OBJECTIVE))])
+        for model in models
+        for each in model.runs
+    }
     if len(known) < sum(map(len, found)):
         why = "not every run has a validation loss"
-    elif len({each.metric for each in known}) > 1:
-        why = "their validation losses are of different kinds"
+    elif len({each.metric for each in known}) > 1 or known[0].metric not in LOSSES or len(texts) > 1:
+        why = "their validation losses are of different texts or models"
     else:
         values = [fmean(each.validation[max(each.validation)] for each in of_model if each) for of_model in found]
         best = models[values.index(min(values))]
-        return Model(best.runs, f"the lowest validation loss at the end of {len(models)} evaluated models")
-    best = min(models, key=lambda model: fmean(each.mae for each in model.runs))
-    return Model(best.runs, f"the lowest MAE on the scored series themselves, because {why}", by_test=True)
+        how = f"the lowest validation loss at the end of {len(models)} evaluated models"
+        return replace(best, how=how, source=_source_of(models))
+    best = min(models, key=lambda model: model.mae)
+    return replace(best, how=f"the lowest MAE on the scored series themselves, because {why}", source="test")

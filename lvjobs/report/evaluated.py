@@ -49,7 +49,10 @@ class Evaluated:
         """Return the name of what was evaluated: the run, the adapter, or `zero-shot` with the prompt."""
         if self.trained is not None:
             return self.trained.name
-        return Path(self.config.adapter).name if self.config.adapter else f"zero-shot {self.config.prompt}"
+        if not self.config.adapter:
+            return f"zero-shot {self.config.prompt}"
+        directory = Path(self.config.adapter)
+        return directory.parent.name if directory.name == "adapter" else directory.name  # of a checkpoint
 
     @property
     def mae(self) -> float:

@@ -65,12 +65,23 @@ class Finished:
         return run
 
     def evaluated(
-        self, run=None, *, noise=0.1, systems=SYSTEMS, samples=1, prompt="raw", split="last200", batch=20, **base
+        self,
+        run=None,
+        *,
+        noise=0.1,
+        systems=SYSTEMS,
+        samples=1,
+        prompt="raw",
+        split="last200",
+        batch=20,
+        seed=0,
+        adapter="",
+        **base,
     ):
-        """The evaluation of a run (None: of the base model, with these settings); the run that it is."""
+        """The evaluation of a run (None: of the base model or an adapter, with these settings); the run that it is."""
         settings = TrainingConfig(**run.config["params"]) if run else self.training(**base)
-        adapter = str(self.layout.run(run.name).final / "adapter") if run else ""
-        trial = EvaluationRequest(samples=samples, temperature=float(samples > 1), split=split, batch=batch)
+        adapter = str(self.layout.run(run.name).final / "adapter") if run else adapter
+        trial = EvaluationRequest(samples=samples, temperature=float(samples > 1), split=split, batch=batch, seed=seed)
         config = evaluation(settings, trial, systems, adapter, prompt)
         loaded = load_dataset(self.data, steps=HISTORY + HORIZON)
         truth = loaded.trajectories[systems, HISTORY : HISTORY + HORIZON].astype(np.float64)

@@ -29,7 +29,10 @@ ARROWS = {
     "sweep": {"study"},
     "worker": {"tasks", "study", "records", "cluster.inside"},
     "forecasting": {"worker", "tasks", "study", "flops"},
-    "report": {"tasks", "ledger", "records", "study", "forecasting.results", "forecasting.series_forecast"},
+    "report": {
+        *("tasks", "ledger", "records", "study", "forecasting.results", "forecasting.series_forecast"),
+        *("forecasting.baselines", "forecasting.comparison"),
+    },
     "lab": set(),
     "doctor": {"study", "tasks", "records", "ledger", "cluster", "control", "flops", "forecasting"},
     "rehearsal": {"study", "records", "cluster", "control", "lab"},

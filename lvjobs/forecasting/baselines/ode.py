@@ -1,4 +1,4 @@
-"""The law behind the data, fitted to a history and solved onward: the best forecast that is possible.
+"""The law behind the data, fitted to a history and solved onward.
 
     x' = a x (1 - x / K) - b x y / (1 + h x)        y' = d x y / (1 + h x) - g y
 

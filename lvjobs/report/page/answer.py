@@ -1,15 +1,15 @@
 """The study's question, and the answer of its data: a few sentences with paired differences. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from lvjobs import remedies
 from lvjobs.forecasting.comparison import FEWEST, MEASURES, Measure
 from lvjobs.records.summary import RunStatus, StageStatus
-from lvjobs.report.chosen import Choices, Model, choose
+from lvjobs.report.chosen import Choices, Model, Source, choose
 from lvjobs.report.comparisons import Compared, Row, compare_all
-from lvjobs.report.evaluated import Evaluated, base_of
+from lvjobs.report.evaluated import base_of
 from lvjobs.report.material import Material
 from lvjobs.report.numbers import p_value, percent, short, signed
 
@@ -18,7 +18,15 @@ FORECASTS = (
     "language model?"
 )
 STAGES = "Which settings did best by the stages' own rules, and what did they cost?"
-_NAMES: dict[Measure, str] = {"mae": "the MAE", "mse": "the MSE", "median": "the typical series' error"}
+_NAMES: dict[Measure, str] = {"mae": "the MAE", "mse": "the MSE", "median": "the median MAE over series"}
+_COUNTED = {"better than": "lower", "worse than": "higher", "not shown to differ from": "unclear"}
+_SOURCES: Mapping[Source, str] = {
+    "validation": "{name} was chosen by validation, not by the scored series: {how}.",
+    "scored": "{name} was chosen by losses that were validated on scored series: {how}. Its errors are biased low.",
+    "hand": "{name} was chosen by hand: {how}. lvjobs does not know by which figures.",
+    "test": "{name} was chosen by {how}. Its errors are biased low.",
+    "only": "{name} is {how}.",
+}
 
 
 @dataclass(frozen=True)
@@ -41,35 +49,38 @@ def answer_forecasts(
     if not has_runs:
         return StudyAnswer(FORECASTS, [f"Not answered yet: nothing has run. Type: {remedies.SUBMIT_TRAIN}"], (), "open")
     choices = choices or choose(material)
-    if choices.chosen is None:
-        known = "of these models the base model alone has been evaluated" if choices.zero_shot else ""
+    chosen = choices.chosen
+    if chosen is None:
+        known = "of these models the base model alone has been evaluated" if choices.bases else ""
         command = remedies.EVALUATE(runs="RUN")
         words = f"Not answered yet: {known or 'nothing has been evaluated'}. Type: {command}"
         return StudyAnswer(FORECASTS, [words], (), "open")
     compared = compared or compare_all(choices, material)
-    own = [row for row in compared.rows if row.model == choices.chosen.name]
-    against = next((row for row in own if row.kind == "zero-shot"), None)
+    against = next((row for row in compared.rows if row.kind == "zero-shot"), None)
     if compared.problem:
         sentences = [f"Not answered: the errors of each series cannot be read: {compared.problem}"]
     elif against is None:
-        again = remedies.EVALUATE_ZERO_SHOT(prompt=base_of(choices.chosen.runs[0], material.train))
-        name, mae = choices.chosen.name, short(_mean(choices.chosen))
-        known = f"{name} has a MAE of {mae}; the base model was not evaluated on these series"
-        sentences = [f"Against zero-shot this is not answered yet: {known}. Type: {again}"]
+        command = remedies.EVALUATE_ZERO_SHOT(prompt=base_of(chosen.runs[0], material.train))
+        missing = f"the base model of {chosen.name} (MAE {short(chosen.mae)}) was not evaluated on these series"
+        sentences = [f"Not answered yet: {missing}. Type: {command}"]
     else:
-        sentences = against_zero_shot(against)
-    sentences += against_baselines(own)
+        sentences = against_zero_shot(against, by_test=chosen.source == "test")
+    if not compared.problem:
+        sentences += against_baselines(compared.rows)
     is_tested = against is not None and against.verdict("mae") != "untested"
-    notes = [*_notes(choices.chosen, choices, compared), *choices.notes]
+    notes = [*_notes(chosen, choices, compared), *choices.notes, *compared.notes]
     return StudyAnswer(FORECASTS, sentences, notes, "answered" if is_tested else "open")
 
 
-def against_zero_shot(row: Row) -> list[str]:
-    """Return the verdict on the chosen model beside its base model, then a sentence for each measure."""
-    return [_verdict(row), *(_measured(row, measure) for measure in MEASURES)]
+def against_zero_shot(row: Row, *, by_test: bool = False) -> list[str]:
+    """Return the verdict on the chosen model beside its base model, then a sentence for each measure.
+
+    `by_test`: the scored series chose the model, so no test on them confirms anything.
+    """
+    return [_verdict(row, by_test=by_test), *(_measured(row, measure) for measure in MEASURES)]
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: Row, *, by_test: bool) -> str:
     if row.verdict("mae") == "untested":
         return (
             f"Not tested: {row.found.series} series are too few, for a test takes {FEWEST}. Without --series, lvjobs "
@@ -81,42 +92,47 @@ def _verdict(row: Row) -> str:
     }
     lowers, raises = f"lowers {_listed(by['lower'])}", f"raises {_listed(by['higher'])}"
     if not by["lower"] and not by["higher"]:
-        found = "Not shown: fine-tuning may or may not change the base model's forecasts"
-    elif by["lower"] and by["higher"]:
-        found = f"Mixed: fine-tuning {lowers} and {raises}"
+        return f"Not shown: no difference from the base model is shown in {_listed(by['unclear'], 'or')}."
+    if by["lower"] and by["higher"]:
+        word, found = "Mixed", f"{lowers} and {raises}"
     elif by["lower"]:
-        found = f"{'In part' if by['unclear'] else 'Yes'}: fine-tuning {lowers}"
+        word, found = "In part" if by["unclear"] else "Yes", lowers
     else:
-        found = f"No: fine-tuning {raises}"
+        word, found = "No", raises
+    if by_test:
+        word = "Not confirmed, as the scored series chose the model"
     unclear = f"; no difference is shown in {_listed(by['unclear'], 'or')}" if by["unclear"] else ""
-    return f"{found}{unclear}."
+    return f"{word}: fine-tuning {found}{unclear}."
 
 
 def _measured(row: Row, measure: Measure) -> str:
     found = row.found.measures[measure]
-    name = "Typical series: a median MAE" if measure == "median" else measure.upper()
+    name = "Median MAE over series" if measure == "median" else measure.upper()
     words = (
-        f"{name} of {short(found.own)} ({row.model}) beside {short(found.other)} ({row.other}): {_apart(row, measure)}"
+        f"{name}: {short(found.own)} ({row.model}) beside {short(found.other)} ({row.other}), {_apart(row, measure)}."
     )
-    return f"{words}."
+    if measure != "median":
+        return words
+    ties = f", equal on {row.found.ties}" if row.found.ties else ""
+    return f"{words} {row.model} is lower on {row.found.wins} of {row.found.series} series{ties}."
 
 
 def _apart(row: Row, measure: Measure) -> str:
     """Return a difference in words: with its interval, in percent, and its p-value."""
     found = row.found.measures[measure]
-    words = f"a difference of {signed(found.value)} [{signed(found.low)}, {signed(found.high)}]"
+    tested = row.verdict(measure) != "untested"
+    ends = f" [{signed(found.low)}, {signed(found.high)}]" if tested else ""
+    words = f"a difference of {signed(found.value)}{ends}"
     if found.skill:
         words += f", {percent(abs(found.skill))} {'lower' if found.skill > 0 else 'higher'}"
-    if measure == "median":
-        words += f"; lower on {row.found.wins} of {row.found.series} series"
-    return words if row.verdict(measure) == "untested" else f"{words}, {p_value(row.corrected[measure])}"
+    return f"{words}, {p_value(row.corrected[measure])}" if tested else words
 
 
 def against_baselines(rows: Sequence[Row]) -> list[str]:
     """Return a sentence for each measure on the baselines that do not know the law, and one on those that do."""
     plain, knowing = ([row for row in rows if row.kind == kind] for kind in ("baseline", "law"))
     if not plain and not knowing:
-        return ["No baseline could be made of these series, so nothing can be said against one."]
+        return ["Not compared with baselines: none could be made of these series."]
     sentences = [_beside(plain, measure) for measure in MEASURES] if plain else []
     for row in knowing:
         mae, mse = (short(row.found.measures[name].other) for name in ("mae", "mse"))
@@ -125,22 +141,26 @@ def against_baselines(rows: Sequence[Row]) -> list[str]:
 
 
 def _beside(rows: Sequence[Row], measure: Measure) -> str:
-    """Return how the model compares with the best of the baselines by a measure, and with how many of the others."""
+    """Return how the model compares with the strongest baseline by a measure, and with all the others."""
     best = min(rows, key=lambda row: row.found.measures[measure].other)
     found = best.found.measures[measure]
-    what = "the typical series" if measure == "median" else f"the {measure.upper()}"
+    name = "median MAE" if measure == "median" else measure.upper()
     verdict = {
-        "lower": "better than the best baseline that does not know the law",
-        "higher": "worse than the best baseline that does not know the law",
-        "unclear": "not shown to differ from the best baseline that does not know the law",
-        "untested": "not tested against the best baseline that does not know the law",
+        "lower": "is better than",
+        "higher": "is worse than",
+        "unclear": "is not shown to differ from",
+        "untested": "is not tested against",
     }[best.verdict(measure)]
-    words = f"By {what} it is {verdict}, {best.other} ({short(found.other)}): {_apart(best, measure)}"
-    others = [row for row in rows if row is not best]
-    if not others or best.verdict(measure) == "untested":
-        return f"{words}."
-    better = sum(row.verdict(measure) == "lower" for row in others)
-    return f"{words}. It is better than {better} of the other {len(others)}."
+    words = (
+        f"{name[0].upper()}{name[1:]}: {best.model} {verdict} {best.other}, which has the lowest {name} here of the "
+        f"baselines that do not know the law ({short(found.other)}): {_apart(best, measure)}."
+    )
+    others = [row.verdict(measure) for row in rows if row is not best]
+    if not others or "untested" in others:
+        return words
+    counts = {name: others.count(verdict) for name, verdict in _COUNTED.items()}
+    listed = _listed([f"{name} {count}" for name, count in counts.items() if count])
+    return f"{words} Of the other {len(others)} it is {listed}."
 
 
 def _listed(names: Sequence[str], last: str = "and") -> str:
@@ -148,43 +168,34 @@ def _listed(names: Sequence[str], last: str = "and") -> str:
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-def _mean(model: Model) -> float:
-    return sum(each.mae for each in model.runs) / len(model.runs)
-
-
 def _notes(chosen: Model, choices: Choices, compared: Compared) -> Iterator[str]:
-    best = choices.best_by_test
-    if chosen.how and not chosen.by_test:
-        yield f"{chosen.name} was chosen without the scored series: {chosen.how}."
-    elif chosen.how:
-        yield f"{chosen.name} was chosen by {chosen.how}. That flatters it."
-    if best is not None and best.name != chosen.name:
+    yield _SOURCES[chosen.source].format(name=chosen.name, how=chosen.how)
+    if best := choices.best_by_test:
         yield (
-            f"By the scored series themselves the best of {len(choices.every)} models is {best.name}, with a MAE of "
-            f"{short(_mean(best))}: a choice that flatters it."
+            f"{best.name} has the lowest MAE of {len(choices.every)} models on the scored series, {short(best.mae)}. A "
+            "choice by that score biases it low."
         )
     if compared.rows:
+        count = len(MEASURES) * len(compared.rows)
         yield (
-            f"Differences are paired by series: {chosen.runs[0].circumstances}. In brackets: 95 %, by a bootstrap over "
-            f"series. p: corrected by Holm's procedure for {len(compared.rows)} comparisons; below .05 a difference "
-            "is called one. Original units, both variables pooled."
+            f"Errors are compared series by series: {chosen.runs[0].circumstances}. In brackets: 95 %, by a bootstrap, "
+            "each interval for itself. p: two-sided, corrected by Holm's procedure for the "
+            f"{count} tests of the chosen model; below .05 a difference counts as shown. Original units."
         )
-    if (spread := compared.spread) and spread["mae"] is not None and spread["mse"] is not None:
-        yield (
-            f"{chosen.name} is a mean over {len(chosen.runs)} training seeds, which the bootstrap draws too; their "
-            f"standard deviation is {short(spread['mae'])} (MAE) and {short(spread['mse'])} (MSE)."
-        )
-    else:
-        yield "One training seed: the intervals leave out how much another seed would change."
-    if names := [each.subject for each in _tuned(choices) if each.config.training.validation_systems == 0]:
+        spread = compared.spread or {}
+        if (mae := spread.get("mae")) is not None and (mse := spread.get("mse")) is not None:
+            yield (
+                f"{chosen.name}: means over {len(chosen.runs)} training seeds, which the bootstrap draws too. Standard "
+                f"deviation between seeds: {short(mae)} (MAE), {short(mse)} (MSE)."
+            )
+        else:
+            yield "One training seed: the intervals exclude the variance between training seeds."
+    models = [each for model in choices.every for each in model.runs]
+    if names := [each.subject for each in models if each.config.training.validation_systems == 0]:
         yield (
             f"Validated on scored series (validation_systems = 0): {', '.join(names)}. If anything was chosen by that "
             "loss, these figures are too good."
         )
-
-
-def _tuned(choices: Choices) -> list[Evaluated]:
-    return [each for model in choices.every for each in model.runs]
 
 
 def answer_stages(stages: Sequence[StageStatus], runs: Sequence[RunStatus]) -> StudyAnswer:

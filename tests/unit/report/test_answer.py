@@ -18,12 +18,11 @@ pytestmark = pytest.mark.heavy
 __all__ = ["data"]
 
 
-def row(mae, mse=None, median=None, *, other="zero-shot raw", kind="zero-shot", series=200, wins=120, corrected=None):
+def row(mae, mse=None, median=None, *, other="zero-shot raw", kind="zero-shot", series=200, corrected=None):
     """A row from (own, other, low, high, p) of each measure; `corrected` p-values, if they are others."""
     given = dict(zip(MEASURES, (mae, mse or mae, median or mae), strict=True))
     measures = {name: Difference(*values) for name, values in given.items()}
-    sign = measures["median"].value
-    found = Comparison(series, (1, 1), measures, wins, 0, -1 if sign < 0 else 1)
+    found = Comparison(series, (1, 1), measures, wins=120, ties=0, p_rank=0.5)
     ps = {name: each.p for name, each in measures.items()} if corrected is None else dict.fromkeys(MEASURES, corrected)
     return Row("tuned", other, kind, found, ps)
 
@@ -33,31 +32,28 @@ HIGHER = (0.07, 0.06, 0.005, 0.015, 0.001)
 UNCLEAR = (0.059, 0.06, -0.004, 0.002, 0.6)
 
 
-NOT_SHOWN = (
-    "Not shown: fine-tuning may or may not change the base model's forecasts; no difference is shown in the MAE, the "
-    "MSE or the typical series' error."
-)
+NOT_SHOWN = "Not shown: no difference from the base model is shown in the MAE, the MSE or the median MAE over series."
 
 
 @pytest.mark.parametrize(
     ("mae", "mse", "median", "words"),
     [
-        (LOWER, LOWER, LOWER, "Yes: fine-tuning lowers the MAE, the MSE and the typical series' error."),
+        (LOWER, LOWER, LOWER, "Yes: fine-tuning lowers the MAE, the MSE and the median MAE over series."),
         (
             LOWER,
             UNCLEAR,
             LOWER,
-            "In part: fine-tuning lowers the MAE and the typical series' error; no difference is shown in the MSE.",
+            "In part: fine-tuning lowers the MAE and the median MAE over series; no difference is shown in the MSE.",
         ),
-        (LOWER, HIGHER, LOWER, "Mixed: fine-tuning lowers the MAE and the typical series' error and raises the MSE."),
+        (LOWER, HIGHER, LOWER, "Mixed: fine-tuning lowers the MAE and the median MAE over series and raises the MSE."),
         (
             UNCLEAR,
             HIGHER,
             LOWER,
-            "Mixed: fine-tuning lowers the typical series' error and raises the MSE; no difference is shown in the MAE.",
+            "Mixed: fine-tuning lowers the median MAE over series and raises the MSE; no difference is shown in the MAE.",
         ),
-        (HIGHER, HIGHER, HIGHER, "No: fine-tuning raises the MAE, the MSE and the typical series' error."),
-        (HIGHER, UNCLEAR, UNCLEAR, "No: fine-tuning raises the MAE; no difference is shown in the MSE or the typical series' error."),
+        (HIGHER, HIGHER, HIGHER, "No: fine-tuning raises the MAE, the MSE and the median MAE over series."),
+        (HIGHER, UNCLEAR, UNCLEAR, "No: fine-tuning raises the MAE; no difference is shown in the MSE or the median MAE over series."),
         (
             UNCLEAR,
             UNCLEAR,
@@ -73,40 +69,43 @@ def test_the_verdict_says_what_each_measure_shows(mae, mse, median, words):
 def test_each_measure_has_a_sentence_with_difference_interval_and_p():
     _, mae, mse, median = against_zero_shot(row(LOWER, HIGHER, UNCLEAR))
     assert mae == (
-        "MAE of .0500 (tuned) beside .0600 (zero-shot raw): a difference of -.0100 [-.0150, -.00500], 16.7 % lower, "
+        "MAE: .0500 (tuned) beside .0600 (zero-shot raw), a difference of -.0100 [-.0150, -.00500], 16.7 % lower, "
         "p = .001."
     )
     assert mse == (
-        "MSE of .0700 (tuned) beside .0600 (zero-shot raw): a difference of +.0100 [+.00500, +.0150], 16.7 % higher, "
+        "MSE: .0700 (tuned) beside .0600 (zero-shot raw), a difference of +.0100 [+.00500, +.0150], 16.7 % higher, "
         "p = .001."
     )
     assert median == (
-        "Typical series: a median MAE of .0590 (tuned) beside .0600 (zero-shot raw): a difference of -.00100 "
-        "[-.00400, +.00200], 1.7 % lower; lower on 120 of 200 series, p = .6."
+        "Median MAE over series: .0590 (tuned) beside .0600 (zero-shot raw), a difference of -.00100 "
+        "[-.00400, +.00200], 1.7 % lower, p = .6. tuned is lower on 120 of 200 series."
     )
 
 
-def test_a_difference_that_the_number_of_comparisons_explains_is_not_called_one():
+def test_the_verdict_uses_corrected_p_values():
     assert against_zero_shot(row(LOWER))[0].startswith("Yes")
     assert against_zero_shot(row(LOWER, corrected=0.05))[0].startswith("Not shown")
+
+
+def test_a_model_that_the_scored_series_chose_confirms_nothing():
+    verdict = against_zero_shot(row(LOWER), by_test=True)[0]
+    assert verdict.startswith("Not confirmed, as the scored series chose the model: fine-tuning lowers the MAE")
 
 
 def test_too_few_series_are_not_tested():
     verdict, *measured = against_zero_shot(row(LOWER, series=19))
     assert verdict.startswith("Not tested: 19 series are too few, for a test takes 20.")
-    assert all("p = " not in words for words in measured)
+    assert not any("p = " in words or "[" in words for words in measured)
     assert against_zero_shot(row(LOWER, series=20))[0].startswith("Yes")
 
 
-def test_the_tie_that_was_none_is_called_worse():
-    """A report once read two overlapping intervals, [.0501, .0649] and [.0312, .0547], as a tie."""
-    found = row((0.0572, 0.0422, 0.0088, 0.0209, 2e-6), other="var-12-log", kind="baseline", wins=61)
-    words = against_baselines([found])
-    assert words[0] == (
-        "By the MAE it is worse than the best baseline that does not know the law, var-12-log (.0422): a difference of +.0150 "
-        "[+.00880, +.0209], 35.5 % higher, p < .001."
-    )  # fmt: skip
-    assert not any("told apart" in each or "overlap" in each for each in words)
+def test_overlapping_intervals_do_not_hide_a_worse_model():
+    """A report once called this a tie: single intervals of [.0501, .0649] and [.0312, .0547] overlap."""
+    found = row((0.0572, 0.0422, 0.0088, 0.0209, 2e-6), other="var-12-log", kind="baseline")
+    assert against_baselines([found])[0] == (
+        "MAE: tuned is worse than var-12-log, which has the lowest MAE here of the baselines that do not know the law "
+        "(.0422): a difference of +.0150 [+.00880, +.0209], 35.5 % higher, p < .001."
+    )
 
 
 def test_each_measure_has_its_own_best_baseline_and_counts_the_others():
@@ -117,10 +116,14 @@ def test_each_measure_has_its_own_best_baseline_and_counts_the_others():
     worst = row((0.06, 0.4, -0.5, -0.2, 0.01), (0.02, 0.6, -0.8, -0.4, 0.01), other="mean", kind="baseline")
     law = row((0.06, 0.003, 0.05, 0.06, 0.01), other="ode", kind="law")
     by_mae, by_mse, _, known = against_baselines([worst, best_by_mae, best_by_mse, law])
-    assert "worse than the best baseline that does not know the law, var (.0500)" in by_mae
-    assert by_mae.endswith("It is better than 2 of the other 2.")
-    assert "not shown to differ from the best baseline that does not know the law, analogue (.0210)" in by_mse
+    assert "tuned is worse than var, which has the lowest MAE here" in by_mae
+    assert by_mae.endswith("Of the other 2 it is better than 2.")
+    assert "tuned is not shown to differ from analogue, which has the lowest MSE here" in by_mse
+    assert by_mse.endswith("Of the other 2 it is better than 2.")
     assert known == "With the law behind the data known, ode has a MAE of .00300 and a MSE of .00300."
+    worse = row((0.06, 0.055, 0.002, 0.008, 0.01), (0.02, 0.05, -0.05, -0.01, 0.6), other="naive", kind="baseline")
+    by_mae = against_baselines([best_by_mae, worse, worst])[0]
+    assert by_mae.endswith("Of the other 2 it is better than 1 and worse than 1.")
 
 
 # -- whole studies ---------------------------------------------------------------------------------------------------
@@ -151,13 +154,13 @@ def test_a_better_run_is_said_to_improve_on_its_base_model(tmp_path, many):
     finished.evaluated(noise=5, systems=SCORED)
     answer = said(finished)
     assert answer.verdict == "answered"
-    assert answer.sentences[0] == "Yes: fine-tuning lowers the MAE, the MSE and the typical series' error."
-    assert "lower on 24 of 24 series" in answer.sentences[3]
+    assert answer.sentences[0] == "Yes: fine-tuning lowers the MAE, the MSE and the median MAE over series."
+    assert answer.sentences[3].endswith("good is lower on 24 of 24 series.")
     assert noted(answer, "Holm's procedure")
     assert noted(answer, "One training seed")
 
 
-def test_overlapping_intervals_hide_no_difference(tmp_path, many):
+def test_a_model_that_is_worse_on_every_series_is_worse(tmp_path, many):
     """Errors range over factors from series to series, and one model is a tenth worse on every one of them."""
     finished = Finished(tmp_path, many)
     runs = [finished.evaluated(finished.trained("one"), systems=SCORED), finished.evaluated(systems=SCORED)]
@@ -167,7 +170,8 @@ def test_overlapping_intervals_hide_no_difference(tmp_path, many):
     scores = [json.loads((finished.layout.run(run.name).final / "result/scores.json").read_text()) for run in runs]
     one, base = (each["scores"]["intervals"]["mae"] for each in scores)
     assert one["low"] < base["high"]
-    assert said(finished).sentences[0] == "No: fine-tuning raises the MAE, the MSE and the typical series' error."
+    first, *_ = said(finished).sentences
+    assert first == "No: fine-tuning raises the MAE, the MSE and the median MAE over series."
 
 
 def test_seeds_are_one_model_and_their_spread_is_said(tmp_path, many):
@@ -176,7 +180,7 @@ def test_seeds_are_one_model_and_their_spread_is_said(tmp_path, many):
         finished.evaluated(finished.trained(f"s{seed}", seed=seed), noise=0.1 + seed / 100, systems=SCORED)
     finished.evaluated(noise=5, systems=SCORED)
     answer = said(finished)
-    assert noted(answer, "is a mean over 3 training seeds")
+    assert noted(answer, "means over 3 training seeds")
     assert not noted(answer, "One training seed")
 
 
@@ -187,10 +191,10 @@ def test_the_chosen_run_leads_and_the_best_by_test_is_called_so(tmp_path, many):
     finished.evaluated(noise=5, systems=SCORED)
     answer = said(finished)
     assert "(validated) beside" in answer.sentences[1]
-    assert noted(answer, "validated was chosen without the scored series: the lowest validation loss")
-    assert noted(answer, "By the scored series themselves the best of 2 models is lucky")
-    # two runs, and each baseline that could be made
-    assert noted(answer, f"for {len(a_baselines(finished)) + 2} comparisons")
+    assert noted(answer, "validated was chosen by validation, not by the scored series: the lowest validation loss")
+    assert noted(answer, "lucky has the lowest MAE of 2 models on the scored series")
+    # three measures, of zero-shot and each baseline that could be made
+    assert noted(answer, f"for the {3 * (len(a_baselines(finished)) + 1)} tests of the chosen model")
 
 
 def a_baselines(finished):
@@ -213,7 +217,7 @@ def test_an_older_evaluation_is_compared_by_its_forecasts(tmp_path, many):
     many_gone = {"load": _gone, "baselines": _gone}
     answer = said(finished, **many_gone)
     assert answer.verdict == "open"
-    assert answer.sentences[0] == "Not answered: the errors of each series cannot be read: the data are gone"
+    assert answer.sentences == ["Not answered: the errors of each series cannot be read: the data are gone"]
 
 
 def _gone(_):
@@ -236,7 +240,7 @@ def test_the_base_model_of_another_run_answers_nothing(tmp_path, data):
     finished.evaluated(noise=5)
     finished.evaluated(finished.trained("one", decimals=3))
     answer = said(finished)
-    assert answer.sentences[0].startswith("Against zero-shot this is not answered yet")
+    assert answer.sentences[0].startswith("Not answered yet: the base model of one")
     assert answer.sentences[0].endswith("Type: lvjobs evaluate --zero-shot raw --set decimals=3 --series 3")
     finished.evaluated(noise=0.001, decimals=3)
     assert said(finished).sentences[0].startswith("Not tested: 3 series are too few")
