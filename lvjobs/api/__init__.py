@@ -5,6 +5,6 @@ start and end nothing, and estimates costs before anything is spent. The other m
 values that the methods return; `updates` reconciles a study and waits for runs; `settings` combines study.toml with the
 caller's arguments, and writes a new study.toml; `program_study` writes one for a program, and `program_questions` has
 what it asks for; `submit` submits runs, `sweep` stages, `evaluate` evaluations of models, and `forecast` forecasts one
-series; `rehearse` kills a shortened run; `publish` writes reports, figures, exports and copies of runs.db; `driver` is
-the loop of the driver's job.
+series; `rehearse` kills a shortened run; `material` gathers what `publish` draws, and `publish` writes reports,
+figures, exports and copies of runs.db; `driver` is the loop of the driver's job.
 """

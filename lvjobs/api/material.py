@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 
 def stages_of(study: StudyContext) -> list[StageStatus]:
-    """Return the stages with their winners, as of the last update. Raises UsageError if the ledger cannot be read."""
+    """Return the stages with their winners, as of the last update; none of a study that has not begun.
+
+    Raises:
+        UsageError: The ledger cannot be read.
+    """
+    if not study.layout.database.exists():
+        return []
     with (
         updates.open_session(study, wait=updates.READ_WAIT_SECONDS) as session,
         session.ledger.transaction() as transaction,

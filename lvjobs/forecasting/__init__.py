@@ -11,8 +11,8 @@ and `convert` reads GGUF files. The bundled model `tiny` is made by scripts/pret
 
 Forecasts: `evaluate` is the task that forecasts held-out series. `decode` writes forecasts, with `cache` for its keys
 and values. `likelihood` computes how likely a truth is. `metrics` defines every score, and `baselines` has forecasts
-without a language model. `results` scores both, writes an evaluation's result and reads it back, and `series_forecast`
-has one series of it.
+without a language model; `comparison` compares two forecasters in pairs. `results` scores both, writes an evaluation's
+result and reads it back, and `series_forecast` has one series of it.
 
 For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
 evaluations as runs, and `adapters` copies an adapter out of a checkpoint. `instruction_tokens` counts an instruction's

@@ -8,7 +8,7 @@ from lvjobs import remedies
 from lvjobs.forecasting.comparison import FEWEST, MEASURES, Measure
 from lvjobs.records.summary import RunStatus, StageStatus
 from lvjobs.report.chosen import Choices, Model, Source, choose
-from lvjobs.report.comparisons import Compared, Row, compare_all
+from lvjobs.report.comparisons import Compared, Row, Verdict, compare_all
 from lvjobs.report.evaluated import base_of
 from lvjobs.report.material import Material
 from lvjobs.report.numbers import p_value, percent, short, signed
@@ -19,7 +19,13 @@ FORECASTS = (
 )
 STAGES = "Which settings did best by the stages' own rules, and what did they cost?"
 _NAMES: dict[Measure, str] = {"mae": "the MAE", "mse": "the MSE", "median": "the median MAE over series"}
-_COUNTED = {"better than": "lower", "worse than": "higher", "not shown to differ from": "unclear"}
+_COUNTED: Mapping[str, Verdict] = {
+    "better than": "lower",
+    "worse than": "higher",
+    "not shown to differ from": "unclear",
+}
+_TIMES = 2
+"""The ratio of two errors from which it is given as a factor."""
 _SOURCES: Mapping[Source, str] = {
     "validation": "{name} was chosen by validation, not by the scored series: {how}.",
     "scored": "{name} was chosen by losses that were validated on scored series: {how}. Its errors are biased low.",
@@ -61,7 +67,7 @@ def answer_forecasts(
         sentences = [f"Not answered: the errors of each series cannot be read: {compared.problem}"]
     elif against is None:
         command = remedies.EVALUATE_ZERO_SHOT(prompt=base_of(chosen.runs[0], material.train))
-        missing = f"the base model of {chosen.name} (MAE {short(chosen.mae)}) was not evaluated on these series"
+        missing = f"the base model was not evaluated on the series of {chosen.name}, whose MAE is {short(chosen.mae)}"
         sentences = [f"Not answered yet: {missing}. Type: {command}"]
     else:
         sentences = against_zero_shot(against, by_test=chosen.source == "test")
@@ -83,8 +89,8 @@ def against_zero_shot(row: Row, *, by_test: bool = False) -> list[str]:
 def _verdict(row: Row, *, by_test: bool) -> str:
     if row.verdict("mae") == "untested":
         return (
-            f"Not tested: {row.found.series} series are too few, for a test takes {FEWEST}. Without --series, lvjobs "
-            "evaluate takes all that are held out."
+            f"Not tested: {row.found.series} series are too few, for a test takes {FEWEST}. An evaluation without "
+            "--series takes all that are held out."
         )
     by = {
         verdict: [_NAMES[each] for each in MEASURES if row.verdict(each) == verdict]
@@ -124,8 +130,15 @@ def _apart(row: Row, measure: Measure) -> str:
     ends = f" [{signed(found.low)}, {signed(found.high)}]" if tested else ""
     words = f"a difference of {signed(found.value)}{ends}"
     if found.skill:
-        words += f", {percent(abs(found.skill))} {'lower' if found.skill > 0 else 'higher'}"
+        words += f", {_relative(found.own / found.other)}"
     return f"{words}, {p_value(row.corrected[measure])}" if tested else words
+
+
+def _relative(ratio: float) -> str:
+    """Return an error in words, relative to another: `16.7 % lower`, `3.20 times the error`."""
+    if ratio >= _TIMES:
+        return f"{short(ratio)} times the error"
+    return f"{percent(abs(1 - ratio))} {'lower' if ratio < 1 else 'higher'}"
 
 
 def against_baselines(rows: Sequence[Row]) -> list[str]:
@@ -133,34 +146,41 @@ def against_baselines(rows: Sequence[Row]) -> list[str]:
     plain, knowing = ([row for row in rows if row.kind == kind] for kind in ("baseline", "law"))
     if not plain and not knowing:
         return ["Not compared with baselines: none could be made of these series."]
-    sentences = [_beside(plain, measure) for measure in MEASURES] if plain else []
+    sentences = []
+    if plain:
+        best = {measure: min(plain, key=lambda row: row.found.measures[measure].other) for measure in MEASURES}
+        sentences.append(_strongest(best))
+        sentences += [_beside(plain, best[measure], measure) for measure in MEASURES]
     for row in knowing:
         mae, mse = (short(row.found.measures[name].other) for name in ("mae", "mse"))
         sentences.append(f"With the law behind the data known, {row.other} has a MAE of {mae} and a MSE of {mse}.")
     return sentences
 
 
-def _beside(rows: Sequence[Row], measure: Measure) -> str:
+def _strongest(best: Mapping[Measure, Row]) -> str:
+    """Return the verdict beside the baselines that have the lowest error by each measure."""
+    model = best["mae"].model
+    by = {
+        words: [_NAMES[each] for each in MEASURES if best[each].verdict(each) == verdict]
+        for words, verdict in {**_COUNTED, "not tested against": "untested"}.items()
+    }
+    found = "; ".join(f"{words} it by {_listed(names)}" for words, names in by.items() if names)
+    return f"Beside the strongest baseline that does not know the law, {model} is {found}."
+
+
+def _beside(rows: Sequence[Row], best: Row, measure: Measure) -> str:
     """Return how the model compares with the strongest baseline by a measure, and with all the others."""
-    best = min(rows, key=lambda row: row.found.measures[measure].other)
-    found = best.found.measures[measure]
-    name = "median MAE" if measure == "median" else measure.upper()
-    verdict = {
-        "lower": "is better than",
-        "higher": "is worse than",
-        "unclear": "is not shown to differ from",
-        "untested": "is not tested against",
-    }[best.verdict(measure)]
+    name = _NAMES[measure].removeprefix("the ")
     words = (
-        f"{name[0].upper()}{name[1:]}: {best.model} {verdict} {best.other}, which has the lowest {name} here of the "
-        f"baselines that do not know the law ({short(found.other)}): {_apart(best, measure)}."
+        f"{name[0].upper()}{name[1:]}: {short(best.found.measures[measure].other)} ({best.other}), "
+        f"{_apart(best, measure)}."
     )
     others = [row.verdict(measure) for row in rows if row is not best]
     if not others or "untested" in others:
         return words
     counts = {name: others.count(verdict) for name, verdict in _COUNTED.items()}
     listed = _listed([f"{name} {count}" for name, count in counts.items() if count])
-    return f"{words} Of the other {len(others)} it is {listed}."
+    return f"{words} {best.model} is {listed} of the other {len(others)}."
 
 
 def _listed(names: Sequence[str], last: str = "and") -> str:

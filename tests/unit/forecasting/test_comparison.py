@@ -78,7 +78,7 @@ def test_equal_series_are_left_out_of_the_rank_test_and_counted(hard):
     assert found.p_rank == pytest.approx(2 / 2**5)
 
 
-@pytest.mark.parametrize("shift", [0.05, 0.12, 0.2])
+@pytest.mark.parametrize("shift", [0.05, 0.1, 0.15])
 def test_the_p_value_of_a_mean_is_near_that_of_a_permutation_test(rng, hard, shift):
     differences = rng.normal(0, 1, 120)
     differences += shift - differences.mean()
@@ -93,8 +93,8 @@ def test_a_p_value_that_no_resample_shows_is_that_of_a_t_test(rng, hard):
     differences = rng.normal(0.6, 1, 120)
     found = compared(forecaster(hard + differences), forecaster(hard)).measures["mae"]
     expected = stats.ttest_1samp(differences, 0).pvalue
-    assert expected < 1e-7
-    assert np.log(found.p) == pytest.approx(np.log(expected), rel=0.2)
+    assert expected < 1e-5
+    assert np.log(found.p) == pytest.approx(np.log(expected), rel=0.25)
 
 
 def test_p_and_interval_agree(rng, hard):
@@ -154,22 +154,29 @@ def test_both_forecasters_draw_seeds_of_their_own():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("seeds", "measure", "least"),
-    [(1, "mae", 0.92), (1, "mse", 0.84), (1, "median", 0.92), (3, "mae", 0.92), (5, "mae", 0.92), (3, "mse", 0.84)],
-)
-def test_intervals_hold_the_truth_nearly_as_often_as_they_say(seeds, measure, least):
-    """A model whose errors have the same distribution as the other's. Of a mean that few series carry fewer hold it."""
-    rng, hits = np.random.default_rng(seeds), 0
-    for _ in range(300):
+@pytest.mark.parametrize(("measure", "least"), [("mae", 0.89), ("mse", 0.86), ("median", 0.93)])
+def test_intervals_hold_the_truth_nearly_as_often_as_they_say(measure, least):
+    """Two forecasters of the same quality. Of a mean that a few series carry, fewer intervals hold the truth."""
+    rng, hits = np.random.default_rng(1), 0
+    for _ in range(200):
         level = rng.lognormal(-1, 0.8, 80)
-        own = level * rng.lognormal(0, 0.4, (seeds, 80))
-        own = own + (rng.normal(0, 0.1, (seeds, 1)) if seeds > 1 else 0)
-        other = level * rng.lognormal(0, 0.4, 80)
-        squares = (np.abs(own) ** 2, other**2) if seeds == 1 else (own**2 - 0.01 * (seeds > 1), other**2)
-        found = compared(Errors(own, squares[0]), forecaster(other, squares[1]), seed=int(rng.integers(1 << 30)))
-        hits += found.measures[measure].low <= 0 <= found.measures[measure].high
-    assert least <= hits / 300 <= 0.99
+        own, other = (forecaster(level * rng.lognormal(0, 0.4, 80)) for _ in range(2))
+        found = compared(own, other, seed=int(rng.integers(1 << 30))).measures[measure]
+        hits += found.low <= 0 <= found.high
+    assert least <= hits / 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_few_seeds_make_no_interval_too_narrow(seeds):
+    """Where all that two models differ in is the seed: 95 % of the intervals should hold 0."""
+    rng, hits = np.random.default_rng(seeds), 0
+    for _ in range(200):
+        level = rng.lognormal(-1, 0.8, 80)
+        own = level + rng.normal(0, 0.02, (seeds, 80)) + rng.normal(0, 0.3, (seeds, 1))
+        found = compared(forecaster(own), forecaster(level), seed=int(rng.integers(1 << 30))).measures["mae"]
+        hits += found.low <= 0 <= found.high
+    assert 0.92 <= hits / 200 <= 0.99
 
 
 def test_holm_matches_a_worked_example():

@@ -22,7 +22,11 @@ from lvjobs.forecasting.tokens import Characters
 from lvjobs.study.params import TrainingConfig
 
 __all__ = ["one_thread"]  # a fixture
-pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # PEFT's, of transformers
+]
 
 MODEL = Path(lvjobs.forecasting.__file__).parent / "tiny"
 HISTORY, HORIZON = 50, 3

@@ -193,7 +193,7 @@ def test_a_base_model_that_was_not_evaluated_in_the_same_way(scene, typed, take,
     assert code == 0, err
     scored(scene)
     _, shown, _ = typed("report")
-    assert "not answered yet" not in shown
+    assert "Not answered yet" not in shown
     assert "zero-shot" in shown
 
 

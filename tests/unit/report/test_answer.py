@@ -102,10 +102,12 @@ def test_too_few_series_are_not_tested():
 def test_overlapping_intervals_do_not_hide_a_worse_model():
     """A report once called this a tie: single intervals of [.0501, .0649] and [.0312, .0547] overlap."""
     found = row((0.0572, 0.0422, 0.0088, 0.0209, 2e-6), other="var-12-log", kind="baseline")
-    assert against_baselines([found])[0] == (
-        "MAE: tuned is worse than var-12-log, which has the lowest MAE here of the baselines that do not know the law "
-        "(.0422): a difference of +.0150 [+.00880, +.0209], 35.5 % higher, p < .001."
+    verdict, mae, *_ = against_baselines([found])
+    assert verdict == (
+        "Beside the strongest baseline that does not know the law, tuned is worse than it by the MAE, the MSE and the "
+        "median MAE over series."
     )
+    assert mae == "MAE: .0422 (var-12-log), a difference of +.0150 [+.00880, +.0209], 35.5 % higher, p < .001."
 
 
 def test_each_measure_has_its_own_best_baseline_and_counts_the_others():
@@ -115,15 +117,17 @@ def test_each_measure_has_its_own_best_baseline_and_counts_the_others():
     )
     worst = row((0.06, 0.4, -0.5, -0.2, 0.01), (0.02, 0.6, -0.8, -0.4, 0.01), other="mean", kind="baseline")
     law = row((0.06, 0.003, 0.05, 0.06, 0.01), other="ode", kind="law")
-    by_mae, by_mse, _, known = against_baselines([worst, best_by_mae, best_by_mse, law])
-    assert "tuned is worse than var, which has the lowest MAE here" in by_mae
-    assert by_mae.endswith("Of the other 2 it is better than 2.")
-    assert "tuned is not shown to differ from analogue, which has the lowest MSE here" in by_mse
-    assert by_mse.endswith("Of the other 2 it is better than 2.")
+    verdict, by_mae, by_mse, _, known = against_baselines([worst, best_by_mae, best_by_mse, law])
+    assert verdict.endswith(
+        "tuned is worse than it by the MAE and the median MAE over series; not shown to differ from it by the MSE."
+    )
+    assert by_mae.startswith("MAE: .0500 (var), a difference of")
+    assert by_mae.endswith("tuned is better than 2 of the other 2.")
+    assert by_mse.startswith("MSE: .0210 (analogue), a difference of")
     assert known == "With the law behind the data known, ode has a MAE of .00300 and a MSE of .00300."
     worse = row((0.06, 0.055, 0.002, 0.008, 0.01), (0.02, 0.05, -0.05, -0.01, 0.6), other="naive", kind="baseline")
-    by_mae = against_baselines([best_by_mae, worse, worst])[0]
-    assert by_mae.endswith("Of the other 2 it is better than 1 and worse than 1.")
+    by_mae = against_baselines([best_by_mae, worse, worst])[1]
+    assert by_mae.endswith("tuned is better than 1 and worse than 1 of the other 2.")
 
 
 # -- whole studies ---------------------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ def test_seeds_are_one_model_and_their_spread_is_said(tmp_path, many):
 def test_the_chosen_run_leads_and_the_best_by_test_is_called_so(tmp_path, many):
     finished = Finished(tmp_path, many)
     finished.evaluated(finished.trained("validated", losses=(1.0, 0.5)), noise=0.5, systems=SCORED)
-    finished.evaluated(finished.trained("lucky", losses=(1.0, 0.9), lora_rank=4), noise=0.1, systems=SCORED)
+    finished.evaluated(finished.trained("lucky", losses=(1.0, 0.9), lora_rank=2), noise=0.1, systems=SCORED)
     finished.evaluated(noise=5, systems=SCORED)
     answer = said(finished)
     assert "(validated) beside" in answer.sentences[1]
@@ -240,7 +244,7 @@ def test_the_base_model_of_another_run_answers_nothing(tmp_path, data):
     finished.evaluated(noise=5)
     finished.evaluated(finished.trained("one", decimals=3))
     answer = said(finished)
-    assert answer.sentences[0].startswith("Not answered yet: the base model of one")
+    assert answer.sentences[0].startswith("Not answered yet: the base model was not evaluated on the series of one")
     assert answer.sentences[0].endswith("Type: lvjobs evaluate --zero-shot raw --set decimals=3 --series 3")
     finished.evaluated(noise=0.001, decimals=3)
     assert said(finished).sentences[0].startswith("Not tested: 3 series are too few")

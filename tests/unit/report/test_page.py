@@ -244,7 +244,7 @@ def test_a_study_that_was_moved_shows_its_runs_evaluations_and_says_what_it_cann
     finished.layout.root.rename(tmp_path / "after")
     moved = tmp_path / "after"
     page, _ = written(typed, moved)
-    assert "Not answered yet: the base model of one (MAE" in page
+    assert "the base model was not evaluated on the series of one, whose MAE is" in page
     scores = moved / "checkpoints" / made.name / "final" / "result" / "scores.json"
     changed = json.loads(scores.read_text())
     changed["scores"]["overall"]["mae"] *= 2
