@@ -41,7 +41,7 @@ class Model:
     @property
     def label(self) -> str:
         """Return the name, and that its score on the scored series chose it if so."""
-        return f"{self.name} (best by test score)" if self.source == "test" else self.name
+        return f"{self.name} (best by test)" if self.source == "test" else self.name
 
     @property
     def mae(self) -> float:

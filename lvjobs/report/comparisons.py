@@ -9,7 +9,7 @@ from lvjobs.forecasting.baselines import KNOWING
 from lvjobs.forecasting.comparison import FEWEST, MEASURES, Comparison, Errors, Measure, compare, gathered, holm
 from lvjobs.report.chosen import Choices, Model
 from lvjobs.report.material import Material
-from lvjobs.report.numbers import signed
+from lvjobs.report.numbers import p_value, signed
 from lvjobs.report.table import Table
 
 COMPARISONS = "comparisons"
@@ -178,10 +178,10 @@ def _cells(row: Row) -> tuple[str, ...]:
         cells.append(f"{signed(each.value)}{ends}")
         if name != "median":
             cells.append("" if each.skill is None else signed(each.skill))
-        cells.append(f"{row.corrected[name]:.2g}" if tested else "")
+        cells.append(p_value(row.corrected[name]) if tested else "")
     ties = f" ({found.ties} equal)" if found.ties else ""
     cells.append(f"{found.wins} of {found.series}{ties}")
-    cells.append(f"{found.p_rank:.2g}" if found.series >= FEWEST else "")
+    cells.append(p_value(found.p_rank) if found.series >= FEWEST else "")
     seeds = f" ({found.seeds[0]} seeds)" if found.seeds[0] > 1 else ""
     return (f"{row.model}{seeds}", f"{row.other} (knows the law)" if row.kind == "law" else row.other, *cells)
 

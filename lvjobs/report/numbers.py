@@ -14,12 +14,14 @@ def signed(value: float) -> str:
     return f"{'-' if value < 0 else '+'}{short(abs(value))}" if value else "0"
 
 
-def p_value(value: float) -> str:
-    """Return a p-value as `p = .012`, or `p < .001`."""
-    return "p < .001" if value < _SMALL_P else f"p = {f'{value:.2g}'.removeprefix('0')}"
-
-
 _SMALL_P = 0.001
+
+
+def p_value(value: float) -> str:
+    """Return a p-value in two digits: `.012`; `< .001` below that."""
+    return "< .001" if value < _SMALL_P else f"{value:.2g}".removeprefix("0")
+
+
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 

@@ -177,7 +177,7 @@ def scores(choices: Choices) -> Chart:
     }
     rows = [
         (
-            model.label + (f", 1 of {len(model.runs)} seeds" if len(model.runs) > 1 else ""),
+            model.label,
             "zero-shot" if model.runs[0].is_zero_shot else "fine-tuned",
             point(model.runs[0].scores["scores"], "mae"),
         )
@@ -196,8 +196,9 @@ def scores(choices: Choices) -> Chart:
             places, names, points = zip(*own, strict=True)
             marks.append(Estimates(keys[-1], places, points, "x", [f"{name}: " for name in names]))
     x = Axis("MAE (original units), 95 % interval", "log")
+    several = " (of several training seeds the first)" * any(len(model.runs) > 1 for model in shown)
     caption = (
-        "The models that stages chose, the base model where it was evaluated, and every baseline: "
+        f"The models that stages chose{several}, the base model where it was evaluated, and every baseline: "
         f"{first.circumstances}. The axis is logarithmic. All forecast the same series: intervals that overlap do not "
         "show two of them equal"
     )

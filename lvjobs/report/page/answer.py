@@ -24,6 +24,12 @@ _COUNTED: Mapping[str, Verdict] = {
     "worse than": "higher",
     "not shown to differ from": "unclear",
 }
+_WORDS: Mapping[str, Verdict] = {
+    "better": "lower",
+    "worse": "higher",
+    "no difference is shown": "unclear",
+    "not tested": "untested",
+}
 _TIMES = 2
 """The ratio of two errors from which it is given as a factor."""
 _SOURCES: Mapping[Source, str] = {
@@ -131,7 +137,10 @@ def _apart(row: Row, measure: Measure) -> str:
     words = f"a difference of {signed(found.value)}{ends}"
     if found.skill:
         words += f", {_relative(found.own / found.other)}"
-    return f"{words}, {p_value(row.corrected[measure])}" if tested else words
+    if not tested:
+        return words
+    p = p_value(row.corrected[measure])
+    return f"{words}, p {p}" if p.startswith("<") else f"{words}, p = {p}"
 
 
 def _relative(ratio: float) -> str:
@@ -162,10 +171,10 @@ def _strongest(best: Mapping[Measure, Row]) -> str:
     model = best["mae"].model
     by = {
         words: [_NAMES[each] for each in MEASURES if best[each].verdict(each) == verdict]
-        for words, verdict in {**_COUNTED, "not tested against": "untested"}.items()
+        for words, verdict in _WORDS.items()
     }
-    found = "; ".join(f"{words} it by {_listed(names)}" for words, names in by.items() if names)
-    return f"Beside the strongest baseline that does not know the law, {model} is {found}."
+    found = "; ".join(f"{words} by {_listed(names)}" for words, names in by.items() if names)
+    return f"{model} beside the strongest baseline that does not know the law: {found}."
 
 
 def _beside(rows: Sequence[Row], best: Row, measure: Measure) -> str:

@@ -104,8 +104,8 @@ def test_overlapping_intervals_do_not_hide_a_worse_model():
     found = row((0.0572, 0.0422, 0.0088, 0.0209, 2e-6), other="var-12-log", kind="baseline")
     verdict, mae, *_ = against_baselines([found])
     assert verdict == (
-        "Beside the strongest baseline that does not know the law, tuned is worse than it by the MAE, the MSE and the "
-        "median MAE over series."
+        "tuned beside the strongest baseline that does not know the law: worse by the MAE, the MSE and the median MAE "
+        "over series."
     )
     assert mae == "MAE: .0422 (var-12-log), a difference of +.0150 [+.00880, +.0209], 35.5 % higher, p < .001."
 
@@ -118,9 +118,7 @@ def test_each_measure_has_its_own_best_baseline_and_counts_the_others():
     worst = row((0.06, 0.4, -0.5, -0.2, 0.01), (0.02, 0.6, -0.8, -0.4, 0.01), other="mean", kind="baseline")
     law = row((0.06, 0.003, 0.05, 0.06, 0.01), other="ode", kind="law")
     verdict, by_mae, by_mse, _, known = against_baselines([worst, best_by_mae, best_by_mse, law])
-    assert verdict.endswith(
-        "tuned is worse than it by the MAE and the median MAE over series; not shown to differ from it by the MSE."
-    )
+    assert verdict.endswith(": worse by the MAE and the median MAE over series; no difference is shown by the MSE.")
     assert by_mae.startswith("MAE: .0500 (var), a difference of")
     assert by_mae.endswith("tuned is better than 2 of the other 2.")
     assert by_mse.startswith("MSE: .0210 (analogue), a difference of")

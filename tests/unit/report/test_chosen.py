@@ -46,7 +46,7 @@ def test_the_last_stages_winner_is_chosen_whatever_its_test_score(two_stages):
     assert found.chosen.how == "the winner of stage stage2 (lowest validation_loss at the end: 0.9)"
     assert found.chosen.source == "validation"
     assert names(found.others) == ["s1-good"]
-    assert names(found.drawn) == ["s2-good", "s1-good", "s1-lucky (best by test score)", "zero-shot raw"]
+    assert names(found.drawn) == ["s2-good", "s1-good", "s1-lucky (best by test)", "zero-shot raw"]
     assert found.marked == {"s2-good"}
     assert not found.notes
 
@@ -88,7 +88,7 @@ def test_a_choice_by_test_score_is_labelled(finished):
     add(finished, "unknown", noise=0.1, lora_rank=4)
     losses = [each for each in a_material(finished).losses["stage1"] if each.run == "one"]
     found = choose(a_material(finished, losses={"stage1": losses}))
-    assert (found.chosen.label, found.chosen.source) == ("unknown (best by test score)", "test")
+    assert (found.chosen.label, found.chosen.source) == ("unknown (best by test)", "test")
     assert found.chosen.how.endswith("because not every run has a validation loss")
 
 

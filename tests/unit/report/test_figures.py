@@ -266,7 +266,7 @@ def test_figures_of_a_study_show_its_chosen_run_and_its_own_errors(study, data):
     result = load_result(best.files.final, best.run)
     for variable, axes in enumerate(figures["figure-6-error-by-step"].axes):
         assert np.array_equal(drawn(axes)[best.subject][:, 1], result.errors.mean(axis=0)[:, variable])
-        assert {"zero-shot raw", "stage2-r2", "stage1-r8 (best by test score)"} <= set(drawn(axes))
+        assert {"zero-shot raw", "stage2-r2", "stage1-r8 (best by test)"} <= set(drawn(axes))
     (axes,) = figures["figure-7-error-distribution"].axes
     assert np.array_equal(drawn(axes)[best.subject][:, 0], np.sort(result.errors.mean(axis=(1, 2))))
     errors = dict(zip(SYSTEMS, result.errors.mean(axis=(1, 2)), strict=True))
