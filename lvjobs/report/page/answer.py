@@ -28,7 +28,6 @@ _WORDS: Mapping[str, Verdict] = {
     "better": "lower",
     "worse": "higher",
     "no difference is shown": "unclear",
-    "not tested": "untested",
 }
 _TIMES = 2
 """The ratio of two errors from which it is given as a factor."""
@@ -158,7 +157,7 @@ def against_baselines(rows: Sequence[Row]) -> list[str]:
     sentences = []
     if plain:
         best = {measure: min(plain, key=lambda row: row.found.measures[measure].other) for measure in MEASURES}
-        sentences.append(_strongest(best))
+        sentences += [_strongest(best)] if best["mae"].verdict("mae") != "untested" else []
         sentences += [_beside(plain, best[measure], measure) for measure in MEASURES]
     for row in knowing:
         mae, mse = (short(row.found.measures[name].other) for name in ("mae", "mse"))

@@ -97,6 +97,8 @@ def test_too_few_series_are_not_tested():
     assert verdict.startswith("Not tested: 19 series are too few, for a test takes 20.")
     assert not any("p = " in words or "[" in words for words in measured)
     assert against_zero_shot(row(LOWER, series=20))[0].startswith("Yes")
+    mae, *_ = against_baselines([row(LOWER, other="mean", kind="baseline", series=19)])
+    assert mae == "MAE: .0600 (mean), a difference of -.0100, 16.7 % lower."
 
 
 def test_overlapping_intervals_do_not_hide_a_worse_model():
