@@ -179,10 +179,8 @@ def _strongest(best: Mapping[Measure, Row]) -> str:
 def _beside(rows: Sequence[Row], best: Row, measure: Measure) -> str:
     """Return how the model compares with the strongest baseline by a measure, and with all the others."""
     name = _NAMES[measure].removeprefix("the ")
-    words = (
-        f"{name[0].upper()}{name[1:]}: {short(best.found.measures[measure].other)} ({best.other}), "
-        f"{_apart(best, measure)}."
-    )
+    other = f"{best.other} ({short(best.found.measures[measure].other)})"
+    words = f"{name[0].upper()}{name[1:]} beside {other}: {_apart(best, measure)}."
     others = [row.verdict(measure) for row in rows if row is not best]
     if not others or "untested" in others:
         return words

@@ -98,7 +98,7 @@ def test_too_few_series_are_not_tested():
     assert not any("p = " in words or "[" in words for words in measured)
     assert against_zero_shot(row(LOWER, series=20))[0].startswith("Yes")
     mae, *_ = against_baselines([row(LOWER, other="mean", kind="baseline", series=19)])
-    assert mae == "MAE: .0600 (mean), a difference of -.0100, 16.7 % lower."
+    assert mae == "MAE beside mean (.0600): a difference of -.0100, 16.7 % lower."
 
 
 def test_overlapping_intervals_do_not_hide_a_worse_model():
@@ -109,7 +109,7 @@ def test_overlapping_intervals_do_not_hide_a_worse_model():
         "tuned beside the strongest baseline that does not know the law: worse by the MAE, the MSE and the median MAE "
         "over series."
     )
-    assert mae == "MAE: .0422 (var-12-log), a difference of +.0150 [+.00880, +.0209], 35.5 % higher, p < .001."
+    assert mae == "MAE beside var-12-log (.0422): a difference of +.0150 [+.00880, +.0209], 35.5 % higher, p < .001."
 
 
 def test_each_measure_has_its_own_best_baseline_and_counts_the_others():
@@ -121,9 +121,9 @@ def test_each_measure_has_its_own_best_baseline_and_counts_the_others():
     law = row((0.06, 0.003, 0.05, 0.06, 0.01), other="ode", kind="law")
     verdict, by_mae, by_mse, _, known = against_baselines([worst, best_by_mae, best_by_mse, law])
     assert verdict.endswith(": worse by the MAE and the median MAE over series; no difference is shown by the MSE.")
-    assert by_mae.startswith("MAE: .0500 (var), a difference of")
+    assert by_mae.startswith("MAE beside var (.0500): a difference of")
     assert by_mae.endswith("tuned is better than 2 of the other 2.")
-    assert by_mse.startswith("MSE: .0210 (analogue), a difference of")
+    assert by_mse.startswith("MSE beside analogue (.0210): a difference of")
     assert known == "With the law behind the data known, ode has a MAE of .00300 and a MSE of .00300."
     worse = row((0.06, 0.055, 0.002, 0.008, 0.01), (0.02, 0.05, -0.05, -0.01, 0.6), other="naive", kind="baseline")
     by_mae = against_baselines([best_by_mae, worse, worst])[1]
