@@ -13,13 +13,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.baselines.analogue import analogue, analogue_training
+from lvjobs.forecasting.baselines.analogue import analogue, analogue_training, parroting
+from lvjobs.forecasting.baselines.growth import sparse_growth
 from lvjobs.forecasting.baselines.ode import rosenzweig_macarthur
 from lvjobs.forecasting.baselines.statistical import (
     checked_history,
     mean,
     persistence,
     seasonal_naive,
+    tuned_var_levels,
+    tuned_var_logs,
     var_levels,
     var_logs,
 )
@@ -46,9 +49,19 @@ BASELINES: Mapping[str, Baseline] = {
     "seasonal-naive": Baseline("the last period again, its length by autocorrelation", seasonal_naive),
     "var-8": Baseline("vector autoregression of order 8, a series at a time", var_levels),
     "var-12-log": Baseline("vector autoregression of order 12 in logarithms; rare blow-ups", var_logs),
+    "var-tuned": Baseline(
+        "the same, order and ridge tuned on training systems, clipped", tuned_var_levels, ("training",)
+    ),
+    "var-tuned-log": Baseline("the same in logarithms", tuned_var_logs, ("training",)),
     "analogue": Baseline("what followed the nearest windows of the same history", analogue),
     "analogue-training": Baseline(
         "what followed the nearest windows of the training systems", analogue_training, ("training",)
+    ),
+    "parroting": Baseline("what followed the nearest motif of the same history, copied", parroting, ("training",)),
+    "sparse-growth": Baseline(
+        "growth rates as sparse polynomials, fitted to the history and solved onward",
+        sparse_growth,
+        ("training", "time"),
     ),
     "ode": Baseline(
         "the Rosenzweig-MacArthur law, fitted to the history (it knows the law)",

@@ -5,6 +5,7 @@ weights of one over that distance. Window lengths and numbers of neighbours were
 alone.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,13 @@ from scipy.spatial.distance import cdist
 
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.baselines.statistical import moments, need_steps
+from lvjobs.forecasting.baselines.tuning import tuned
 from lvjobs.forecasting.codec import Floats
 
+MOTIFS, LEAST_COPIED = (2, 3, 4, 5, 8), (3, 5, 8, 10)
+"""Lengths of a motif, and the least steps that must follow one, among which `parroting` chooses."""
+PARROTED_ON = 100
+"""The number of training systems on which it chooses."""
 OWN_WINDOW, OWN_NEIGHBOURS = 5, 3
 TRAINING_WINDOW, TRAINING_NEIGHBOURS = 40, 5
 _ROWS = 64
@@ -39,6 +45,43 @@ def analogue(history: Floats, horizon: int) -> Floats:
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :OWN_NEIGHBOURS]
     followed = np.take_along_axis(pieces, nearest[:, :, None, None], axis=1)[:, :, window:]
     return _weighted(followed, np.take_along_axis(distances, nearest, axis=1))
+
+
+def parroting(history: Floats, horizon: int, training: NDArray[Any] | None) -> Floats:
+    """Copy what followed the most similar motif of the same history: (S, T, V) -> (S, horizon, V), original units.
+
+    Context parroting (Zhang and Gilpin, 2025, arXiv:2505.11349): the last steps are compared with every earlier motif
+    of the same length, and what followed the nearest one is copied, to the end of the history. There the search begins
+    anew, with the newest steps of the forecast. Positive series are compared in logarithms, all in units of each
+    variable's standard deviation. The motif's length, and the least number of steps that must follow it, are chosen on
+    training systems.
+
+    Raises:
+        UsageError: there are no training systems, or the history is too short for every motif.
+    """
+
+    def forecast(known: Floats, length: int, least: int) -> Floats:
+        need_steps(known, length + least + 1, "parroting")
+        positive = (known > 0).all(axis=(1, 2), keepdims=True)
+        compared = np.where(positive, np.log(np.where(positive, known, 1.0)), known)
+        middle, width = moments(compared)
+        scaled = (compared - middle) / width
+        copied = np.stack([_parroted(series, horizon, length, least) for series in scaled]) * width + middle
+        with np.errstate(over="ignore"):  # of the systems that are compared as they are
+            return np.where(positive, np.exp(copied), copied)
+
+    settings = itertools.product(MOTIFS, LEAST_COPIED)
+    return tuned("parroting", forecast, settings, history, horizon, training, systems=PARROTED_ON)
+
+
+def _parroted(series: Floats, horizon: int, length: int, least: int) -> Floats:
+    """Continue one series (T, V) by what followed its nearest motifs: (horizon, V)."""
+    motifs = _windows(series[None], length)[0, : len(series) - length - least + 1]
+    written = series
+    while (missing := len(series) + horizon - len(written)) > 0:
+        nearest = int(((motifs - written[-length:]) ** 2).sum(axis=(1, 2)).argmin())
+        written = np.concatenate([written, series[nearest + length :][:missing]])
+    return written[len(series) :]
 
 
 def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | None) -> Floats:

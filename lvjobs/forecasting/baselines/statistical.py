@@ -3,12 +3,15 @@
 (Luetkepohl, New Introduction to Multiple Time Series Analysis, 2005.)
 """
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lvjobs.errors import UsageError
+from lvjobs.forecasting.baselines.tuning import tuned
 from lvjobs.forecasting.codec import Floats
 
 
@@ -60,6 +63,10 @@ def period(history: Floats) -> NDArray[np.int64]:
 
 
 RIDGE = 1e-3
+ORDERS, RIDGES = (4, 8, 12, 16, 20, 25, 30), (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+"""The orders and ridges among which the tuned VARs choose."""
+TUNED_ON = 100
+"""The number of training systems on which they choose."""
 LARGEST = 1e6
 """The factor by which a forecast may exceed its history's largest size, so that a divergence can still be squared."""
 _SQUARABLE = 1e140
@@ -91,10 +98,50 @@ def var_logs(history: Floats, horizon: int, order: int = 12) -> Floats:
     return np.exp(_forecast(logs, horizon, order, logs.min(axis=1) - np.log(LARGEST), highest))
 
 
-def _forecast(series: Floats, horizon: int, order: int, low: Floats, high: Floats) -> Floats:
+def tuned_var_levels(history: Floats, horizon: int, training: NDArray[Any] | None) -> Floats:
+    """Forecast by a VAR whose order and ridge suit the training systems best: (S, T, V) -> (S, horizon, V).
+
+    Original units. The finished forecast is clipped to the range of each variable's history: clipped within the
+    recursion, a bound would be taken for an observation.
+
+    Raises:
+        UsageError: there are no training systems, or the history is too short for every order.
+    """
+
+    def forecast(known: Floats, order: int, ridge: float) -> Floats:
+        bound = LARGEST * np.minimum(np.abs(known).max(axis=1), _SQUARABLE)
+        made = _forecast(known, horizon, order, -bound, bound, ridge)
+        return np.clip(made, known.min(axis=1, keepdims=True), known.max(axis=1, keepdims=True))
+
+    return tuned("var-tuned", forecast, _settings(), history, horizon, training, systems=TUNED_ON)
+
+
+def tuned_var_logs(history: Floats, horizon: int, training: NDArray[Any] | None) -> Floats:
+    """Forecast by such a VAR of logarithms; (S, T, V) -> (S, horizon, V), original units, positive.
+
+    Raises:
+        UsageError: as `tuned_var_levels`; or a history is not positive throughout.
+    """
+    need_positive(history, "VAR in logarithms")
+
+    def forecast(known: Floats, order: int, ridge: float) -> Floats:
+        need_positive(known, "VAR in logarithms")
+        logs = np.log(known)
+        reach = np.log(LARGEST)
+        made = _forecast(logs, horizon, order, logs.min(axis=1) - reach, logs.max(axis=1) + reach, ridge)
+        return np.exp(np.clip(made, logs.min(axis=1, keepdims=True), logs.max(axis=1, keepdims=True)))
+
+    return tuned("var-tuned-log", forecast, _settings(), history, horizon, training, systems=TUNED_ON)
+
+
+def _settings() -> Iterator[tuple[int, float]]:
+    return itertools.product(ORDERS, RIDGES)
+
+
+def _forecast(series: Floats, horizon: int, order: int, low: Floats, high: Floats, ridge: float = RIDGE) -> Floats:
     """Fit by least squares with an intercept, and continue from the end; `low` and `high` (S, V) bound every step.
 
-    Each variable is first scaled to mean 0 and deviation 1, and RIDGE times the squared coefficients is added (Hoerl
+    Each variable is first scaled to mean 0 and deviation 1, and `ridge` times the squared coefficients is added (Hoerl
     and Kennard, 1970). 80 smooth steps barely determine 17 coefficients per variable: without the ridge the study's
     file gives an MSE of 160 over all systems, because of a handful that diverge. statsmodels' VAR has no such term and
     fits one system at a time; here all are solved at once.
@@ -105,7 +152,7 @@ def _forecast(series: Floats, horizon: int, order: int, low: Floats, high: Float
     scaled = (series - middle) / width
     lagged = np.concatenate([scaled[:, order - lag : steps - lag] for lag in range(1, order + 1)], axis=2)
     design = np.concatenate([np.ones((count, steps - order, 1)), lagged], axis=2)
-    normal = design.transpose(0, 2, 1) @ design + RIDGE * np.eye(design.shape[2])
+    normal = design.transpose(0, 2, 1) @ design + ridge * np.eye(design.shape[2])
     weights = np.linalg.solve(normal, design.transpose(0, 2, 1) @ scaled[:, order:])
     low, high = ((edge[:, None] - middle) / width for edge in (low, high))
     past = [scaled[:, steps - lag : steps - lag + 1] for lag in range(1, order + 1)]  # newest first
