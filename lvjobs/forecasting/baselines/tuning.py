@@ -22,7 +22,8 @@ def tuned(
 ) -> Floats:
     """Forecast with the settings that have the lowest mean absolute error on training systems.
 
-    Each training system's first T steps are its history, and the next `horizon` its truth. No later step is used.
+    The error of each variable is in units of its mean size there, so that its unit decides nothing. Each training
+    system's first T steps are its history, and the next `horizon` its truth. No later step is used.
 
     Args:
         name: The baseline's name, for messages.
@@ -42,12 +43,15 @@ def tuned(
     if training.shape[1] < steps + horizon:
         raise UsageError(f"{name} needs training systems of {steps + horizon} steps; these have {training.shape[1]}")
     chosen = np.ascontiguousarray(training[:: -(-len(training) // systems), : steps + horizon], dtype=np.float64)
+    truth = chosen[:, steps:]
+    sizes = np.abs(truth).mean(axis=(0, 1))
+    sizes = np.where(sizes > 0, sizes, 1.0)
     errors, problem = {}, ""
     for setting in settings:
         try:
-            errors[setting] = np.abs(forecast(chosen[:, :steps], *setting) - chosen[:, steps:]).mean()
+            errors[setting] = float((np.abs(forecast(chosen[:, :steps], *setting) - truth) / sizes).mean())
         except LvjobsError as error:  # noqa: PERF203 - an order that the history is too short for
             problem = str(error)
     if not errors:
         raise UsageError(problem or f"{name} has no settings to choose from")
-    return forecast(history, *min(errors, key=lambda setting: float(errors[setting])))
+    return forecast(history, *min(errors, key=lambda setting: errors[setting]))

@@ -58,9 +58,9 @@ def test_a_system_is_forecast_alike_in_any_company(name, trajectories):
     assert forecast(name, history[::-1], 20, training=training)[::-1] == pytest.approx(whole, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALONE)
 def test_a_shorter_horizon_is_the_beginning_of_a_longer_one(name, trajectories):
-    if name.startswith("analogue"):
+    if name == "analogue":
         pytest.skip("a neighbour must be followed by the whole horizon, so there are others for another one")
     history = trajectories[:, :80]
     assert forecast(name, history, 7) == pytest.approx(forecast(name, history, 20)[:, :7], rel=1e-9)
@@ -79,7 +79,9 @@ def test_units_do_not_matter(name, trajectories):
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("ode", "analogue-training")])
 def test_a_constant_series_stays_where_it_is(name):
     history = np.full((2, 80, 3), 4.25)
-    assert forecast(name, history, 5) == pytest.approx(np.full((2, 5, 3), 4.25), rel=1e-6)
+    assert forecast(name, history, 5, training=np.full((4, 85, 3), 1.5)) == pytest.approx(
+        np.full((2, 5, 3), 4.25), rel=1e-6
+    )
 
 
 def test_persistence_and_mean_are_what_they_say(trajectories):
