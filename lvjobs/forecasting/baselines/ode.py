@@ -11,6 +11,10 @@ The start needs no search. In terms of log x and log y the law is linear in ever
 one step to the next (as in Brunel, Clairon and d'Alche-Buc, JASA 109, 2014). So for each h of a grid the other five
 parameters follow from linear least squares on integrals of a cubic spline, and the best h is kept.
 
+The forecast starts from the last observation, not from the fitted path's end: the study's series have no noise, and
+what the fit leaves at the end would grow. On its file that lowers the MAE of the last 200 systems from .0030 to .0017.
+A fit to noisy data would rather continue its own path.
+
 All quantities are in units of each variable's geometric mean and of the mean time step, in which the bounds (`REACH`)
 mean the same for any data.
 """
@@ -44,10 +48,10 @@ _UNKNOWNS = 8  # in this order: log a, K, b, h, d, g, x(0), y(0)
 
 
 def rosenzweig_macarthur(history: Floats, horizon: int, time: NDArray[Any] | None = None) -> Floats:
-    """Fit the law and solve it onward: (S, T, 2), prey then predator, -> (S, horizon, 2), original units.
+    """Fit the law and solve it onward from the last step: (S, T, 2), prey then predator, -> (S, horizon, 2).
 
     Args:
-        history: Both populations, positive.
+        history: Both populations, positive, original units.
         horizon: Steps to forecast.
         time: (T + horizon,) or longer, increasing, the file's own axis; None means equal steps (their length does not
             change the forecast, as rates scale with it).
@@ -58,8 +62,10 @@ def rosenzweig_macarthur(history: Floats, horizon: int, time: NDArray[Any] | Non
     """
     times, middle = _units(history, horizon, time)
     logs = np.log(history) - middle
-    fitted = _fit(logs, times[: history.shape[1]])
-    future = _solve(fitted, times)[:, history.shape[1] :] + middle
+    steps = history.shape[1]
+    fitted = _fit(logs, times[:steps])
+    fitted[:, 6:] = logs[:, -1]
+    future = _solve(fitted, times[steps - 1 :] - times[steps - 1])[:, 1:] + middle
     with np.errstate(over="ignore"):
         forecast: Floats = np.exp(future)
     if not (solved := np.isfinite(forecast).all(axis=(1, 2))).all():

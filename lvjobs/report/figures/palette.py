@@ -20,12 +20,16 @@ BASELINE_STYLES: dict[str, tuple[str, Any]] = {
     "seasonal-naive": ("#E69F00", "dash"),
     "var-8": ("#009E73", "dashdot"),
     "var-12-log": ("#56B4E9", "dot"),
+    "var-tuned": ("#009E73", "dash"),
+    "var-tuned-log": ("#009E73", "longdash"),
+    "parroting": ("#E69F00", "dashdot"),
+    "sparse-growth": ("#56B4E9", "dashdot"),
     "analogue": ("#CC79A7", "dashdot"),
     "analogue-training": ("#CC79A7", "dash"),
     "ode": ("#D55E00", "dot"),
 }
 """Colour and dashes of each baseline, the same in every figure; a model's own lines are solid."""
-SHOWN = ("persistence", "mean", "seasonal-naive", "var-8", "ode")
+SHOWN = ("persistence", "seasonal-naive", "var-tuned-log", "parroting", "sparse-growth", "ode")
 """The baselines that figures draw: one of each kind. The numbers beside a figure hold all of them."""
 MODELS = ((MODEL, "o"), (INK, "s"), ("#CC79A7", "D"), ("#56B4E9", "^"))
 """Colours and markers of models, which differ from the baselines' colours where both are drawn."""

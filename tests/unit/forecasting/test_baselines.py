@@ -10,6 +10,7 @@ from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.baselines import BASELINES, forecast, forecast_split, ode
 from lvjobs.forecasting.baselines.analogue import analogue_training
 from lvjobs.forecasting.baselines.statistical import period
+from lvjobs.forecasting.baselines.tuning import tuned
 from lvjobs.forecasting.data import draw_systems, sample_times, solve
 from lvjobs.forecasting.splits import make_split
 
@@ -103,9 +104,63 @@ def test_a_horizon_beyond_the_period_repeats_it(cycles):
     assert found[:, 24:36] == pytest.approx(found[:, :12])
 
 
-@pytest.mark.parametrize("name", ["analogue", "var-12-log"])
+@pytest.mark.parametrize("name", ["analogue", "var-12-log", "var-tuned-log", "parroting"])
 def test_methods_that_learn_dynamics_continue_a_cycle(name, cycles):
-    assert forecast(name, cycles[:, :80], 20) == pytest.approx(cycles[:, 80:], rel=0.02)
+    assert forecast(name, cycles[:, :80], 20, training=cycles) == pytest.approx(cycles[:, 80:], rel=0.02)
+
+
+def test_a_parroted_forecast_copies_its_history_and_searches_again_at_its_end(cycles):
+    """40 steps of a period of 12: what follows the nearest motif ends before the horizon does."""
+    found = forecast("parroting", cycles[:, :40], 60, training=cycles)
+    assert found == pytest.approx(cycles[:, 40:], rel=1e-6)
+
+
+def test_a_competition_whose_law_is_not_built_in_is_recovered():
+    """Lotka and Volterra's two competitors: growth rates that are linear in both."""
+    rates, crowding = np.array([0.5, 0.4]), np.array([[0.5, 0.3], [0.2, 0.4]])
+    state, path = np.array([[0.05, 0.1], [0.9, 0.05], [0.3, 1.2]]), []
+    for _ in range(60):
+        path.append(state)
+        for _ in range(100):
+            state = state * np.exp(0.01 * (rates - state @ crowding.T))
+    series = np.stack(path, axis=1)
+    found = forecast("sparse-growth", series[:, :40], 20, training=series)
+    assert found == pytest.approx(series[:, 40:], rel=1e-2)
+    assert np.abs(found - series[:, 40:]).max() < 0.1 * np.abs(series[:, 39:40] - series[:, 40:]).max()
+
+
+@pytest.mark.parametrize("name", ["var-tuned", "var-tuned-log"])
+def test_a_tuned_var_stays_within_the_range_of_its_history(name, trajectories):
+    history = trajectories[:4, :80].astype(np.float64)
+    found = forecast(name, history, 200, training=np.concatenate([trajectories[4:]] * 3, axis=1))
+    assert (found >= history.min(axis=1, keepdims=True) - 1e-12).all()
+    assert (found <= history.max(axis=1, keepdims=True) + 1e-12).all()
+
+
+def test_settings_are_those_with_the_lowest_error_on_training_systems():
+    """Of three constants, the one that lies next to what the training systems do."""
+
+    def constant(known, value):
+        return np.full((len(known), 5, 2), value)
+
+    training = np.full((30, 25, 2), 2.2)
+    settings = [(1.0,), (2.0,), (3.0,)]
+    found = tuned("one", constant, settings, np.zeros((4, 20, 2)), 5, training, systems=7)
+    assert (found == 2.0).all()
+    later = training.copy()
+    later[:, 24:] = 3.1  # one of five steps
+    later[:, :20] = 9.0
+    assert (tuned("one", constant, settings, np.zeros((4, 20, 2)), 5, later, systems=7) == 2.0).all()
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [(None, "needs training systems"), (np.ones((3, 90, 2)), "training systems of 100 steps; these have 90")],
+)
+@pytest.mark.parametrize("name", ["var-tuned", "var-tuned-log", "parroting", "sparse-growth"])
+def test_tuned_baselines_need_training_systems(name, training, words, trajectories):
+    with pytest.raises(UsageError, match=words):
+        forecast(name, trajectories[:3, :80], 20, training=training)
 
 
 def test_a_linear_law_is_recovered_by_var():
@@ -170,7 +225,7 @@ def test_the_law_fitted_to_anything_gives_numbers_or_says_so(logs):
 def test_a_law_that_cannot_be_solved_names_its_series(trajectories, monkeypatch):
     def explode(unknowns, times):
         path = solved(unknowns, times)
-        path[3, 90:] = np.inf
+        path[3, 10:] = np.inf
         return path
 
     solved = ode._solve
