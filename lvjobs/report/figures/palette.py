@@ -21,16 +21,14 @@ BASELINE_STYLES: dict[str, tuple[str, Any]] = {
     "var-8": ("#009E73", "dashdot"),
     "var-12-log": ("#56B4E9", "dot"),
     "var-tuned": ("#009E73", "dash"),
-    "var-tuned-log": ("#009E73", "longdash"),
+    "var-tuned-log": ("#56B4E9", "dash"),
     "parroting": ("#E69F00", "dashdot"),
-    "sparse-growth": ("#56B4E9", "dashdot"),
+    "sparse-growth": ("#D55E00", "dash"),
     "analogue": ("#CC79A7", "dashdot"),
     "analogue-training": ("#CC79A7", "dash"),
     "ode": ("#D55E00", "dot"),
 }
 """Colour and dashes of each baseline, the same in every figure; a model's own lines are solid."""
-SHOWN = ("persistence", "seasonal-naive", "var-tuned-log", "parroting", "sparse-growth", "ode")
-"""The baselines that figures draw: one of each kind. The numbers beside a figure hold all of them."""
 MODELS = ((MODEL, "o"), (INK, "s"), ("#CC79A7", "D"), ("#56B4E9", "^"))
 """Colours and markers of models, which differ from the baselines' colours where both are drawn."""
 CAUSES: dict[str, tuple[str, str]] = {
@@ -71,19 +69,15 @@ def model_keys(names: Iterable[str]) -> list[Key]:
 
 
 def baseline_keys(names: Iterable[str], *, needed: bool = True) -> list[Key]:
-    """Return an entry for each baseline that is drawn.
+    """Return an entry for each baseline.
 
     Raises:
         ValueError: there is none, and one is `needed`.
     """
-    if not (drawn := shown(list(names))) and needed:
+    keys = [Key(name, *BASELINE_STYLES.get(name, (QUIET, "dash"))) for name in names]
+    if needed and not keys:
         raise ValueError("forecasts and errors are never shown without a baseline beside them")
-    return [Key(name, *BASELINE_STYLES.get(name, (QUIET, "dash"))) for name in drawn]
-
-
-def shown(names: Sequence[str]) -> list[str]:
-    """Return the baselines that are drawn: those in SHOWN, or all if none is in it."""
-    return [name for name in SHOWN if name in names] or list(names)
+    return keys
 
 
 def stroke(colour: str) -> str:

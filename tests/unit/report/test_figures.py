@@ -8,6 +8,7 @@ import pytest
 from report_helpers import HISTORY, HORIZON, SYSTEMS, Finished, a_material, data, journal, lines
 
 from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.forecasting.baselines import BASELINES as KNOWN
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import load_result
 from lvjobs.forecasting.series_forecast import SeriesForecast
@@ -17,7 +18,7 @@ from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.draw import figure_of, save
 from lvjobs.report.figures.elements import Axis, Cells, Chart, Key, Line, Panel
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast, scores
-from lvjobs.report.figures.palette import INK, SHOWN
+from lvjobs.report.figures.palette import BASELINE_STYLES, INK
 from lvjobs.report.figures.stages import contexts, heat, losses
 from lvjobs.report.figures.study import charts, write_figures
 from lvjobs.report.material import Losses, Material, Point, smoothed
@@ -108,10 +109,11 @@ def test_without_baselines_nothing_is_drawn():
         distribution({"one": SERIES[80:, 0]}, {})
 
 
-def test_where_none_of_the_usual_baselines_could_be_made_all_others_are_drawn():
-    figure = figure_of(a_forecast(baselines={"analogue": BASELINES["analogue"]}))
-    assert "analogue" in drawn(figure.axes[1])
-    assert "analogue" not in SHOWN
+def test_every_baseline_is_drawn_with_a_look_of_its_own():
+    assert BASELINE_STYLES.keys() == KNOWN.keys()
+    assert len({*BASELINE_STYLES.values()}) == len(KNOWN)
+    figure = figure_of(a_forecast(baselines=dict.fromkeys((*KNOWN, "of another release"), BASELINES["analogue"])))
+    assert {*KNOWN, "of another release"} <= drawn(figure.axes[1]).keys()
 
 
 def test_losses_are_drawn_and_the_best_is_ringed():
@@ -329,9 +331,9 @@ def figures_with_long_words():
     yield loss_figure(losses)
     yield loss_figure(losses[:1])
     points = {f"{LONG}{number}": {128: Point(0.3, 0.2, 0.5)} for number in range(3)}
-    yield context_figure(points, dict.fromkeys(SHOWN, 0.1))
+    yield context_figure(points, dict.fromkeys(KNOWN, 0.1))
     cells = {(2, 1e-5): 0.1, (4, 1e-4): 1e3}
-    yield figure_of(heat(cells, "stage1: window 512, 500 steps", dict.fromkeys(SHOWN, 0.0001)))
+    yield figure_of(heat(cells, "stage1: window 512, 500 steps", dict.fromkeys(KNOWN, 0.0001)))
     yield figure_of(examples(TIME, dict.fromkeys(range(5), SERIES), 80))
     samples = SERIES[80:] * 1e-9 + np.linspace(0, 1, 21)[:, None, None]
     found = SeriesForecast(999, TIME, SERIES * 1e-9, 80, samples, BASELINES)
