@@ -182,6 +182,7 @@ def test_a_node_that_fails_as_its_job_starts_is_not_put_back_in_service_by_a_lat
     lab.fail("n3")
     time.sleep(1.5)  # the controller handles answers once a second
     shown = lab.run("sinfo", "-h", "-N", "-n", "n3", "-o", "%T").split()
+    assert shown, "sinfo names no node"
     assert all(each.startswith("down") for each in shown), shown
     lab.restore("n3")
     running(lab, job, restarts=1)

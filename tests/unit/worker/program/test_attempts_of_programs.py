@@ -377,7 +377,12 @@ def test_a_program_that_does_not_know_its_number_of_steps_is_held(zygote, tmp_pa
 def test_a_program_ends_when_its_allowance_is_used_up(zygote, tmp_path):
     layout = make_program(tmp_path / "run", "--in-place", gated(tmp_path, 20), **IN_PLACE)
     submit(layout, allowance=15)
-    assert zygote.run(layout, LVJOBS_TOKEN="abc") == EXITED_EARLY
+    worker = zygote.start(layout, LVJOBS_TOKEN="abc")
+    try:
+        wait_for(lambda: entries(layout, "leave"), "a worker that leaves")
+    finally:
+        open_gates(tmp_path)
+    assert zygote.wait(worker) == EXITED_EARLY
     (leave,) = entries(layout, "leave")
     assert leave["cause"] == "exhausted"
     assert not processes_of(layout)
