@@ -8,6 +8,10 @@ regression (Brunton, Proctor and Kutz, PNAS 113, 2016; the integral form: Schaef
 The forecast solves the fitted equations from the last observation.
 
 Nothing of the equations behind the study's data is built in. Ridge and threshold are chosen on training systems.
+
+pysindy 2.1.0 with the same polynomials of growth rates, fitted to derivatives of a cubic spline (threshold and ridge the
+best of 15 pairs on 50 training systems), has a MAE of .00279 on the last 200 systems of the study's file, this .00205:
+paired difference -.00074 [-.00100, -.00050], lower on 144 of 200 series.
 """
 
 import itertools

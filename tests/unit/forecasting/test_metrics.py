@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import scoringrules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -184,6 +185,14 @@ def test_crps_is_the_definitions(samples, truth):
     found = crps(np.full((1, 1, 1), truth), np.array(samples).reshape(-1, 1, 1, 1))
     assert found.shape == (1, 1, 1)
     assert found[0, 0, 0] == pytest.approx(brute_crps(truth, samples), rel=1e-9, abs=1e-6)
+
+
+def test_crps_is_scoringrules(case):
+    truth, _ = case
+    samples = np.random.default_rng(0).normal(size=(7, *truth.shape)) + truth.mean()
+    theirs = scoringrules.crps_ensemble(truth, samples, m_axis=0, estimator="nrg")
+    assert crps(truth, samples) == pytest.approx(theirs, rel=1e-9, abs=1e-12)
+    assert score(truth, np.median(samples, axis=0), samples)["crps"] == pytest.approx(theirs.mean(), rel=1e-9)
 
 
 def test_crps_of_one_sample_is_the_absolute_error(case):
