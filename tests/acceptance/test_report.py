@@ -236,6 +236,16 @@ def test_on_paper_every_figure_is_drawn(report, visit, tmp_path):
     assert not bright(page.evaluate("getComputedStyle(document.body).backgroundColor"))  # and then dark again
 
 
+def test_on_paper_no_name_is_a_column_of_letters(report, visit):
+    """However many columns stand beside it."""
+    page, _ = visit(report)
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 400, "height": 1000})
+    names = page.locator("#answer tbody th")
+    assert names.count()
+    assert min(names.nth(place).bounding_box()["width"] for place in range(names.count())) > 60
+
+
 def test_a_thousand_runs_open(tmp_path, visit, capsys):
     address = written(large_study(tmp_path / "wide"))
     begin = time.monotonic()
