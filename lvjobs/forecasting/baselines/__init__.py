@@ -1,7 +1,7 @@
 """Forecasts without a language model, to compare a model's forecasts with, over the same systems.
 
 Each takes history (S, T, V) in the data's own units and returns the horizon's H steps, (S, H, V). None sees more of a
-tested system than its history; `analogue-training` sees the training systems too. `statistical` has persistence,
+tested system than its history; those that take `training` see the training systems too. `statistical` has persistence,
 means, seasons and vector autoregressions, and what all demand of a history; `analogue` has nearest neighbours and
 motifs, `growth` fits dynamics whose law is not known, and `ode` the law behind the data. `tuning` chooses settings on
 the training systems. A new baseline is a function, and an entry of `BASELINES` here.
@@ -50,10 +50,8 @@ BASELINES: Mapping[str, Baseline] = {
     "seasonal-naive": Baseline("the last period again, its length by autocorrelation", seasonal_naive),
     "var-8": Baseline("vector autoregression of order 8, a series at a time", var_levels),
     "var-12-log": Baseline("vector autoregression of order 12 in logarithms; rare blow-ups", var_logs),
-    "var-tuned": Baseline(
-        "the same, order and ridge tuned on training systems, clipped", tuned_var_levels, ("training",)
-    ),
-    "var-tuned-log": Baseline("the same in logarithms", tuned_var_logs, ("training",)),
+    "var-tuned": Baseline("VAR, order and ridge tuned on training systems, clipped", tuned_var_levels, ("training",)),
+    "var-tuned-log": Baseline("the same VAR in logarithms", tuned_var_logs, ("training",)),
     "analogue": Baseline("what followed the nearest windows of the same history", analogue),
     "analogue-training": Baseline(
         "what followed the nearest windows of the training systems", analogue_training, ("training",)

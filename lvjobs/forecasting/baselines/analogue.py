@@ -1,8 +1,8 @@
 """Nearest neighbours: what followed windows that resemble the present (Lorenz' analogues, J. Atmos. Sci. 26, 1969).
 
-Windows are compared by the squared distance over all their steps and variables. Their continuations are averaged with
-weights of one over that distance. Window lengths and numbers of neighbours were chosen on the file's first 800 systems
-alone.
+Windows are compared by the squared distance over all their steps and variables. `analogue` and `analogue_training`
+average continuations with weights of one over that distance; their window lengths and numbers of neighbours were chosen
+on the file's first 800 systems alone. `parroting` copies one continuation.
 """
 
 import itertools
@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from lvjobs.errors import UsageError
 from lvjobs.forecasting.baselines.statistical import moments, need_steps
-from lvjobs.forecasting.baselines.tuning import tuned
+from lvjobs.forecasting.baselines.tuning import checked_training, tuned
 from lvjobs.forecasting.codec import Floats
 
 MOTIFS, LEAST_COPIED = (2, 3, 4, 5, 8), (3, 5, 8, 10)
@@ -51,10 +50,9 @@ def parroting(history: Floats, horizon: int, training: NDArray[Any] | None) -> F
     """Copy what followed the most similar motif of the same history: (S, T, V) -> (S, horizon, V), original units.
 
     Context parroting (Zhang and Gilpin, 2025, arXiv:2505.11349): the last steps are compared with every earlier motif
-    of the same length, and what followed the nearest one is copied, to the end of the history. There the search begins
-    anew, with the newest steps of the forecast. Positive series are compared in logarithms, all in units of each
-    variable's standard deviation. The motif's length, and the least number of steps that must follow it, are chosen on
-    training systems.
+    of the same length, and what followed the nearest one is copied, to the end of the history, then again if the
+    horizon is longer. Positive series are compared in logarithms, all in units of each variable's standard deviation.
+    The motif's length, and the least number of steps that must follow it, are chosen on training systems.
 
     Raises:
         UsageError: there are no training systems, or the history is too short for every motif.
@@ -75,13 +73,10 @@ def parroting(history: Floats, horizon: int, training: NDArray[Any] | None) -> F
 
 
 def _parroted(series: Floats, horizon: int, length: int, least: int) -> Floats:
-    """Continue one series (T, V) by what followed its nearest motifs: (horizon, V)."""
+    """Continue one series (T, V) by what followed its nearest motif: (horizon, V)."""
     motifs = _windows(series[None], length)[0, : len(series) - length - least + 1]
-    written = series
-    while (missing := len(series) + horizon - len(written)) > 0:
-        nearest = int(((motifs - written[-length:]) ** 2).sum(axis=(1, 2)).argmin())
-        written = np.concatenate([written, series[nearest + length :][:missing]])
-    return written[len(series) :]
+    nearest = int(((motifs - series[-length:]) ** 2).sum(axis=(1, 2)).argmin())
+    return series[nearest + length + np.arange(horizon) % (len(series) - nearest - length)]
 
 
 def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | None) -> Floats:
@@ -96,22 +91,11 @@ def analogue_training(history: Floats, horizon: int, training: NDArray[Any] | No
         training: (N, T', V), whole series of other systems, original units.
 
     Raises:
-        UsageError: there are no training systems, they are of another shape or too short, or a system to be forecast is
-            among them (its future would be its nearest neighbour's).
+        UsageError: the training systems are refused by `checked_training`.
     """
-    if training is None:
-        raise UsageError("analogue-training needs the training systems: give it a split, or leave it out")
-    training = np.ascontiguousarray(training, dtype=np.float64)
     steps = history.shape[1]
     window = min(TRAINING_WINDOW, steps)
-    if training.ndim != 3 or training.shape[2] != history.shape[2] or training.shape[1] < window + horizon:  # noqa: PLR2004
-        raise UsageError(
-            f"training systems have the shape {training.shape}; it must be "
-            f"(systems, at least {window + horizon} steps, {history.shape[2]} variables)"
-        )
-    known = {series.tobytes() for series in training[:, :steps]}
-    if leaked := [index for index, series in enumerate(history) if series.tobytes() in known]:
-        raise UsageError(f"series {leaked[0]} is to be forecast, but stands among the training systems with its future")
+    training = checked_training("analogue-training", training, history, window + horizon)
     middle, width = moments(history)
     trained_middle, trained_width = moments(training[:, :steps])
     pieces = _windows((training - trained_middle) / trained_width, window + horizon)

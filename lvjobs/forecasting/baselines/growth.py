@@ -3,18 +3,22 @@
 For positive series x_1 .. x_V the growth rate d log x_v / dt is taken to be a polynomial of degree 3 in all variables.
 Its coefficients come from the history alone: over each step, log x_v rises by the integral of that polynomial, which is
 computed along a cubic spline through the logarithms (Gauss-Legendre with 3 nodes a step). Integrals need no derivative
-of noisy or coarse data. Small terms are removed again and again until none is small: sequentially thresholded ridge
-regression (Brunton, Proctor and Kutz, PNAS 113, 2016; the integral form: Schaeffer and McCalla, Phys. Rev. E 96, 2017).
-The forecast solves the fitted equations from the last observation.
+of noisy or coarse data (compare Schaeffer and McCalla, Phys. Rev. E 96, 023302, 2017). Small terms are removed, in
+up to 10 rounds: sequentially thresholded ridge regression (Rudy, Brunton, Proctor and Kutz, Science Advances 3,
+e1602614, 2017, after SINDy: Brunton, Proctor and Kutz, PNAS 113, 2016). The forecast solves the fitted equations from
+the last observation.
 
-Nothing of the equations behind the study's data is built in. Ridge and threshold are chosen on training systems.
+Of the equations behind the study's data nothing is built in but that populations are positive and grow by a rate. Ridge
+and threshold are chosen on training systems. On the study's file the threshold changes little: the MAE of the last 200
+systems is .00205 with it, .00208 without.
 
-pysindy 2.1.0 with the same polynomials of growth rates, fitted to derivatives of a cubic spline (threshold and ridge the
-best of 15 pairs on 50 training systems), has a MAE of .00279 on the last 200 systems of the study's file, this .00205:
-paired difference -.00074 [-.00100, -.00050], lower on 144 of 200 series.
+pysindy 2.1.0 with the same polynomials of growth rates, fitted to derivatives of a cubic spline (threshold and ridge
+the best of 15 pairs on 50 training systems), has a MAE of .00279 on the last 200 systems of the study's file, this
+.00205: paired difference -.00074 [-.00100, -.00050], lower on 144 of 200 series.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,14 +28,17 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.baselines.statistical import need_positive, need_steps
+from lvjobs.forecasting.baselines.statistical import checked_times, need_positive, need_steps
 from lvjobs.forecasting.baselines.tuning import tuned
 from lvjobs.forecasting.codec import Floats
 
 DEGREE = 3
+NODES = 3
+"""Integrands are evaluated at so many places in each step."""
+MOST_TERMS = 100
 RIDGES, THRESHOLDS = (1e-10, 1e-8, 1e-6), (0.0, 1e-3, 1e-2, 3e-2)
 SYSTEMS = 50
-"""The number of training systems on which ridge and threshold are chosen."""
+"""The most training systems on which ridge and threshold are chosen."""
 SUBSTEPS = 20
 """Runge-Kutta steps in each step of the data."""
 _ROUNDS = 10
@@ -49,31 +56,34 @@ def sparse_growth(history: Floats, horizon: int, training: NDArray[Any] | None, 
         time: (T + horizon,) or longer; None means equal steps.
 
     Raises:
-        UsageError: the history is too short, or not positive throughout; the times do not increase; or there is no
-            training system.
+        UsageError: the history is too short, or not positive throughout; there are too many variables; the times do
+            not increase; or the training systems are refused by `tuned`.
+        LvjobsError: a forecast is not finite.
     """
-    need_steps(history, DEGREE + 1, "growth rates")
-    need_positive(history, "growth rates")
-    steps = history.shape[1]
-    times = np.arange(steps + horizon, dtype=np.float64) if time is None else np.asarray(time, dtype=np.float64)
-    times = times[: steps + horizon]
-    if times.shape != (steps + horizon,) or not (np.diff(times) > 0).all():
-        raise UsageError(f"growth rates need {steps + horizon} increasing times; they got {times.shape}")
+    steps, variables = history.shape[1:]
+    terms = math.comb(variables + DEGREE, DEGREE)
+    if terms > MOST_TERMS:
+        raise UsageError(
+            f"sparse-growth has {terms} terms for {variables} variables, more than {MOST_TERMS}: leave it out"
+        )
+    need_steps(history, terms + 1, "sparse-growth")
+    need_positive(history, "sparse-growth")
+    times = checked_times(time, steps, horizon, "sparse-growth")
 
     def forecast(known: Floats, ridge: float, threshold: float) -> Floats:
-        need_positive(known, "growth rates")
         return _forecast(known, times, ridge, threshold)
 
     settings = itertools.product(RIDGES, THRESHOLDS)
-    return tuned("sparse-growth", forecast, settings, history, horizon, training, systems=SYSTEMS)
+    return tuned("sparse-growth", forecast, settings, history, horizon, training, systems=SYSTEMS, positive=True)
 
 
 def _forecast(history: Floats, times: Floats, ridge: float, threshold: float) -> Floats:
     steps = history.shape[1]
     logs = np.log(history)
     scale = history.max(axis=1)
-    weights = _fit(logs, scale, times[:steps], ridge, threshold)
     low, high = logs.min(axis=1) - _BEYOND, logs.max(axis=1) + _BEYOND
+    between = np.clip(CubicSpline(times[:steps], logs, axis=1)(_places(times[:steps])), low[:, None], high[:, None])
+    weights = _fit(logs, np.exp(between) / scale[:, None], times[:steps], ridge, threshold)
 
     def slope(state: Floats) -> Floats:
         values = np.exp(np.clip(state, low, high)) / scale
@@ -94,14 +104,26 @@ def _forecast(history: Floats, times: Floats, ridge: float, threshold: float) ->
     return forecast
 
 
-def _fit(logs: Floats, scale: Floats, times: Floats, ridge: float, threshold: float) -> Floats:
-    """Return the coefficients of each system's growth rates, (S, terms, V), for variables in units of `scale`."""
-    nodes, shares = leggauss(3)
-    half = np.diff(times)[:, None] / 2
-    places = (times[:-1, None] + half * (1 + nodes)).ravel()
-    between = np.exp(CubicSpline(times, logs, axis=1)(places)) / scale[:, None]
-    terms = _terms(between).reshape(len(logs), len(times) - 1, len(nodes), -1)
-    integrals = np.einsum("stnf,tn->stf", terms, half * shares)
+def _places(times: Floats) -> Floats:
+    """Return the times at which integrands are evaluated, 3 in each step."""
+    nodes, _ = leggauss(NODES)
+    places: Floats = (times[:-1, None] + np.diff(times)[:, None] / 2 * (1 + nodes)).ravel()
+    return places
+
+
+def _fit(logs: Floats, between: Floats, times: Floats, ridge: float, threshold: float) -> Floats:
+    """Return the coefficients of each system's growth rates, (S, terms, V).
+
+    Args:
+        logs: (S, T, V), the logarithms of the history.
+        between: (S, 3 (T - 1), V), the variables at `_places`, in the units of which the coefficients are.
+        times: (T,), of the history.
+        ridge: The ridge, in units of normalised columns.
+        threshold: The smallest coefficient that is kept, as a share of the rises' size.
+    """
+    _, shares = leggauss(NODES)
+    terms = _terms(between).reshape(len(logs), len(times) - 1, NODES, -1)
+    integrals = np.einsum("stnf,tn->stf", terms, np.diff(times)[:, None] / 2 * shares)
     rises = np.diff(logs, axis=1)
     sizes = np.linalg.norm(integrals, axis=1, keepdims=True)
     unit = integrals / np.where(sizes > 0, sizes, 1.0)

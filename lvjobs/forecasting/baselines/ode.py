@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.forecasting.baselines.statistical import need_positive, need_steps
+from lvjobs.forecasting.baselines.statistical import checked_times, need_positive, need_steps
 from lvjobs.forecasting.codec import Floats
 
 STEPS = 8
@@ -84,15 +84,7 @@ def _units(history: Floats, horizon: int, time: NDArray[Any] | None) -> tuple[Fl
         )
     need_steps(history, STEPS, "ode")
     need_positive(history, "ode")
-    if time is None:
-        times = np.arange(steps + horizon, dtype=np.float64)
-    else:
-        times = np.asarray(time, dtype=np.float64)[: steps + horizon]
-        if times.shape != (steps + horizon,) or not (np.diff(times) > 0).all():
-            raise UsageError(
-                f"ode needs {steps + horizon} increasing times, history and horizon; it got {np.shape(time)}"
-            )
-        times = (times - times[0]) / np.diff(times[:steps]).mean()
+    times = checked_times(time, steps, horizon, "ode")
     return times, np.log(history).mean(axis=1, keepdims=True)
 
 

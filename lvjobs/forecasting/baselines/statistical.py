@@ -1,4 +1,6 @@
-"""The baselines that use nothing but the series itself: persistence, means, seasons and vector autoregressions.
+"""Persistence, means, seasons and vector autoregressions, each of the series itself.
+
+Two autoregressions choose order and ridge on training systems.
 
 (Luetkepohl, New Introduction to Multiple Time Series Analysis, 2005.)
 """
@@ -101,17 +103,20 @@ def var_logs(history: Floats, horizon: int, order: int = 12) -> Floats:
 def tuned_var_levels(history: Floats, horizon: int, training: NDArray[Any] | None) -> Floats:
     """Forecast by a VAR whose order and ridge suit the training systems best: (S, T, V) -> (S, horizon, V).
 
-    Original units. The finished forecast is clipped to the range of each variable's history: clipped within the
-    recursion, a bound would be taken for an observation.
+    Original units. The finished forecast is clipped to the range of each variable's history. So narrow a bound within
+    the recursion would be taken for an observation.
 
     Raises:
-        UsageError: there are no training systems, or the history is too short for every order.
+        UsageError: the training systems are refused by `tuned`, or the history is too short for every order.
     """
 
     def forecast(known: Floats, order: int, ridge: float) -> Floats:
-        bound = LARGEST * np.minimum(np.abs(known).max(axis=1), _SQUARABLE)
-        made = _forecast(known, horizon, order, -bound, bound, ridge)
-        return np.clip(made, known.min(axis=1, keepdims=True), known.max(axis=1, keepdims=True))
+        sizes = np.abs(known).max(axis=1, keepdims=True)
+        scaled = known / np.where(sizes > 0, sizes, 1.0)
+        bound = np.full((len(known), known.shape[2]), LARGEST)
+        made = _forecast(scaled, horizon, order, -bound, bound, ridge)
+        clipped: Floats = np.clip(made, scaled.min(axis=1, keepdims=True), scaled.max(axis=1, keepdims=True)) * sizes
+        return clipped
 
     return tuned("var-tuned", forecast, _settings(), history, horizon, training, systems=TUNED_ON)
 
@@ -125,13 +130,12 @@ def tuned_var_logs(history: Floats, horizon: int, training: NDArray[Any] | None)
     need_positive(history, "VAR in logarithms")
 
     def forecast(known: Floats, order: int, ridge: float) -> Floats:
-        need_positive(known, "VAR in logarithms")
         logs = np.log(known)
         reach = np.log(LARGEST)
         made = _forecast(logs, horizon, order, logs.min(axis=1) - reach, logs.max(axis=1) + reach, ridge)
         return np.exp(np.clip(made, logs.min(axis=1, keepdims=True), logs.max(axis=1, keepdims=True)))
 
-    return tuned("var-tuned-log", forecast, _settings(), history, horizon, training, systems=TUNED_ON)
+    return tuned("var-tuned-log", forecast, _settings(), history, horizon, training, systems=TUNED_ON, positive=True)
 
 
 def _settings() -> Iterator[tuple[int, float]]:
@@ -201,3 +205,19 @@ def moments(series: Floats) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of each variable, (S, 1, V) of (S, T, V); 1 for one that never changes."""
     width = series.std(axis=1, keepdims=True)
     return series.mean(axis=1, keepdims=True), np.where(width > 0, width, 1.0)
+
+
+def checked_times(time: NDArray[Any] | None, steps: int, horizon: int, method: str) -> Floats:
+    """Return the times of history and horizon in mean steps of the history, from 0: (steps + horizon,).
+
+    None means equal steps. Raises UsageError for too few times, or times that do not increase.
+    """
+    if time is None:
+        return np.arange(steps + horizon, dtype=np.float64)
+    times = np.asarray(time, dtype=np.float64)[: steps + horizon]
+    if times.shape != (steps + horizon,) or not (np.diff(times) > 0).all():
+        raise UsageError(
+            f"{method} needs {steps + horizon} increasing times, history and horizon; it got {np.shape(time)}"
+        )
+    scaled: Floats = (times - times[0]) / np.diff(times[:steps]).mean()
+    return scaled

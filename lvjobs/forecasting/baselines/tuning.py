@@ -1,4 +1,4 @@
-"""Baselines whose settings are chosen on the training systems: by their forecasts of these, as of scored ones."""
+"""What baselines demand of training systems, and settings that are chosen by forecasts of them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,6 +10,35 @@ from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.codec import Floats
 
 
+def checked_training(name: str, training: NDArray[Any] | None, history: Floats, steps: int) -> Floats:
+    """Return the training systems as float64, (N, T', V).
+
+    Args:
+        name: The baseline's name, for messages.
+        training: Other systems than those of `history`, original units.
+        history: (S, T, V), the systems to be forecast.
+        steps: The fewest steps that a training system must have.
+
+    Raises:
+        UsageError: there are none, they have another shape or NaN, or a system to be forecast is among them: its future
+            would be known.
+    """
+    if training is None or not len(training):
+        raise UsageError(f"{name} needs the training systems: give it a split, or leave it out")
+    training = np.ascontiguousarray(training, dtype=np.float64)
+    if training.ndim != 3 or training.shape[2] != history.shape[2] or training.shape[1] < steps:  # noqa: PLR2004
+        raise UsageError(
+            f"training systems have the shape {training.shape}; for {name} it must be "
+            f"(systems, at least {steps} steps, {history.shape[2]} variables)"
+        )
+    if not np.isfinite(training).all():
+        raise UsageError("the training systems have NaN or infinity; repair or drop those series")
+    known = {series.tobytes() for series in training[:, : history.shape[1]]}
+    if leaked := [index for index, series in enumerate(history) if series.tobytes() in known]:
+        raise UsageError(f"series {leaked[0]} is to be forecast, but stands among the training systems with its future")
+    return training
+
+
 def tuned(
     name: str,
     forecast: Callable[..., Floats],
@@ -19,6 +48,7 @@ def tuned(
     training: NDArray[Any] | None,
     *,
     systems: int,
+    positive: bool = False,
 ) -> Floats:
     """Forecast with the settings that have the lowest mean absolute error on training systems.
 
@@ -28,30 +58,39 @@ def tuned(
     Args:
         name: The baseline's name, for messages.
         forecast: A function of (S, T, V) and one of the settings, which returns (S, horizon, V).
-        settings: The choices; of equal ones the first is taken.
+        settings: The choices, those that need the shortest history first; of equal ones the first is taken.
         history: (S, T, V), the systems to be forecast.
         horizon: Steps to forecast.
         training: (N, T', V), other systems, original units.
         systems: The most training systems to use, evenly over all of them.
+        positive: Whether only those are used whose history is positive throughout.
 
     Raises:
-        UsageError: there are no training systems, or they are too short; or no setting can be used.
+        UsageError: the training systems are refused by `checked_training`, none is positive, or no setting can be used.
+        LvjobsError: the forecast is not finite.
     """
-    if training is None or not len(training):
-        raise UsageError(f"{name} needs training systems for its settings: give it a split, or leave it out")
     steps = history.shape[1]
-    if training.shape[1] < steps + horizon:
-        raise UsageError(f"{name} needs training systems of {steps + horizon} steps; these have {training.shape[1]}")
-    chosen = np.ascontiguousarray(training[:: -(-len(training) // systems), : steps + horizon], dtype=np.float64)
-    truth = chosen[:, steps:]
+    known = checked_training(name, training, history, steps + horizon)[:, : steps + horizon]
+    if positive:
+        known = known[(known[:, :steps] > 0).all(axis=(1, 2))]
+        if not len(known):
+            raise UsageError(f"{name} takes logarithms, but no training system is positive throughout: leave it out")
+    count = min(len(known), systems)
+    known = known[np.arange(count) * len(known) // count]
+    truth = known[:, steps:]
     sizes = np.abs(truth).mean(axis=(0, 1))
     sizes = np.where(sizes > 0, sizes, 1.0)
     errors, problem = {}, ""
     for setting in settings:
         try:
-            errors[setting] = float((np.abs(forecast(chosen[:, :steps], *setting) - truth) / sizes).mean())
-        except LvjobsError as error:  # noqa: PERF203 - an order that the history is too short for
-            problem = str(error)
+            error = float((np.abs(forecast(known[:, :steps], *setting) - truth) / sizes).mean())
+        except LvjobsError as refusal:  # noqa: PERF203 - an order that the history is too short for
+            problem = problem or str(refusal)
+        else:
+            errors[setting] = error if np.isfinite(error) else np.inf
     if not errors:
         raise UsageError(problem or f"{name} has no settings to choose from")
-    return forecast(history, *min(errors, key=lambda setting: errors[setting]))
+    made = forecast(history, *min(errors, key=lambda setting: errors[setting]))
+    if not (solved := np.isfinite(made).all(axis=(1, 2))).all():
+        raise LvjobsError(f"{name} has no finite forecast of series {int(np.argmin(solved))}: leave it out")
+    return made

@@ -30,7 +30,7 @@ BASELINE_STYLES: dict[str, tuple[str, Any]] = {
 }
 """Colour and dashes of each baseline, the same in every figure; a model's own lines are solid."""
 MODELS = ((MODEL, "o"), (INK, "s"), ("#CC79A7", "D"), ("#56B4E9", "^"))
-"""Colours and markers of models, which differ from the baselines' colours where both are drawn."""
+"""Colours and markers of models. Their lines are solid and have markers, which no baseline's has: colours recur."""
 CAUSES: dict[str, tuple[str, str]] = {
     "completed": ("#009E73", ""),
     "preempted": ("#E69F00", "/"),

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.interpolate import CubicSpline
 
 from lvjobs.errors import LvjobsError, UsageError
-from lvjobs.forecasting.baselines import BASELINES, forecast, forecast_split, ode
+from lvjobs.forecasting.baselines import BASELINES, forecast, forecast_split, growth, ode
 from lvjobs.forecasting.baselines.analogue import analogue_training
 from lvjobs.forecasting.baselines.statistical import period
 from lvjobs.forecasting.baselines.tuning import tuned
@@ -25,11 +26,20 @@ def trajectories():
     return solve(draw_systems(20, 0), sample_times()).astype(np.float32)
 
 
+def cycles_of(*sizes_and_phases):
+    """Positive, of period 12 in both variables: (systems, 100, 2)."""
+    angles = 2 * np.pi * (np.arange(100)[:, None] + [0, 3]) / 12
+    return np.stack([size * np.exp(np.sin(angles + phase)) for size, phase in sizes_and_phases])
+
+
 @pytest.fixture(scope="module")
 def cycles():
-    """Positive, of period 12 in both variables, three systems of different sizes and phases."""
-    angles = 2 * np.pi * (np.arange(100)[:, None] + [0, 3]) / 12
-    return np.stack([size * np.exp(np.sin(angles + phase)) for size, phase in ((1, 0), (10, 1), (0.1, 2))])
+    return cycles_of((1, 0), (10, 1), (0.1, 2))
+
+
+@pytest.fixture(scope="module")
+def other_cycles():
+    return cycles_of((2, 0.5), (5, 1.7), (0.3, 2.6), (1, 4))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,28 +115,71 @@ def test_a_horizon_beyond_the_period_repeats_it(cycles):
 
 
 @pytest.mark.parametrize("name", ["analogue", "var-12-log", "var-tuned-log", "parroting"])
-def test_methods_that_learn_dynamics_continue_a_cycle(name, cycles):
-    assert forecast(name, cycles[:, :80], 20, training=cycles) == pytest.approx(cycles[:, 80:], rel=0.02)
+def test_methods_that_learn_dynamics_continue_a_cycle(name, cycles, other_cycles):
+    assert forecast(name, cycles[:, :80], 20, training=other_cycles) == pytest.approx(cycles[:, 80:], rel=0.02)
 
 
-def test_a_parroted_forecast_copies_its_history_and_searches_again_at_its_end(cycles):
+def test_parroting_copies_to_the_end_of_its_history_and_then_again(cycles, other_cycles):
     """40 steps of a period of 12: what follows the nearest motif ends before the horizon does."""
-    found = forecast("parroting", cycles[:, :40], 60, training=cycles)
+    found = forecast("parroting", cycles[:, :40], 60, training=other_cycles)
     assert found == pytest.approx(cycles[:, 40:], rel=1e-6)
 
 
-def test_a_competition_whose_law_is_not_built_in_is_recovered():
-    """Lotka and Volterra's two competitors: growth rates that are linear in both."""
-    rates, crowding = np.array([0.5, 0.4]), np.array([[0.5, 0.3], [0.2, 0.4]])
-    state, path = np.array([[0.05, 0.1], [0.9, 0.05], [0.3, 1.2]]), []
-    for _ in range(60):
+def test_parroting_compares_positive_series_in_logarithms():
+    """100 is nearer to 1000 than to 1 in logarithms, and nearer to 1 in levels. Equal errors: the first setting."""
+    values = [1e6] * 4 + [1e3] * 8 + [1e5] * 8 + [1.0] * 8 + [1e4] * 8 + [100.0] * 2
+    history = np.array(values)[None, :, None]
+    found = forecast("parroting", history, 4, training=np.full((3, 50, 1), 3.0))
+    assert found.ravel() == pytest.approx([1e3] * 4)
+
+
+COMPETITION = np.array([0.5, 0.4]), np.array([[0.5, 0.3], [0.2, 0.4]])
+"""Lotka and Volterra's two competitors: growth rates are linear in both."""
+
+
+def competitors(*starts, times=range(60)):
+    rates, crowding = COMPETITION
+    state, path, now = np.array(starts), [], 0.0
+    for time in times:
+        for _ in range(200):
+            state = state * np.exp((time - now) / 200 * (rates - state @ crowding.T))
+        now = time
         path.append(state)
-        for _ in range(100):
-            state = state * np.exp(0.01 * (rates - state @ crowding.T))
-    series = np.stack(path, axis=1)
-    found = forecast("sparse-growth", series[:, :40], 20, training=series)
+    return np.stack(path, axis=1)
+
+
+def test_a_competition_whose_law_is_not_built_in_is_recovered():
+    series, others = competitors([0.05, 0.1], [0.9, 0.05], [0.3, 1.2]), competitors([0.1, 0.4], [1.1, 0.2])
+    found = forecast("sparse-growth", series[:, :40], 20, training=others)
     assert found == pytest.approx(series[:, 40:], rel=1e-2)
     assert np.abs(found - series[:, 40:]).max() < 0.1 * np.abs(series[:, 39:40] - series[:, 40:]).max()
+
+
+def test_terms_that_the_law_does_not_have_are_removed():
+    times = np.arange(40.0)
+    (series,) = np.log(competitors([0.05, 0.1], times=times))
+    between = CubicSpline(times, series)(growth._places(times))
+    (found,) = growth._fit(series[None], np.exp(between)[None], times, 1e-10, 1e-2)
+    rates, crowding = COMPETITION
+    assert found[:3] == pytest.approx(np.vstack([rates, -crowding.T]), abs=0.02)
+    assert not found[3:].any()
+
+
+def test_growth_rates_are_per_time_of_the_file():
+    times = np.arange(100) + 0.4 * np.sin(np.arange(100))
+    series, others = (solve(draw_systems(5, seed), times * 2) for seed in (1, 2))
+    found = forecast("sparse-growth", series[:, :80], 20, training=others, time=times * 2)
+    blind = forecast("sparse-growth", series[:, :80], 20, training=others)
+    truth = series[:, 80:]
+    assert np.median(np.abs(found - truth)) < 0.2 * np.median(np.abs(blind - truth))
+
+
+def test_no_time_that_a_file_may_have_gives_a_forecast_that_is_no_number(trajectories):
+    """A spline through two steps that nearly coincide overshoots beyond every number."""
+    times = np.arange(100.0)
+    times[40] = times[41] - 1e-4
+    found = forecast("sparse-growth", trajectories[:3, :80], 20, training=trajectories[3:], time=times)
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("name", ["var-tuned", "var-tuned-log"])
@@ -153,14 +206,54 @@ def test_settings_are_those_with_the_lowest_error_on_training_systems():
     assert (tuned("one", constant, settings, np.zeros((4, 20, 2)), 5, later, systems=7) == 2.0).all()
 
 
+def test_training_systems_are_taken_evenly():
+    """The first nine of 30 are others than the rest: of three, one is among them."""
+
+    def constant(known, value):
+        return np.full((len(known), 5, 2), value)
+
+    training = np.full((30, 25, 2), 2.0)
+    training[:9] = 1.0
+    assert (tuned("one", constant, [(1.0,), (2.0,)], np.zeros((4, 20, 2)), 5, training, systems=3) == 2.0).all()
+
+
+def test_settings_without_finite_errors_are_not_chosen():
+    def constant(known, value):
+        return np.full((len(known), 5, 2), value)
+
+    training = np.full((3, 25, 2), 2.0)
+    assert (tuned("one", constant, [(np.nan,), (2.0,)], np.zeros((4, 20, 2)), 5, training, systems=3) == 2.0).all()
+    with pytest.raises(LvjobsError, match="no finite forecast of series 0"):
+        tuned("one", constant, [(np.nan,)], np.zeros((4, 20, 2)), 5, training, systems=3)
+
+
+TRAINED = [name for name, baseline in BASELINES.items() if "training" in baseline.takes]
+
+
+@pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize(
-    ("training", "words"),
-    [(None, "needs training systems"), (np.ones((3, 90, 2)), "training systems of 100 steps; these have 90")],
+    ("change", "words"),
+    [
+        (lambda _: None, "needs the training systems"),
+        (lambda series: series[3:][:, :30], "at least"),
+        (lambda series: np.concatenate([series[3:]] * 2, axis=2), "2 variables"),
+        (lambda series: np.where(series[3:] > 1, np.nan, series[3:]), "training systems have NaN"),
+        (lambda series: series, "series 0 is to be forecast, but stands among the training systems"),
+    ],
 )
-@pytest.mark.parametrize("name", ["var-tuned", "var-tuned-log", "parroting", "sparse-growth"])
-def test_tuned_baselines_need_training_systems(name, training, words, trajectories):
+def test_training_systems_that_will_not_do_are_refused(name, change, words, trajectories):
+    series = trajectories.astype(np.float64)
     with pytest.raises(UsageError, match=words):
-        forecast(name, trajectories[:3, :80], 20, training=training)
+        forecast(name, series[:3, :80], 20, training=change(series))
+
+
+@pytest.mark.parametrize("name", ["var-tuned-log", "sparse-growth"])
+def test_training_systems_with_a_zero_are_passed_over(name, trajectories):
+    training = trajectories[3:].copy()
+    training[4, 7] = 0
+    assert np.isfinite(forecast(name, trajectories[:3, :80], 20, training=training)).all()
+    with pytest.raises(UsageError, match="no training system is positive"):
+        forecast(name, trajectories[:3, :80], 20, training=-training)
 
 
 def test_a_linear_law_is_recovered_by_var():
@@ -189,13 +282,6 @@ def test_a_neighbour_among_the_training_systems_gives_its_future():
     history[:, :40] = training[2:3, :40][:, ::-1]
     found = forecast("analogue-training", history, 20, training=training)
     assert found[0] == pytest.approx(training[2, 80:], abs=1e-6)
-
-
-def test_a_system_among_its_own_training_systems_is_a_leak(trajectories):
-    history = trajectories[:3, :80].astype(np.float64)
-    for training in (trajectories, trajectories[2:].astype(np.float64)):
-        with pytest.raises(UsageError, match="stands among the training systems"):
-            forecast("analogue-training", history, 20, training=training)
 
 
 def test_the_fitted_law_forecasts_what_comes(trajectories):
@@ -237,6 +323,7 @@ def test_a_law_that_cannot_be_solved_names_its_series(trajectories, monkeypatch)
 
 
 POSITIVE = np.exp(np.random.default_rng(0).normal(size=(3, 30, 2)))
+OTHERS = np.exp(np.random.default_rng(1).normal(size=(3, 60, 2)))
 
 
 @pytest.mark.parametrize(
@@ -251,9 +338,10 @@ POSITIVE = np.exp(np.random.default_rng(0).normal(size=(3, 30, 2)))
         ("var-12-log", POSITIVE[:, :12], {}, "at least 13 steps"),
         ("var-12-log", np.concatenate([POSITIVE, -POSITIVE]), {}, "series 3 is not positive"),
         ("analogue", POSITIVE[:, :5], {}, "at least 6 steps"),
-        ("analogue-training", POSITIVE, {}, "needs the training systems"),
-        ("analogue-training", POSITIVE, {"training": POSITIVE[:, :, :1]}, "2 variables"),
-        ("analogue-training", POSITIVE, {"training": POSITIVE[:, :34]}, "at least 35 steps"),
+        ("sparse-growth", POSITIVE[:, :10], {"training": OTHERS}, "at least 11 steps"),
+        ("sparse-growth", np.concatenate([POSITIVE] * 4, axis=2), {"training": OTHERS}, "165 terms"),
+        ("var-tuned", POSITIVE[:, :4], {"training": OTHERS}, "order 4 needs a history of at least 5 steps"),
+        ("parroting", POSITIVE[:, :5], {"training": OTHERS}, "at least 6 steps"),
         ("ode", POSITIVE[:, :, :1], {}, "1 variables"),
         ("ode", POSITIVE[:, :7], {}, "at least 8 steps"),
         ("ode", -POSITIVE, {}, "series 0 is not positive"),
