@@ -4,7 +4,8 @@ Each takes history (S, T, V) in the data's own units and returns the horizon's H
 tested system than its history; those that take `training` see the training systems too. `statistical` has persistence,
 means, seasons and vector autoregressions, and what all demand of a history; `analogue` has nearest neighbours and
 motifs, `growth` fits dynamics whose law is not known, and `ode` the law behind the data. `tuning` chooses settings on
-the training systems. A new baseline is a function, and an entry of `BASELINES` here.
+the training systems; `integration` has integrals and solutions of differential equations. A new baseline is a function,
+and an entry of `BASELINES` here.
 """
 
 from collections.abc import Callable, Mapping

@@ -23,18 +23,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from lvjobs.errors import UsageError
+from lvjobs.forecasting.baselines.integration import NODES, gauss_legendre, runge_kutta
 from lvjobs.forecasting.baselines.statistical import checked_times, need_positive, need_steps
 from lvjobs.forecasting.baselines.tuning import tuned
 from lvjobs.forecasting.codec import Floats
 
 DEGREE = 3
-NODES = 3
-"""Integrands are evaluated at so many places in each step."""
 MOST_TERMS = 100
 RIDGES, THRESHOLDS = (1e-10, 1e-8, 1e-6), (0.0, 1e-3, 1e-2, 3e-2)
 SYSTEMS = 50
@@ -43,7 +41,7 @@ SUBSTEPS = 20
 """Runge-Kutta steps in each step of the data."""
 _ROUNDS = 10
 _BEYOND = 2.0
-"""How far the logarithms may leave the history's range while the equations are solved."""
+"""The most by which the logarithms may exceed the history's range while the equations are solved."""
 
 
 def sparse_growth(history: Floats, horizon: int, training: NDArray[Any] | None, time: Floats | None) -> Floats:
@@ -82,7 +80,8 @@ def _forecast(history: Floats, times: Floats, ridge: float, threshold: float) ->
     logs = np.log(history)
     scale = history.max(axis=1)
     low, high = logs.min(axis=1) - _BEYOND, logs.max(axis=1) + _BEYOND
-    between = np.clip(CubicSpline(times[:steps], logs, axis=1)(_places(times[:steps])), low[:, None], high[:, None])
+    places, *_ = gauss_legendre(times[:steps])
+    between = np.clip(CubicSpline(times[:steps], logs, axis=1)(places.ravel()), low[:, None], high[:, None])
     weights = _fit(logs, np.exp(between) / scale[:, None], times[:steps], ridge, threshold)
 
     def slope(state: Floats) -> Floats:
@@ -90,25 +89,9 @@ def _forecast(history: Floats, times: Floats, ridge: float, threshold: float) ->
         rates: Floats = np.einsum("sf,sfv->sv", _terms(values), weights)
         return rates
 
-    state, path = logs[:, -1], []
-    for begin, end in itertools.pairwise(times[steps - 1 :]):
-        step = (end - begin) / SUBSTEPS
-        for _ in range(SUBSTEPS):
-            first = slope(state)
-            second = slope(state + step / 2 * first)
-            third = slope(state + step / 2 * second)
-            fourth = slope(state + step * third)
-            state = np.clip(state + step / 6 * (first + 2 * second + 2 * third + fourth), low, high)
-        path.append(state)
-    forecast: Floats = np.exp(np.stack(path, axis=1))
+    path = runge_kutta(slope, logs[:, -1], times[steps - 1 :], SUBSTEPS, (low, high))
+    forecast: Floats = np.exp(path[1:]).transpose(1, 0, 2)
     return forecast
-
-
-def _places(times: Floats) -> Floats:
-    """Return the times at which integrands are evaluated, 3 in each step."""
-    nodes, _ = leggauss(NODES)
-    places: Floats = (times[:-1, None] + np.diff(times)[:, None] / 2 * (1 + nodes)).ravel()
-    return places
 
 
 def _fit(logs: Floats, between: Floats, times: Floats, ridge: float, threshold: float) -> Floats:
@@ -116,14 +99,14 @@ def _fit(logs: Floats, between: Floats, times: Floats, ridge: float, threshold: 
 
     Args:
         logs: (S, T, V), the logarithms of the history.
-        between: (S, 3 (T - 1), V), the variables at `_places`, in the units of which the coefficients are.
+        between: (S, 3 (T - 1), V), the variables at the places of `gauss_legendre`; coefficients are in their units.
         times: (T,), of the history.
         ridge: The ridge, in units of normalised columns.
         threshold: The smallest coefficient that is kept, as a share of the rises' size.
     """
-    _, shares = leggauss(NODES)
+    _, half, shares = gauss_legendre(times)
     terms = _terms(between).reshape(len(logs), len(times) - 1, NODES, -1)
-    integrals = np.einsum("stnf,tn->stf", terms, np.diff(times)[:, None] / 2 * shares)
+    integrals = np.einsum("stnf,tn->stf", terms, half * shares)
     rises = np.diff(logs, axis=1)
     sizes = np.linalg.norm(integrals, axis=1, keepdims=True)
     unit = integrals / np.where(sizes > 0, sizes, 1.0)

@@ -19,15 +19,14 @@ All quantities are in units of each variable's geometric mean and of the mean ti
 mean the same for any data.
 """
 
-import itertools
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.forecasting.baselines.integration import gauss_legendre, runge_kutta
 from lvjobs.forecasting.baselines.statistical import checked_times, need_positive, need_steps
 from lvjobs.forecasting.codec import Floats
 
@@ -99,26 +98,13 @@ def _solve(unknowns: Floats, times: Floats) -> Floats:
             [growth * (1 - prey / capacity) - predation * eaten * predator, conversion * eaten * prey - death]
         )
 
-    state = unknowns[:, 6:].T
-    path = [state]
     with np.errstate(over="ignore", invalid="ignore"):
-        for begin, end in itertools.pairwise(times):
-            step = (end - begin) / SUBSTEPS
-            for _ in range(SUBSTEPS):
-                first = slope(state)
-                second = slope(state + step / 2 * first)
-                third = slope(state + step / 2 * second)
-                fourth = slope(state + step * third)
-                state = state + step / 6 * (first + 2 * second + 2 * third + fourth)
-            path.append(state)
-    return np.stack(path).transpose(2, 0, 1)
+        return runge_kutta(slope, unknowns[:, 6:].T, times, SUBSTEPS).transpose(2, 0, 1)
 
 
 def _start(logs: Floats, times: Floats) -> Floats:
     """Return the start of the fit, (S, 8), by integral matching for each h (see the module's docstring)."""
-    nodes, weights = leggauss(3)
-    half = np.diff(times)[:, None] / 2
-    places = times[:-1, None] + half * (1 + nodes)
+    places, half, weights = gauss_legendre(times)
     between = np.exp(CubicSpline(times, logs, axis=1)(places.ravel())).reshape(len(logs), *places.shape, 2)
     prey, predator = between[..., 0], between[..., 1]
 

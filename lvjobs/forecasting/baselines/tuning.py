@@ -1,4 +1,4 @@
-"""What baselines demand of training systems, and settings that are chosen by forecasts of them."""
+"""Checks of training systems, and the choice of settings by forecasts of them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

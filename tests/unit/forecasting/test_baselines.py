@@ -10,6 +10,7 @@ from scipy.interpolate import CubicSpline
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.baselines import BASELINES, forecast, forecast_split, growth, ode
 from lvjobs.forecasting.baselines.analogue import analogue_training
+from lvjobs.forecasting.baselines.integration import gauss_legendre, runge_kutta
 from lvjobs.forecasting.baselines.statistical import period
 from lvjobs.forecasting.baselines.tuning import tuned
 from lvjobs.forecasting.data import draw_systems, sample_times, solve
@@ -133,6 +134,16 @@ def test_parroting_compares_positive_series_in_logarithms():
     assert found.ravel() == pytest.approx([1e3] * 4)
 
 
+def test_differential_equations_are_solved_and_integrals_taken():
+    times = np.array([0.0, 0.5, 2.0])
+    path = runge_kutta(lambda state: -state, np.array([1.0, 3.0]), times, 20)
+    assert path == pytest.approx(np.exp(-times)[:, None] * [1, 3], rel=1e-6)
+    clipped = runge_kutta(lambda state: -state, np.array([1.0, 3.0]), times, 20, (np.full(2, 0.9), np.full(2, 2.5)))
+    assert clipped[-1] == pytest.approx([0.9, 0.9])
+    places, half, weights = gauss_legendre(times)
+    assert (places**5 * half * weights).sum(axis=1) == pytest.approx(np.diff(times**6 / 6))
+
+
 COMPETITION = np.array([0.5, 0.4]), np.array([[0.5, 0.3], [0.2, 0.4]])
 """Lotka and Volterra's two competitors: growth rates are linear in both."""
 
@@ -158,7 +169,7 @@ def test_a_competition_whose_law_is_not_built_in_is_recovered():
 def test_terms_that_the_law_does_not_have_are_removed():
     times = np.arange(40.0)
     (series,) = np.log(competitors([0.05, 0.1], times=times))
-    between = CubicSpline(times, series)(growth._places(times))
+    between = CubicSpline(times, series)(gauss_legendre(times)[0].ravel())
     (found,) = growth._fit(series[None], np.exp(between)[None], times, 1e-10, 3e-2)
     rates, crowding = COMPETITION
     assert found[:3] == pytest.approx(np.vstack([rates, -crowding.T]), abs=1e-3)

@@ -1,7 +1,7 @@
 """Forecasts beside those of another decoder, written from the paper with transformers and PEFT alone.
 
-It knows nothing of the codec, the grammar, the cache or the batches of lvjobs: one series at a time, the whole text
-read anew for every digit.
+It knows nothing of the codec, the grammar, the cache or the batches of lvjobs: one series at a time, and the whole
+text is read again for every digit.
 """
 
 from pathlib import Path
