@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from report_helpers import Finished, a_material, data, rewrite_scores
 
-from lvjobs.forecasting.comparison import MEASURES, Comparison, Difference
+from lvjobs.forecasting.comparison import MEASURES, Comparison, Difference, holm
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
-from lvjobs.report.comparisons import Row
+from lvjobs.report.chosen import choose
+from lvjobs.report.comparisons import Row, compare_all
 from lvjobs.report.page.answer import against_baselines, against_zero_shot, answer_forecasts, answer_stages
 
 pytestmark = pytest.mark.heavy
@@ -199,6 +200,30 @@ def test_the_chosen_run_leads_and_the_best_by_test_is_called_so(tmp_path, many):
     assert noted(answer, "lucky has the lowest MAE of 2 models on the scored series")
     # three measures, of zero-shot and each baseline that could be made
     assert noted(answer, f"for the {3 * (len(a_baselines(finished)) + 1)} tests of the chosen model")
+
+
+def test_what_the_scored_series_chose_is_not_confirmed_by_them(tmp_path, many):
+    finished = Finished(tmp_path, many)
+    finished.evaluated(finished.trained("one"), noise=0.1, systems=SCORED)
+    finished.evaluated(finished.trained("lucky", lora_rank=2), noise=0.001, systems=SCORED)
+    finished.evaluated(noise=5, systems=SCORED)
+    answer = said(finished, losses={})
+    assert answer.sentences[0].startswith("Not confirmed, as the scored series chose the model: fine-tuning lowers")
+
+
+def test_p_values_are_corrected_for_all_tests_of_each_family(tmp_path, many):
+    finished = Finished(tmp_path, many)
+    finished.evaluated(finished.trained("one"), noise=0.3, systems=SCORED)
+    finished.evaluated(finished.trained("other", lora_rank=2), noise=0.3, systems=SCORED)
+    finished.evaluated(finished.trained("third", lora_rank=16), noise=0.33, systems=SCORED)
+    finished.evaluated(noise=0.35, systems=SCORED)
+    material = a_material(finished)
+    compared = compare_all(choose(material), material)
+    assert len(compared.others) == 2
+    for rows in (compared.rows, compared.others):
+        plain = [each.found.measures[name].p for each in rows for name in MEASURES]
+        assert [each.corrected[name] for each in rows for name in MEASURES] == list(holm(plain))
+        assert list(holm(plain)) != plain
 
 
 def a_baselines(finished):
