@@ -1,125 +1,279 @@
-"""FLOPs until a stage has its winner: successive halving (ASHA) against the whole grid, 27 cells of `tiny`.
+"""FLOPs until a stage has its winner: synchronous halving against the grid repeated, Hyperband, ASHA and random search.
 
-    python benchmarks/searching.py [DATA.h5] [--steps 180] [--first 20] [--slots 2] [--seeds 5] [--smoke]
+    python benchmarks/searching.py [--draws 2000] [--smoke]
+    python benchmarks/searching.py --record STUDY      # makes the study there, trains it, and writes curves.json
 
-The same grid (rank x rate) is swept twice, on the embedded local cluster: every cell to its end, and with
-`prune = { first = 20, factor = 3 }`. Then each winner is trained to full length with `--seeds` seeds. The table
-has the FLOPs that the two sweeps spent, by the official rules, and the winners' full-length losses; the line below says
-whether they are within one standard error (the grid winner's) of each other. Without a file, 1000 systems are made.
+`benchmarks/curves.json` has recorded validation losses of a grid of 27 cells of `tiny` (rank x rate), each trained to
+its end with 5 seeds. Each draw takes, for every cell, one seed for a reference grid, and one of the others for all ways
+that are compared: they search the same curves. The reference grid's winner sets the mark: its mean loss over all seeds,
+and the standard error of that. A way succeeds if the mean loss of the cell that it chose is at most one standard error
+above. So the whole grid, trained again with other seeds, does not always succeed: it is the peer.
 """
 
 import argparse
 import json
+import math
+import random
+import statistics
+import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from measuring import command_line, lvjobs, print_table
 
-from lvjobs.forecasting.data import make_dataset
+from lvjobs.study.stages import Prune
+from lvjobs.sweep.pruning import RungValue, best, pruned, rungs
+from lvjobs.sweep.selection import Outcome
 
+CURVES = Path(__file__).parent / "curves.json"
 _STUDY = """\
 profile = "local"
-local_slots = {slots}
 [train]
 model = "tiny"
-data = {data}
+data = "data.h5"
 context_length = 512
 batch_size = 2
 lora_targets = "all-linear"
 lora_dropout = 0.0
-checkpoint_every = {first}
+checkpoint_every = 20
 validation_limit = 16
+warmup_steps = 10
 [evaluation]
 series = 0
 [[stage]]
-name = "search"
-steps = {steps}
-grid = {{ lora_rank = {ranks}, learning_rate = {rates} }}
-{prune}
-[[stage]]
-name = "seeds"
-from = "search"
-steps = {steps}
-seeds = {seeds}
+name = "grid"
+steps = 180
+seeds = [0, 1, 2, 3, 4]
+grid = { lora_rank = [2, 4, 8], learning_rate = [8e-3, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6] }
 """
+_GOAL = 1 / 3
+_HALVING = Prune(rule="halving", at=["2/9"], keep=[3])
+_ASHA = Prune(first=20, factor=3)
+_AT_ONCE = 2
+
+Curve = Mapping[int, float]
 
 
-_GOAL = "1/3"
-_RANKS, _RATES = [2, 4, 8], [8e-3, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6]
+@dataclass(frozen=True)
+class Found:
+    """What a way chose: the cell, and the step to which it trained each cell."""
+
+    cell: int
+    reached: Mapping[int, int]
 
 
-def sweep(data: Path, options: argparse.Namespace, prune: str) -> dict[str, Any]:
-    """A whole study: what the search spent, who won, and the winner's losses with each seed."""
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the recorded grid: its curves by seed, and the FLOPs of a step and of a validation."""
+
+    curves: Sequence[Curve]
+    step_flops: int
+    validation_flops: int
+
+    def flops(self, step: int) -> int:
+        """The FLOPs of its run until a step: training, and a validation at each recorded step."""
+        validations = sum(each <= step for each in self.curves[0])
+        return self.step_flops * step + self.validation_flops * validations if step else 0
+
+
+def whole_grid(curves: Sequence[Curve], _draw: random.Random) -> Found:
+    """Train every cell to its end."""
+    last = max(curves[0])
+    return Found(min(range(len(curves)), key=lambda cell: curves[cell][last]), dict.fromkeys(range(len(curves)), last))
+
+
+def halving(curves: Sequence[Curve], _draw: random.Random) -> Found:
+    """Train every cell to the rung, and the best three to their end: the code that studies use."""
+    last = max(curves[0])
+    (rung,) = rungs(_HALVING, last)
+    cells = [Outcome(str(cell), "", cell, "done", curve[rung]) for cell, curve in enumerate(curves)]
+    kept = sorted(map(int, best(cells, _HALVING.keep[0], "min")))
+    reached = dict.fromkeys(range(len(curves)), rung) | dict.fromkeys(kept, last)
+    return Found(min(kept, key=lambda cell: curves[cell][last]), reached)
+
+
+def asha(curves: Sequence[Curve], draw: random.Random) -> Found:
+    """Train the cells in a random order, two at a time, by the code that studies use."""
+    last = max(curves[0])
+    waiting = draw.sample(range(len(curves)), len(curves))
+    steps = dict.fromkeys(map(str, waiting), last)
+    at = dict.fromkeys(waiting, 0)
+    stops = [*rungs(_ASHA, last), last]
+    reports: list[RungValue] = []
+    running: list[int] = []
+    while True:
+        out = set(map(int, pruned(reports, steps, _ASHA, "min"))) if reports else set()
+        back = [cell for cell in at if 0 < at[cell] < last and cell not in out and cell not in running]
+        while len(running) < _AT_ONCE and (back or waiting):
+            running.append(back.pop(0) if back else waiting.pop(0))
+        if not running:
+            break
+        cell = running.pop(0)
+        at[cell] = next(stop for stop in stops if stop > at[cell])
+        reports.append(RungValue(str(cell), at[cell], curves[cell][at[cell]]))
+        if at[cell] < last and cell not in pruned(reports, steps, _ASHA, "min"):
+            running.append(cell)
+        if str(cell) in pruned(reports, steps, _ASHA, "min") and cell in running:
+            running.remove(cell)
+    done = [cell for cell in at if at[cell] == last]
+    return Found(min(done, key=lambda cell: curves[cell][last]), at)
+
+
+def hyperband(curves: Sequence[Curve], draw: random.Random) -> Found:
+    """Run the brackets of Li and others (2018) with factor 3, cells drawn at random, at the nearest recorded steps."""
+    last, known = max(curves[0]), sorted(step for step in curves[0] if step)
+    depth = int(math.log(last / known[0], 3))
+    reached: dict[int, int] = {}
+    finals = []
+    for bracket in range(depth, -1, -1):
+        count = math.ceil((depth + 1) / (bracket + 1) * 3**bracket)
+        cells = draw.sample(range(len(curves)), min(count, len(curves)))
+        for level in range(bracket + 1):
+            step = min(known, key=lambda each: abs(each - last * 3.0 ** (level - bracket)))
+            reached |= {cell: max(step, reached.get(cell, 0)) for cell in cells}
+            cells = sorted(cells, key=lambda cell: curves[cell][step])
+            if level < bracket:
+                cells = cells[: max(1, len(cells) // 3)]
+        finals.append(cells[0])
+    return Found(min(finals, key=lambda cell: curves[cell][last]), reached)
+
+
+def at_random(curves: Sequence[Curve], draw: random.Random) -> Found:
+    """Train a third of the cells to their end."""
+    last = max(curves[0])
+    cells = draw.sample(range(len(curves)), len(curves) // 3)
+    return Found(min(cells, key=lambda cell: curves[cell][last]), dict.fromkeys(cells, last))
+
+
+WAYS: Mapping[str, Callable[[Sequence[Curve], random.Random], Found]] = {
+    "the grid, repeated": whole_grid,
+    "halving": halving,
+    "Hyperband": hyperband,
+    "ASHA": asha,
+    "random": at_random,
+}
+
+
+def searched(cells: Sequence[Cell], draws: int) -> dict[str, list[tuple[bool, float]]]:
+    """Whether each way succeeded, and its share of the whole grid's FLOPs, by draw."""
+    draw = random.Random(0)
+    last, seeds = max(cells[0].curves[0]), len(cells[0].curves)
+    means = [statistics.fmean(curve[last] for curve in cell.curves) for cell in cells]
+    errors = [statistics.stdev(curve[last] for curve in cell.curves) / math.sqrt(seeds) for cell in cells]
+    whole = sum(cell.flops(last) for cell in cells)
+    found: dict[str, list[tuple[bool, float]]] = {name: [] for name in WAYS}
+    for _ in range(draws):
+        first = [draw.randrange(seeds) for _ in cells]
+        others = [(seed + 1 + draw.randrange(seeds - 1)) % seeds for seed in first]
+        reference = whole_grid([cell.curves[seed] for cell, seed in zip(cells, first, strict=True)], draw).cell
+        mark = means[reference] + errors[reference]
+        own = [cell.curves[seed] for cell, seed in zip(cells, others, strict=True)]
+        for name, way in WAYS.items():
+            chosen = way(own, draw)
+            spent = sum(cells[cell].flops(step) for cell, step in chosen.reached.items())
+            found[name].append((means[chosen.cell] <= mark, spent / whole))
+    return found
+
+
+def rows_of(found: Mapping[str, Sequence[tuple[bool, float]]]) -> list[list[Any]]:
+    """A row for each way; differences of success are paired with those of the grid."""
+    peer = [success for success, _ in found["the grid, repeated"]]
+    rows = []
+    for name, each in found.items():
+        success = statistics.fmean(ok for ok, _ in each)
+        apart = [float(ok) - float(other) for (ok, _), other in zip(each, peer, strict=True)]
+        half = 1.96 * statistics.stdev(apart) / math.sqrt(len(apart))
+        mean = statistics.fmean(apart)
+        shares = [share for _, share in each]
+        difference = f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]" if any(apart) else ""
+        goal = f"{_GOAL:.3f}" if name == "halving" else ""
+        rows.append([name, f"{statistics.fmean(shares):.3f}", f"{max(shares):.3f}", goal, f"{success:.1%}", difference])
+    return rows
+
+
+def record(root: Path) -> None:
+    """Train the grid in a study there, and write its curves."""
+    from lvjobs.forecasting.data import make_dataset
+
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "study.toml").exists():
+        make_dataset(root / "data.h5", systems=1000)
+        (root / "study.toml").write_text(_STUDY, encoding="utf-8")
+    lvjobs(root, "sweep", "grid", "--wait")
+    write_curves(root)
+
+
+def write_curves(root: Path) -> None:
+    """Write the validation losses of a study's completed runs by cell, seed and step, and what a step of a cell costs.
+
+    `step_flops` are official FLOPs of a training step, `validation_flops` those of one validation.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        root = Path(directory)
-        seeds = list(range(options.seeds))
-        values = {"slots": options.slots, "steps": options.steps, "first": options.first, "seeds": seeds}
-        values |= {"ranks": options.ranks, "rates": options.rates}
-        (root / "study.toml").write_text(
-            _STUDY.format(data=json.dumps(str(data)), prune=prune, **values), encoding="utf-8"
+        lvjobs(root, "export", directory, "--to", "jsonl", "--force")
+        tables = {
+            name: [json.loads(line) for line in (Path(directory) / "tables" / f"{name}.jsonl").open(encoding="utf-8")]
+            for name in ("runs", "metrics", "charges")
+        }
+    losses: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in tables["metrics"]:
+        if (row["kind"], row["metric"]) == ("validation", "loss"):
+            losses[row["run"]][str(row["step"])] = round(row["value"], 6)
+    costs: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+    for row in tables["charges"]:
+        costs[row["run"]][row["kind"]][0] += row["flops"]
+        costs[row["run"]][row["kind"]][1] += row["units"]
+    cells: dict[tuple[int, float], dict[str, Any]] = {}
+    for run in tables["runs"]:
+        if run["state"] != "completed":
+            continue
+        params, cost = run["config"]["params"], costs[run["name"]]
+        rank, rate = params["lora_rank"], params["learning_rate"]
+        cell = cells.setdefault((rank, rate), {"lora_rank": rank, "learning_rate": rate, "losses": {}})
+        cell["step_flops"] = cost["useful"][0] // cost["useful"][1]
+        cell["validation_flops"] = cost["validation"][0] // cost["validation"][1] * params["validation_limit"]
+        cell["losses"][str(run["config"]["seed"])] = losses[run["name"]]
+    text = json.dumps([cells[key] for key in sorted(cells)], indent=None, separators=(",", ":"))
+    CURVES.write_text(text.replace('},{"lora_rank', '},\n{"lora_rank') + "\n", encoding="utf-8")
+
+
+def read_curves() -> list[Cell]:
+    """The recorded grid."""
+    return [
+        Cell(
+            [{int(step): loss for step, loss in curve.items()} for curve in cell["losses"].values()],
+            cell["step_flops"],
+            cell["validation_flops"],
         )
-        lvjobs(root, "sweep", "search")
-        lvjobs(root, "watch", "--every", "1")
-        spent = json.loads(lvjobs(root, "budget", "--json"))["by_stage"]["search"]
-        won = json.loads(lvjobs(root, "sweep", "show", "search", "--json"))
-        lvjobs(root, "sweep", "seeds", "--wait")
-        shown = json.loads(lvjobs(root, "sweep", "show", "seeds", "--json"))["candidates"][0]
-        states = [
-            run["state"] for run in json.loads(lvjobs(root, "status", "--json"))["runs"] if run["stage"] == "search"
-        ]
-    return {
-        "spent": spent,
-        "settings": won["candidates"][0]["settings"],
-        "paused": states.count("paused"),
-        "losses": shown["values"],
-        "mean": shown["value"],
-        "error": shown["standard_error"],
-    }
+        for cell in json.loads(CURVES.read_text(encoding="utf-8"))
+    ]
 
 
 def main() -> None:
-    """Sweep both ways; print the table."""
+    """Draw, search, and print the table."""
     parser = command_line(__doc__, repeats=False)
-    parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("--steps", type=int, default=180)
-    parser.add_argument("--first", type=int, default=20, help="steps until cells are first compared")
-    parser.add_argument("--slots", type=int, default=2)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--record", type=Path, metavar="STUDY", default=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.ranks, options.rates = _RANKS, _RATES
-    if options.smoke:
-        options.steps, options.first, options.seeds, options.ranks, options.rates = 4, 1, 2, [2], [8e-3, 1e-3]
-    prune = f"prune = {{ first = {options.first}, factor = 3 }}"
-    with tempfile.TemporaryDirectory() as scratch:
-        data = options.data
-        if data is None:
-            data = Path(scratch) / "data.h5"
-            make_dataset(data, systems=40 if options.smoke else 1000)
-        data = data.resolve()
-        found = {name: sweep(data, options, rule) for name, rule in (("grid", ""), ("ASHA", prune))}
-    grid, asha = found["grid"], found["ASHA"]
-    rows = [
-        [
-            name,
-            f"{each['spent']:.3g}",
-            f"{each['spent'] / grid['spent']:.3f}",
-            _GOAL if each is asha else "",
-            each["paused"],
-            ", ".join(f"{key} {value:g}" for key, value in each["settings"].items()),
-            f"{each['mean']:.5f} ({each['error']:.5f})",
-        ]
-        for name, each in found.items()
-    ]
-    apart = asha["mean"] - grid["mean"]
-    words = f"{apart:+.5f}, {'within' if apart <= grid['error'] else 'beyond'} one standard error of the grid winner's"
-    cells = len(options.ranks) * len(options.rates)
-    notes = [
-        f"Peer: the whole grid, of {cells} cells. In brackets: standard errors, of {options.seeds} seeds.",
-        f"From the grid winner's mean loss to ASHA's: {words}.",
-    ]
-    header = ["way", "FLOPs", "of the grid's", "goal", "paused", "winner", "its loss at full length"]
-    print_table(header, rows, notes)
+    if "record" in options:
+        record(options.record)
+        sys.exit()
+    cells = read_curves()
+    found = searched(cells, 20 if options.smoke else options.draws)
+    curves = cells[0].curves
+    drawn = (
+        f"{len(cells)} cells of {max(curves[0])} steps, {len(curves)} recorded seeds; {len(found['halving'])} draws."
+    )
+    success = (
+        "Success: the chosen cell's mean loss is at most one standard error above that of a reference grid's winner, "
+        "which searched other seeds. Peer: the grid, repeated. In brackets: 95 %, over paired draws of these curves."
+    )
+    notes = [f"{drawn} FLOPs: official, of training and validation.", success]
+    header = ["way", "of the grid's FLOPs", "at most", "goal", "success", "beside the grid, repeated"]
+    print_table(header, rows_of(found), notes)
 
 
 if __name__ == "__main__":

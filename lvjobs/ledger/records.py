@@ -23,7 +23,8 @@ class RunRecord:
     a task that declares no cost. `after` is the id of the run that has to be completed first, empty for none.
 
     `not_before` is when a back-off ends. `forgiven_until` is the attempt (its row id) up to which failures no longer
-    count; it increases when the user resumes a held run. `profile_copy` is the hash under which the study keeps the
+    count; it increases when the user resumes a held run. `stop_at` is the step at which the run stops, until its stage
+    has compared all runs there; 0: it goes to its last step. `profile_copy` is the hash under which the study keeps the
     profile's file as it was last submitted; empty for a profile that has a name, and for runs of an older release.
     """
 
@@ -48,6 +49,7 @@ class RunRecord:
     typed: Mapping[str, list[Any]] = field(default_factory=dict)
     declared: Mapping[str, Any] = field(default_factory=dict)
     profile_copy: str = ""
+    stop_at: int = 0
 
     @property
     def submitted_by(self) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 from lvjobs.errors import LvjobsError
 from lvjobs.files import aside_of, create_new, write_atomic
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest migration. It is compared without loading alembic, which only an old or new file needs."""
 
 _BUSY_SECONDS = 30.0

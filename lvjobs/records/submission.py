@@ -8,6 +8,7 @@ One file tells all workers of one sbatch what they need, because they never read
     {"revoke": ["a"]}                                    orders, in the order in which they were given
     {"allow": {"b": 9}}
     {"allow_gpu_seconds": {"b": [7200, 2.0, 900, 3]}}    a `GpuAllowance`
+    {"stop_at": {"b": 40}}                               the step at which the run stops and waits
 
 All but the orders is written once, on disk before sbatch. Since members are of one length, a worker finds its own among
 10,000 by bisection. Orders are appended, one line each, on disk before what depends on them. A reader opens the file
@@ -56,12 +57,13 @@ class GpuAllowance:
 class Orders:
     """Orders for all members: the names of the revoked ones, and renewed allowances by name.
 
-    None among the GPU-seconds: they are not limited any more.
+    None among the GPU-seconds: they are not limited any more. `stop_at` are the steps at which runs stop, by name.
     """
 
     revoked: Collection[str] = ()
     allowed: Mapping[str, int] = field(default_factory=dict)
     gpu_seconds: Mapping[str, GpuAllowance | None] = field(default_factory=dict)
+    stop_at: Mapping[str, int] = field(default_factory=dict)
 
 
 def submission_text(members: Sequence[SubmittedRun]) -> bytes:
@@ -76,10 +78,12 @@ def orders_text(
     revoked: Collection[str] = (),
     allowed: Mapping[str, int] | None = None,
     gpu_seconds: Mapping[str, GpuAllowance | None] | None = None,
+    stop_at: Mapping[str, int] | None = None,
 ) -> bytes:
     """Return the lines of these orders, one for each kind that is given."""
     gpu = {name: allowance and astuple(allowance) for name, allowance in (gpu_seconds or {}).items()}
     orders = {"revoke": sorted(revoked), "allow": dict(allowed or {}), "allow_gpu_seconds": gpu}
+    orders["stop_at"] = dict(stop_at or {})
     return b"".join(_line({kind: order}) for kind, order in orders.items() if order)
 
 
@@ -145,6 +149,7 @@ def read_orders(stream: BinaryIO, start: int = 0) -> tuple[Orders, int]:
     revoked: set[str] = set()
     allowed: dict[str, int] = {}
     gpu_seconds: dict[str, GpuAllowance | None] = {}
+    stop_at: dict[str, int] = {}
     for line in data[:end].splitlines():
         try:
             order = json.loads(line)
@@ -154,4 +159,5 @@ def read_orders(stream: BinaryIO, start: int = 0) -> tuple[Orders, int]:
         allowed.update(order.get("allow", {}))
         gpu = order.get("allow_gpu_seconds", {})
         gpu_seconds.update({name: GpuAllowance(*values) if values else None for name, values in gpu.items()})
-    return Orders(revoked, allowed, gpu_seconds), start + end
+        stop_at.update(order.get("stop_at", {}))
+    return Orders(revoked, allowed, gpu_seconds, stop_at), start + end

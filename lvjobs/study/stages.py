@@ -3,6 +3,7 @@
 import graphlib
 import re
 from collections.abc import Collection, Sequence
+from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -55,19 +56,68 @@ class Select(SettingsTable):
         return f"{extreme} {self.metric} at {where}"
 
 
+_AT: list[str | float] = ["2/9"]
+_KEEP = [3]
+"""The rung of `halving` where a study names none: measured in benchmarks/searching.py."""
+
+
 class Prune(SettingsTable):
-    """The pruning of runs that compare badly, by a pruner of Optuna.
+    """The pruning of runs that compare badly before their last step. `lvjobs.sweep.pruning` has the meaning.
 
-    `lvjobs.sweep.pruning` has the meaning; Optuna has the algorithms.
+    `halving`: all runs train to a share `at` of their steps, and wait there; the best `keep` go on. Several shares make
+    several rungs, the first of them the lowest. What it costs is known beforehand.
 
-    `successive_halving` (ASHA): at the steps first, first * factor, first * factor ** 2, ... a run continues if it is
-    among the best 1/factor of those that came so far. `median`: at each multiple of `first`, it continues if it is no
-    worse than the median of the completed runs there.
+    The other two are Optuna's pruners, which wait for no run. `successive_halving` (ASHA): at the steps first, first *
+    factor, first * factor ** 2, ... a run continues if it is among the best 1/factor of those that came so far.
+    `median`: at each multiple of `first`, it continues if it is no worse than the median of the completed runs there.
     """
 
-    kind: Literal["successive_halving", "median"] = Field(default="successive_halving", description="pruning rule")
-    first: Int = Field(gt=0, description="step at which runs are first compared")
+    rule: Literal["halving", "successive_halving", "median"] = Field(
+        default="successive_halving", description="pruning rule"
+    )
+    at: list[str | float] = Field(
+        default_factory=lambda: list(_AT), description="halving: shares of a run's steps at which runs are compared"
+    )
+    keep: list[Int] = Field(
+        default_factory=lambda: list(_KEEP), description="halving: how many go on at each of them, best first"
+    )
+    first: Int | None = Field(default=None, gt=0, description="the others: step at which runs are first compared")
     factor: Int = Field(default=3, gt=1, description="successive_halving: one of so many runs continues")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, values: Any) -> Any:
+        """Read `kind`, the former name of `rule`."""
+        if isinstance(values, dict) and "kind" in values and "rule" not in values:
+            return {**{key: value for key, value in values.items() if key != "kind"}, "rule": values["kind"]}
+        return values
+
+    @model_validator(mode="after")
+    def _fits_its_rule(self) -> "Prune":
+        if self.rule != "halving":
+            if self.first is None:
+                raise ValueError(f"prune.rule = {self.rule!r} needs a step: first = 100")
+            if (self.at, self.keep) != (_AT, _KEEP):
+                raise ValueError(f'prune.at and prune.keep are of rule = "halving", not of {self.rule!r}')
+            return self
+        if self.first is not None or self.factor != type(self).model_fields["factor"].default:
+            raise ValueError('prune.first and prune.factor are not of rule = "halving": give at = ["2/9"], keep = [3]')
+        shares = self.shares
+        if not shares or len(shares) != len(self.keep):
+            raise ValueError("prune.at and prune.keep need as many values each, at least one")
+        if sorted(set(shares)) != shares or not 0 < shares[0] <= shares[-1] < 1:
+            raise ValueError(f"prune.at = {self.at}: shares between 0 and 1, each larger than the one before")
+        if min(self.keep) < 1 or sorted(self.keep, reverse=True) != self.keep:
+            raise ValueError(f"prune.keep = {self.keep}: whole numbers from 1 on, none larger than the one before")
+        return self
+
+    @property
+    def shares(self) -> list[Fraction]:
+        """Return `at` as fractions. Raises ValueError for a value that is none."""
+        try:
+            return [Fraction(str(each)) for each in self.at]
+        except (ValueError, ZeroDivisionError):
+            raise ValueError(f'prune.at = {self.at}: write each share as "2/9" or 0.25') from None
 
 
 class Stage(SettingsTable):
@@ -165,6 +215,9 @@ class Stage(SettingsTable):
             "has a grid and a space; leave one out": self.grid and self.space,
             "has a space: say how many trials of it: search = { trials = 20 }": self.space and not self.search,
             "has nothing to search: give it a space, or leave search out": self.search and not self.space,
+            'searches one trial after another, and prune.rule = "halving" waits for all runs: give it a grid': (
+                self.space and self.prune and self.prune.rule == "halving"
+            ),
             "searches seed: give it seeds = [...], and means are compared": "seed" in self.space,
             f"searches {twice}, and sets it; leave one out": twice,
         }

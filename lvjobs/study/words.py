@@ -77,6 +77,7 @@ class HeldFor(_OpenEnum):
     BUDGET = "budget"  # FLOPs: the run resumes by itself once they are free
     REPLAYS = "replays"  # the user: the run may have only one reservation, and used it up
     STOPPED = "stopped"  # its stage, because that was stopped
+    RUNG = "rung"  # its stage, until the other runs have come as far
     PRUNED = "pruned"  # other runs of its stage, or of the stage of the run that it follows, are better
 
 
@@ -99,6 +100,7 @@ class LeaveCause(_OpenEnum):
     SUPERSEDED = "superseded"
     STOPPED = "stopped"
     EXHAUSTED = "exhausted"
+    RUNG = "rung"
 
 
 class Breakdown(_OpenEnum):

@@ -1,4 +1,7 @@
-"""The cells of a stage that are not worth their remaining steps: Optuna's pruners, run again on all reports. Pure.
+"""The cells of a stage that are not worth their remaining steps. Pure.
+
+By `halving`, all cells wait at a rung, and the best few go on (synchronous successive halving: Jamieson and Talwalkar,
+AISTATS 2016, arXiv:1502.07943). The other rules are Optuna's pruners, run again on all reports.
 
 A report is a cell's value at a rung; reports are in the order in which reconcile passes found them. A cell is compared
 with the reports before its own, so the order decides. The ledger keeps it, and the same reports always give the same
@@ -10,16 +13,17 @@ arXiv:1810.05934) resumes a cell once enough worse ones have come. So does this 
 checkpoint.
 """
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lvjobs.errors import UsageError
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Prune, Stage
+from lvjobs.sweep.selection import Outcome, grouped
 
 if TYPE_CHECKING:
     import optuna
@@ -36,7 +40,7 @@ class RungValue:
 
 @dataclass(frozen=True)
 class Pruner:
-    """A kind of pruning.
+    """One of Optuna's ways of pruning.
 
     Attributes:
         rungs: (rule, steps of a run) -> the steps before the last one at which cells are compared.
@@ -52,11 +56,11 @@ class Pruner:
 
 
 def _multiples(rule: Prune, steps: int) -> list[int]:
-    return list(range(rule.first, steps, rule.first))
+    return list(range(_first(rule), steps, _first(rule)))
 
 
 def _powers(rule: Prune, steps: int) -> list[int]:
-    found, step = [], rule.first
+    found, step = [], _first(rule)
     while step < steps:
         found.append(step)
         step *= rule.factor
@@ -66,13 +70,18 @@ def _powers(rule: Prune, steps: int) -> list[int]:
 def _median(rule: Prune) -> "optuna.pruners.BasePruner":
     import optuna
 
-    return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=rule.first - 1)
+    return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=_first(rule) - 1)
 
 
 def _successive_halving(rule: Prune) -> "optuna.pruners.BasePruner":
     import optuna
 
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=rule.first, reduction_factor=rule.factor)
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=_first(rule), reduction_factor=rule.factor)
+
+
+def _first(rule: Prune) -> int:
+    assert rule.first is not None, "validated with the rule"
+    return rule.first
 
 
 PRUNERS: Mapping[str, Pruner] = MappingProxyType(
@@ -81,17 +90,45 @@ PRUNERS: Mapping[str, Pruner] = MappingProxyType(
         "median": Pruner(_multiples, _median, "the median"),
     }
 )
-"""The kinds of pruning by `Prune.kind`."""
+"""Optuna's pruners, by `Prune.rule`."""
 
 
 def bar(rule: Prune) -> str:
     """Return what a cell must not be worse than at a rung, in words."""
-    return PRUNERS[rule.kind].bar.format(rule=rule)
+    return PRUNERS[rule.rule].bar.format(rule=rule)
 
 
 def rungs(rule: Prune, steps: int) -> list[int]:
     """Return the steps at which cells are compared; not the last step, because no work is left to save there."""
-    return PRUNERS[rule.kind].rungs(rule, steps)
+    if rule.rule == "halving":
+        return [round(share * steps) for share in rule.shares]
+    return PRUNERS[rule.rule].rungs(rule, steps)
+
+
+def first_rung(stage: Stage, steps: int) -> int:
+    """Return the step at which a new run of the stage stops and waits for the others; 0: it goes to its last one."""
+    return rungs(stage.prune, steps)[0] if stage.prune is not None and stage.prune.rule == "halving" else 0
+
+
+def best(cells: Sequence[Outcome], keep: int, mode: str) -> set[str]:
+    """Return the ids of the cells that go on from a rung: those of the `keep` best candidates.
+
+    Args:
+        cells: The cells that are compared, in the order of declaration; `value` is what each had at the rung.
+        keep: How many candidates go on. Of equal ones the first declared.
+        mode: `min` or `max`.
+
+    A candidate's value is the mean over its cells, which differ in their seed alone. One without a finite value does
+    not go on.
+    """
+    sign = 1 if mode == "min" else -1
+    ranked = []
+    for group in grouped(cells):
+        values = [math.nan if cell.value is None else cell.value for cell in group]
+        if math.isfinite(mean := sum(values) / len(values)):
+            ranked.append((sign * mean, [cell.run_id for cell in group]))
+    ranked.sort(key=lambda each: each[0])
+    return {run_id for _, ids in ranked[:keep] for run_id in ids}
 
 
 def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
@@ -103,15 +140,22 @@ def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
     if stage.prune is None:
         return
     for config in configs:
-        for step in rungs(stage.prune, config.steps):
+        found = rungs(stage.prune, config.steps)
+        if len({0, *found, config.steps}) != len(found) + 2:
+            raise UsageError(
+                f"study.toml: stage {stage.name} would compare its runs of {config.steps} steps at {found}: choose "
+                "prune.at so that these are steps between the first and the last, or more steps"
+            )
+        for step in found:
             for key, every in (
                 ("checkpoint_every", config.checkpoint_every),
                 ("validate_every", config.validate_every or config.checkpoint_every),
             ):
                 if step % every:
+                    own = "prune.at so that it is" if stage.prune.rule == "halving" else "prune.first as"
                     raise UsageError(
                         f"study.toml: stage {stage.name} compares its runs at step {step}, and {key} = {every}: choose "
-                        f"prune.first as a multiple of it"
+                        f"{own} a multiple of it, or another {key}"
                     )
 
 
@@ -143,7 +187,7 @@ def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, 
     study = optuna.create_study(
         direction="minimize" if mode == "min" else "maximize",
         sampler=optuna.samplers.RandomSampler(seed=0),  # it samples nothing: the cells are given
-        pruner=PRUNERS[rule.kind].of_optuna(rule),
+        pruner=PRUNERS[rule.rule].of_optuna(rule),
     )
     trials: dict[str, optuna.Trial] = {}
     found: dict[str, RungValue] = {}
@@ -159,7 +203,7 @@ def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, 
             trials[report.run_id] = study.ask()
         trial = trials[report.run_id]
         is_last = report.step == steps[report.run_id]
-        if not isfinite(report.value):  # no pruner handles such a value
+        if not math.isfinite(report.value):  # no pruner handles such a value
             if not is_last:
                 found[report.run_id] = report
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -171,7 +215,7 @@ def pruned(reports: Sequence[RungValue], steps: Mapping[str, int], rule: Prune, 
         if trial.should_prune():
             found[report.run_id] = report
         there[report.step][report.run_id] = report.value
-        if PRUNERS[rule.kind].takes_back:
+        if PRUNERS[rule.rule].takes_back:
             for run_id in _best(there[report.step], rule.factor, mode):
                 if run_id in found and found[run_id].step == report.step:
                     del found[run_id]

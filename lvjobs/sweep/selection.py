@@ -72,7 +72,7 @@ def rank(outcomes: Iterable[Outcome], rule: Select) -> Ranking:
 
     The rule's `ties` may leave out the cost.
     """
-    found = [_candidate(cells, rule) for cells in _grouped(outcomes)]
+    found = [_candidate(cells, rule) for cells in grouped(outcomes)]
     if len(found) == 1 and all(cell.standing == "done" and cell.value is None for cell in found[0].cells):
         return Ranking(found, [], "the stage's only candidate")  # without a competitor it needs no value
     sign = 1 if rule.mode == "min" else -1
@@ -93,12 +93,13 @@ def waits_for(outcomes: Sequence[Outcome], on_hold: str, quorum: int | None) -> 
     """
     open_ = [outcome for outcome in outcomes if outcome.standing == "open"]
     held = [outcome for outcome in outcomes if outcome.standing == "held"]
-    whole = [cells for cells in _grouped(outcomes) if all(cell.standing == "done" for cell in cells)]
+    whole = [cells for cells in grouped(outcomes) if all(cell.standing == "done" for cell in cells)]
     enough = len(whole) >= (quorum or 1)
     return open_ + (held if on_hold == "wait" or not enough else [])
 
 
-def _grouped(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+def grouped(outcomes: Iterable[Outcome]) -> list[list[Outcome]]:
+    """Return the cells by candidate, in the order in which they are given."""
     groups: dict[Hashable, list[Outcome]] = {}
     for outcome in outcomes:
         groups.setdefault(outcome.candidate, []).append(outcome)

@@ -14,7 +14,7 @@ from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.allowance import AllowanceMeter
 from lvjobs.worker.checkpoints import RNG, Checkpoint, find_newest_valid, write_checkpoint, write_directory
-from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVOKED, Deadline
+from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVOKED, RUNG, Deadline
 from lvjobs.worker.generation import is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import Chain, JournalWriter, numbers
@@ -270,11 +270,18 @@ class Attempt:
                 self._readable = now
         if self.submission.is_revoked:
             return REVOKED
+        if self._is_at_rung():
+            return RUNG
         if self.logged < self.config.steps and self._meter.is_used_up(self._executed):
             return EXHAUSTED
         lead = self.deadline.lead if self.runs_a_program else 0.0
         is_over = self._meter.must_release_gpus(time.time(), self._seconds_to_checkpoint(), lead)
         return OUT_OF_GPU_HOURS if is_over else None
+
+    def _is_at_rung(self) -> bool:
+        """Return whether the run is at the step at which it stops; a program once its checkpoint of it is copied."""
+        reached = self.checkpointed if self.runs_a_program else self.logged
+        return 0 < self.submission.stop_at <= reached < self.config.steps
 
     def _time_limit(self) -> str | None:
         return DEADLINE if self.deadline.has_come(time.time(), self._seconds_to_checkpoint()) else None

@@ -73,7 +73,12 @@ EXHAUSTED = "exhausted"
 OUT_OF_GPU_HOURS = "exhausted GPU-hours"
 """The GPU-hours that were reserved for the run are about to be used up."""
 
+RUNG = "rung"
+"""The run has come to the step at which its stage compares all runs."""
+
 _TIME_LIMIT = frozenset({DEADLINE, "SIGUSR2"})
+_ORDERED = frozenset({REVOKED, EXHAUSTED, OUT_OF_GPU_HOURS, RUNG})
+"""Signals of the worker itself, for which Slurm has no explanation."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ def decide_early_exit(evidence: Evidence) -> EarlyExit:
         return EarlyExit(LeaveCause.CANCELLED, requeue=False, detail=f"{signal}; the job was cancelled")
     if signal == REVOKED:
         return EarlyExit(LeaveCause.STOPPED, requeue=False, detail="the submission may no longer train this run")
+    if signal == RUNG:
+        return EarlyExit(LeaveCause.RUNG, requeue=False, detail="its stage compares its runs at this step")
     if signal in (EXHAUSTED, OUT_OF_GPU_HOURS):
         what = "FLOPs" if signal == EXHAUSTED else "GPU-hours"
         detail = f"the {what} that were reserved for the run are used up"
@@ -148,7 +155,7 @@ def _decide_on_slurm(evidence: Evidence, job: JobView) -> EarlyExit:
 def gather_evidence(signal: str, environment: JobEnvironment, *, superseded: bool = False) -> Evidence:
     """Query Slurm, for a bounded time, and return the evidence. Deafen the process first."""
     job = mode = None
-    if environment.on_slurm and not superseded and signal not in (REVOKED, EXHAUSTED, OUT_OF_GPU_HOURS):
+    if environment.on_slurm and not superseded and signal not in _ORDERED:
         job = inside.query_self(environment.job_id)
         if job is not None and job.preempt_time is not None:
             mode = environment.preempt_mode or inside.query_preempt_mode(job.partition)

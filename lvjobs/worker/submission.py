@@ -21,7 +21,8 @@ class Submission:
     """One run's part of a submission's file, and the orders for it as they were read last.
 
     `is_revoked`: the submission may train the run no more. `allowance`: the training steps that the run may execute in
-    all its attempts; None for no limit. `gpu_seconds`: the same for the GPU-seconds that its jobs may hold. A worker
+    all its attempts; None for no limit. `gpu_seconds`: the same for the GPU-seconds that its jobs may hold. `stop_at`:
+    the step at which the run stops, to be compared with others; 0 for none. A worker
     that is started by hand has no submission (its token is empty), and one that an older release submitted has no file.
     The run directory then has run.json, and may have allowance.json and a mark in `revoked/`.
     """
@@ -36,6 +37,7 @@ class Submission:
         self.is_revoked = False
         self.allowance: int | None = None
         self.gpu_seconds: GpuAllowance | None = None
+        self.stop_at = 0
         self._layout, self._token = layout, token
         self._path = layout.study.submission(token)
         self._text: str | None = None
@@ -82,6 +84,7 @@ class Submission:
         self.is_revoked |= name in orders.revoked
         self.allowance = orders.allowed.get(name, self.allowance)
         self.gpu_seconds = orders.gpu_seconds.get(name, self.gpu_seconds)
+        self.stop_at = orders.stop_at.get(name, self.stop_at)
 
     def _read_run_directory(self) -> None:
         path = self._layout.allowance

@@ -23,7 +23,7 @@ SCHEMAS = {"bed7bfb": "0009", LAST_RELEASE: "0010"}
 OLDER_LAYOUT = ("bed7bfb",)
 """Those whose run directories have files of another form (`RunLayout.is_older`)."""
 
-SCHEMA = "0011"
+SCHEMA = "0012"
 
 
 @pytest.fixture(scope="module", params=[LAST_RELEASE])

@@ -165,6 +165,9 @@ class Worker:
                 return self._leave(work, "superseded")
             if Submission(work.files, work.token).is_revoked:
                 return self._leave(work, "stopped")
+        if 0 < Submission(work.files, work.token).stop_at <= work.step < config["steps"]:
+            self._save(work)
+            return self._leave(work, "rung")
         if work.step < config["steps"] and (self._is_exhausted(work) or self._is_out_of_time(job, work)):
             self._save(work)
             return self._leave(work, "exhausted")

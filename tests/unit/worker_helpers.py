@@ -33,12 +33,13 @@ def make_run(directory, *, steps=40, task="toy_task:train", checkpoint_every=10,
     return layout
 
 
-def submit(*layouts, token="abc", allowance=None):
+def submit(*layouts, token="abc", allowance=None, stop_at=0):
     """The file of a submission of these runs, as a pass writes it."""
     path = layouts[0].study.submission(token)
     path.parent.mkdir(parents=True, exist_ok=True)
     members = [SubmittedRun(each.root.name, json.loads(each.config.read_text()), allowance) for each in layouts]
-    path.write_bytes(submission_text(members))
+    rungs = dict.fromkeys((each.root.name for each in layouts), stop_at) if stop_at else {}
+    path.write_bytes(submission_text(members) + orders_text(stop_at=rungs))
 
 
 def revoke(layout, token="abc"):

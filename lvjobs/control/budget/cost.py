@@ -10,9 +10,12 @@ from lvjobs.ledger.records import AttemptRecord, RunRecord, WorkCounts
 from lvjobs.tasks.registry import task_of
 
 
-def work_ahead(config: Mapping[str, Any], step: int) -> WorkCounts:
-    """Return the work that a run of this `config` does after `step` (0: all of it) if nothing fails."""
-    steps = int(config["steps"])
+def work_ahead(config: Mapping[str, Any], step: int, stop_at: int = 0) -> WorkCounts:
+    """Return the work that a run of this `config` does after `step` (0: all of it) if nothing fails.
+
+    `stop_at` is the step at which it stops; 0: at its last one.
+    """
+    steps = stop_at or int(config["steps"])
     task, params = task_of(config), config.get("params", {})
     validation = _validations(config, step, steps) * task.windows(params)
     return WorkCounts(max(0, steps - step), validation, task.series(params, step, steps))
@@ -35,7 +38,7 @@ def allowance(run: RunRecord, executed: WorkCounts, step: int, gpu_seconds: int 
     It is the work `executed`, the work after `step`, and one checkpoint interval of replay. `gpu_seconds` are those
     that it needs for this (`GpuHours.ahead`). A run whose task declares no cost has no other work.
     """
-    work = work_ahead(run.config, step) + replay_of_an_interval(run.config, step)
+    work = work_ahead(run.config, step, run.stop_at) + replay_of_an_interval(run.config, step)
     return executed + replace(work if run.rates else WorkCounts(), gpu_seconds=gpu_seconds)
 
 
@@ -47,6 +50,8 @@ def newest_checkpoints(attempts: Iterable[AttemptRecord]) -> Mapping[str, int]:
 
 def _validations(config: Mapping[str, Any], after: int, until: int) -> int:
     """Count the validations after step `after`: untrained (from step 0), at regular steps, and at the end."""
+    if until <= after:
+        return int(after == 0)
     every = int(config.get("validate_every", until))
     regular = until // every - after // every
     return regular + (until % every != 0 and after < until) + (after == 0)

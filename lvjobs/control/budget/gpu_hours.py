@@ -104,7 +104,7 @@ class GpuHours:
             minutes = self.time_limit(run)
             whole = math.ceil(60 * minutes * gpus / self._members(run)) if minutes else self.limit
             return max(0, whole - self.of(run).live)
-        seconds = pace.of_run(run.config, step) + pace.of_interval(run.config, step)
+        seconds = pace.of_run(run.config, step, run.stop_at) + pace.of_interval(run.config, step)
         return math.ceil((seconds + (0.0 if is_training else self._start_up(run, pace))) * self.share(run))
 
     def time_limit(self, run: RunRecord) -> float | None:

@@ -31,9 +31,12 @@ class Pace:
     start_up: float | None = None
     """The longest time that an execution held its machine beside this work, in seconds; None without accounting."""
 
-    def of_run(self, config: Mapping[str, Any], step: int = 0) -> float:
-        """Return the seconds that a run needs after `step` without interruption: steps, validation, checkpoints."""
-        work = work_ahead(config, step)
+    def of_run(self, config: Mapping[str, Any], step: int = 0, stop_at: int = 0) -> float:
+        """Return the seconds that a run needs after `step` without interruption: steps, validation, checkpoints.
+
+        `stop_at` is the step at which it stops; 0: at its last one.
+        """
+        work = work_ahead(config, step, stop_at)
         checkpoints = -(-work.training // int(config.get("checkpoint_every", work.training)))
         return work.training * self.step + work.validation * self.window + checkpoints * self.checkpoint
 

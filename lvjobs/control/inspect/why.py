@@ -132,7 +132,9 @@ def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptR
         return f"{begun}waits in the queue as {job}: {run.reason or 'Slurm gives no reason yet'}"
     words = {
         RunState.HELD: "it is held, and waits for " + (_limit_of(run)[0] if run.held_for is HeldFor.BUDGET else "you"),
-        RunState.PAUSED: "it is paused, at its last checkpoint",
+        RunState.PAUSED: "it "
+        + ("stopped" if run.held_for is HeldFor.RUNG else "is paused")
+        + ", at its last checkpoint",
         RunState.CANCELLED: "it was cancelled",
         RunState.PLANNED: "it is planned, and not submitted yet",
         RunState.INTERRUPTED: f"it was interrupted ({_cause(run)}), and is to go on",

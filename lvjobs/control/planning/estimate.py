@@ -1,7 +1,7 @@
 """The cost of runs before any is submitted: FLOPs by each convention, time, and disk space. Pure."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,9 @@ from lvjobs.control.planning.plans import Demand, FlopNeed, judge
 from lvjobs.flops.conventions import BINDING
 from lvjobs.ledger.records import RunRecord, WorkCounts
 from lvjobs.study.run import RunConfig
-from lvjobs.study.words import RunState
+from lvjobs.study.stages import Prune
+from lvjobs.study.words import HeldFor, RunState
+from lvjobs.sweep.pruning import rungs
 from lvjobs.tasks.registry import task_of
 
 PARTS = ("training", "validation", "evaluation", "replay")
@@ -33,29 +35,36 @@ class Cell:
     checkpoint: int = 0
     same_as: str = ""
 
-    def work(self, part: str) -> WorkCounts:
-        """Return all work of one part (of `PARTS`), from the run's beginning.
+    def work(self, part: str, stop_at: int = 0) -> WorkCounts:
+        """Return all work of one part (of `PARTS`), from the run's beginning to `stop_at` (0: to its end).
 
         `replay` is the checkpoint interval that is reserved for one failure.
         """
         if part == "replay":
             return replay_of_an_interval(self.run.config, 0)
         if part == "evaluation":
-            return WorkCounts(generation=self.series + work_ahead(self.run.config, 0).generation)
-        ahead = work_ahead(self.run.config, 0)
+            series = 0 if stop_at else self.series
+            return WorkCounts(generation=series + work_ahead(self.run.config, 0, stop_at).generation)
+        ahead = work_ahead(self.run.config, 0, stop_at)
         return WorkCounts(training=ahead.training) if part == "training" else WorkCounts(validation=ahead.validation)
 
-    def flops(self, convention: str, part: str) -> int:
+    def flops(self, convention: str, part: str, stop_at: int = 0) -> int:
         """Return the FLOPs of one part, whether or not it counts, by a convention of which the run has rates."""
-        return Terms(limit=0, convention=convention).price(self.run, self.work(part))
+        return Terms(limit=0, convention=convention).price(self.run, self.work(part, stop_at))
 
-    def need(self, terms: Terms) -> FlopNeed:
-        """Return the FLOPs that the run needs beyond what is spent or reserved already."""
-        need = FlopNeed(self.evaluation(terms))
-        is_reserved = self.account is not None and self.account.reserved is not None
-        if self.same_as or self.run.state.is_final or is_reserved:
+    def need(self, terms: Terms, stop_at: int = 0) -> FlopNeed:
+        """Return the FLOPs that the run needs until `stop_at` (0: its end), beyond what is spent or reserved already.
+
+        A run that stops before its end is not evaluated.
+        """
+        need = FlopNeed(0 if stop_at else self.evaluation(terms))
+        is_pruned = self.run.held_for is HeldFor.PRUNED
+        if self.same_as or self.run.state.is_final or is_pruned:
             return need
-        ahead = work_ahead(self.run.config, self.checkpoint)
+        if self.account is not None and self.account.reserved is not None:
+            rest = work_ahead(self.run.config, self.run.stop_at, stop_at) if self.run.stop_at else WorkCounts()
+            return need + FlopNeed(terms.price(self.run, rest))
+        ahead = work_ahead(self.run.config, self.checkpoint, stop_at)
         replay = replay_of_an_interval(self.run.config, self.checkpoint)
         return need + FlopNeed(terms.price(self.run, ahead), terms.price(self.run, replay))
 
@@ -86,14 +95,44 @@ class Cell:
 
 @dataclass(frozen=True)
 class StageCells:
-    """The runs of one stage."""
+    """The runs of one stage. `halving` is its rule of that kind, if it has one, and `seeds` the runs of a candidate."""
 
     name: str
     cells: Sequence[Cell]
+    halving: Prune | None = None
+    seeds: int = 1
 
     def flops(self, convention: str, part: str) -> int:
         """Return the FLOPs of one part, by a convention of which every run has rates."""
-        return sum(cell.flops(convention, part) for cell in self.cells)
+        return self.sum(lambda cell, stop_at: cell.flops(convention, part, stop_at))
+
+    def phases(self, paces: Sequence[Pace]) -> list[list[float]]:
+        """Return the seconds of each run, and after each rung those of the longest runs that may go on from it."""
+        if self.halving is None:
+            return [[pace.of_run(cell.run.config) for cell, pace in zip(self.cells, paces, strict=True)]]
+        found = []
+        ends = [[0, *rungs(self.halving, cell.run.steps), 0] for cell in self.cells]
+        for level, keep in enumerate([len(self.cells), *(count * self.seeds for count in self.halving.keep)]):
+            seconds = [
+                pace.of_run(cell.run.config, own[level], own[level + 1])
+                for cell, pace, own in zip(self.cells, paces, ends, strict=True)
+            ]
+            found.append(sorted(seconds, reverse=True)[:keep] if level else seconds)
+        return found
+
+    def sum(self, price: Callable[[Cell, int], int], cells: Sequence[Cell] | None = None) -> int:
+        """Return the sum over the runs. By halving, the runs that go on from a rung are counted as the dearest ones."""
+        cells = self.cells if cells is None else cells
+        if self.halving is None:
+            return sum(price(cell, 0) for cell in cells)
+        stops = [[*rungs(self.halving, cell.run.steps), 0] for cell in cells]
+        total = sum(price(cell, own[0]) for cell, own in zip(cells, stops, strict=True))
+        for level, keep in enumerate(self.halving.keep):
+            more = [
+                price(cell, own[level + 1]) - price(cell, own[level]) for cell, own in zip(cells, stops, strict=True)
+            ]
+            total += sum(sorted(more, reverse=True)[: keep * self.seeds])
+        return total
 
     def demand(self, terms: Terms) -> Demand:
         """Return what the stage still needs, as a function of its steps."""
@@ -107,7 +146,9 @@ class StageCells:
         )
 
     def _need(self, terms: Terms, steps: int) -> FlopNeed:
-        return sum((cell.cut(steps).need(terms) for cell in self.cells), start=FlopNeed())
+        cells = [cell.cut(steps) for cell in self.cells]
+        work = self.sum(lambda cell, stop_at: cell.need(terms, stop_at).work, cells)
+        return FlopNeed(work, sum(cell.need(terms).replay for cell in cells))
 
 
 @dataclass(frozen=True)
@@ -176,24 +217,24 @@ def _row(stage: StageCells, conventions: Sequence[str], stopwatch: Stopwatch, pl
         "name": stage.name,
         "runs": len(cells),
         "existing": sum(cell.account is not None for cell in cells),
-        "steps": sum(cell.run.steps for cell in cells),
-        "windows": sum(cell.work("validation").validation for cell in cells),
-        "series": sum(cell.series for cell in cells),
+        "steps": stage.sum(lambda cell, stop_at: stop_at or cell.run.steps),
+        "windows": stage.sum(lambda cell, stop_at: cell.work("validation", stop_at).validation),
+        "series": stage.sum(lambda cell, stop_at: 0 if stop_at else cell.series),
         **{part: {name: stage.flops(name, part) for name in conventions} for part in PARTS},
-        **_times(cells, [stopwatch.pace(cell.run) for cell in cells], place),
+        **_times(stage, [stopwatch.pace(cell.run) for cell in cells], place),
         "checkpoint_bytes": max(cell.checkpoint_bytes for cell in cells),
         "kept_bytes": sum(cell.kept_bytes for cell in cells),
     }
 
 
-def _times(cells: Sequence[Cell], paces: Sequence[Pace | None], place: ClusterCapacity) -> dict[str, Any]:
+def _times(stage: StageCells, paces: Sequence[Pace | None], place: ClusterCapacity) -> dict[str, Any]:
     """Return the seconds of the longest step, of the longest run and of the stage; None if a run's pace is unknown."""
     known = [pace for pace in paces if pace is not None]
     if len(known) < len(paces):
         keys = ("time_source", "time_from", "step_seconds", "run_seconds", "stage_seconds", "gpu_seconds")
         return dict.fromkeys(keys)
-    seconds = [pace.of_run(cell.run.config) for cell, pace in zip(cells, known, strict=True)]
-    jobs = place.jobs(seconds)
+    seconds = [pace.of_run(cell.run.config) for cell, pace in zip(stage.cells, known, strict=True)]
+    phases = [place.jobs(each) for each in stage.phases(known)]
     scaled = next((pace for pace in known if pace.source == "scaled"), None)
     worst = scaled or next((pace for pace in known if pace.source == "given"), known[0])
     return {
@@ -201,8 +242,8 @@ def _times(cells: Sequence[Cell], paces: Sequence[Pace | None], place: ClusterCa
         "time_from": worst.of or None,
         "step_seconds": max(pace.step for pace in known),
         "run_seconds": math.ceil(max(seconds)),
-        "stage_seconds": math.ceil(makespan(jobs, place.at_once)),
-        "gpu_seconds": math.ceil(sum(jobs) * place.gpus),
+        "stage_seconds": math.ceil(sum(makespan(jobs, place.at_once) for jobs in phases)),
+        "gpu_seconds": math.ceil(sum(map(sum, phases)) * place.gpus),
     }
 
 

@@ -210,7 +210,15 @@ def _count(
         run = replace(found, rates=drawn.rates)
         return Cell(run, max(0, series - declared[found.id]), books.accounts[found.id], newest[found.id])
 
-    return [StageCells(name, [cell(name, each) for each in configs]) for name, configs in stages.items() if configs]
+    declared_stages = {stage.name: stage for stage in study.config.stage}
+
+    def cells(name: str, configs: Sequence[RunConfig]) -> StageCells:
+        stage = declared_stages.get(name)
+        halving = stage.prune if stage is not None and stage.prune and stage.prune.rule == "halving" else None
+        seeds = len(stage.seeds or [0]) if stage is not None else 1
+        return StageCells(name, [cell(name, each) for each in configs], halving, seeds)
+
+    return [cells(name, configs) for name, configs in stages.items() if configs]
 
 
 def what_fits(

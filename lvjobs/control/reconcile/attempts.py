@@ -11,12 +11,12 @@ from lvjobs.cluster.protocol import Job
 from lvjobs.cluster.states import Ending
 from lvjobs.control.reconcile.actions import Action, AvoidNode, CancelJob, Extend, Revoke, SaveAttempt, SetRun, Submit
 from lvjobs.control.reconcile.classify import Failure, classify, execution
-from lvjobs.control.reconcile.policy import after_exhaustion, verdict
+from lvjobs.control.reconcile.policy import after_exhaustion, at_rung, verdict
 from lvjobs.control.reconcile.views import MemberView, RunView
 from lvjobs.control.submission.time_limits import after_a_timeout
 from lvjobs.ledger.records import AttemptRecord
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, LeaveCause, RunState
+from lvjobs.study.words import Cause, HeldFor, LeaveCause, RunState
 
 
 class Attempts:
@@ -205,6 +205,7 @@ class Conclusions:
         outcome = verdict(self.run, self.attempts.ended, failure, self.policy, self.now)
         if last is not None and last.leave_cause is LeaveCause.EXHAUSTED:
             outcome = after_exhaustion(self.run, self.attempts.ended)
+        outcome = at_rung(self.run, self.attempts.ended, failure.cause) or outcome
         self.continues = outcome.state is RunState.INTERRUPTED
         resources, notes = dict(outcome.resources), []
         bad = self._bad_node(live, failure, node)
@@ -213,7 +214,7 @@ class Conclusions:
             yield AvoidNode(bad, self.run.id, f"{why}, run {self.run.name}")
             notes.append(f"the study avoids node {bad} for {self.policy.exclude_hours:g} h")
         if outcome.reason:
-            notes.append(outcome.reason if self.continues else f"held: {outcome.reason}")
+            notes.append(f"held: {outcome.reason}" if outcome.state is RunState.HELD else outcome.reason)
         if self.continues and requeued:
             # the job itself continues, under the same token
             notes.append("waits in the queue to go on")
@@ -231,10 +232,11 @@ class Conclusions:
             self.run.id,
             outcome.state,
             reason=outcome.reason,
-            cause=failure.cause,
+            cause=None if outcome.held_for is HeldFor.RUNG else failure.cause,
             not_before=outcome.not_before,
             resources=resources,
             note="; ".join(notes),
+            held_for=outcome.held_for,
             failure=failure,
         )
         if self.continues and not requeued and not outcome.not_before:

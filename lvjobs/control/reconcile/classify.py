@@ -67,6 +67,8 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
         return Failure(Cause.CODE_ERROR, attempt.error)
     if attempt.leave_cause is LeaveCause.EXHAUSTED:
         return Failure(Cause.CANCELLED, f"left at step {attempt.step}: what was reserved for it is used up")
+    if attempt.leave_cause is LeaveCause.RUNG:
+        return Failure(Cause.COMPLETED, f"left at step {attempt.step}, where its stage compares its runs")
     if attempt.leave_cause in _LEAVE_CAUSES:
         detail = _left(attempt)
         if attempt.leave_action == "requeued":

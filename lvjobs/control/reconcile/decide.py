@@ -29,7 +29,7 @@ from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, LeaveCause, RunState
 
 _NO_CAUSE = (LeaveCause.NONE, LeaveCause.UNKNOWN)
-_LEFT_A_PACK = (LeaveCause.EXHAUSTED, LeaveCause.STOPPED, LeaveCause.SUPERSEDED)
+_LEFT_A_PACK = (LeaveCause.EXHAUSTED, LeaveCause.RUNG, LeaveCause.STOPPED, LeaveCause.SUPERSEDED)
 
 
 def decide(view: RunView, policy: Policy, now: float, watched: float = 0.0) -> list[Action]:

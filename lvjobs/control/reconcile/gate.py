@@ -77,7 +77,7 @@ class Case:
     def ahead(self) -> WorkCounts:
         """Return the remaining work: from the last step if the run trains, else from its newest checkpoint."""
         step = self.training_at
-        return work_ahead(self.run.config, self.checkpoint if step is None else step)
+        return work_ahead(self.run.config, self.checkpoint if step is None else step, self.run.stop_at)
 
     def gpu_seconds_ahead(self, hours: GpuHours) -> int:
         """Return the GPU-seconds that the rest of the run needs, counted from where `ahead` counts."""

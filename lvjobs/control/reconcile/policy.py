@@ -9,7 +9,7 @@ from lvjobs import remedies
 from lvjobs.control.reconcile.classify import Failure
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, LeaveCause, RunState
+from lvjobs.study.words import Cause, HeldFor, LeaveCause, RunState
 
 _HOUR = 3600.0
 _MOST_DOUBLINGS = 64  # 2**64 is more than an hour has seconds; far more doublings would overflow a float
@@ -57,6 +57,7 @@ class Verdict:
     reason: str = ""
     not_before: float = 0.0
     resources: Mapping[str, Any] = field(default_factory=dict)
+    held_for: HeldFor = HeldFor.NOTHING
 
 
 def verdict(run: RunRecord, ended: Sequence[AttemptRecord], failure: Failure, policy: Policy, now: float) -> Verdict:
@@ -112,6 +113,22 @@ def after_exhaustion(run: RunRecord, ended: Sequence[AttemptRecord]) -> Verdict:
     command = remedies.RESUME_RUN(run=run.name)
     reason = f"{len(idle)} jobs in a row used up what was reserved for them before their first step"
     return Verdict(RunState.HELD, f"{reason}: see why they start so slowly, then: {command}")
+
+
+def at_rung(run: RunRecord, ended: Sequence[AttemptRecord], cause: Cause) -> Verdict | None:
+    """Return that the run waits, if it came to the step at which its stage compares all runs; None if it goes on.
+
+    With the checkpoint of that step it waits whatever ended its last attempt, but for the user's cancelling it, and for
+    an error of its code.
+    """
+    if not run.stop_at or cause in (Cause.CANCELLED, Cause.CODE_ERROR):
+        return None
+    reached = max((attempt.checkpoint_step for attempt in ended), default=0)
+    stopped = bool(ended) and ended[-1].leave_cause is LeaveCause.RUNG
+    if not stopped and not run.stop_at <= reached < run.steps:
+        return None
+    reason = f"waits at step {run.stop_at} of {run.steps} for the other runs of {run.stage}"
+    return Verdict(RunState.PAUSED, reason, held_for=HeldFor.RUNG)
 
 
 def leniency(run: RunRecord, ended: Sequence[AttemptRecord], policy: Policy) -> str:

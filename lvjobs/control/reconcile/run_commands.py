@@ -152,6 +152,7 @@ def resume_runs(
                 state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
                 reason="taken up by the user",
                 held_for=HeldFor.NOTHING,
+                stop_at=0 if run.held_for is HeldFor.RUNG else run.stop_at,
                 not_before=0.0,
                 forgiven_until=max((attempt.id for attempt in attempts), default=0),
                 code=code,

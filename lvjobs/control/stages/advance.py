@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lvjobs import remedies
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import zero_shot
+from lvjobs.control.stages.halving import end_waiting, halve
 from lvjobs.control.stages.outcomes import measured, outcome_of, standing_of
 from lvjobs.control.stages.pruning import prune
 from lvjobs.control.stages.requests import stage_request
@@ -101,7 +102,8 @@ def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) ->
         if begins and not stage.space:
             return _begin(session, seen, stage, record)
         if stage.prune and not begins:
-            told = prune(session, stage, seen.runs_of(stage.name))
+            compare = halve if stage.prune.rule == "halving" else prune
+            told = compare(session, stage, seen.runs_of(stage.name))
             seen = _read(session) if told else seen
         if stage.space:
             return told + _search(session, stage)
@@ -180,11 +182,13 @@ def _waits_for_budget(shortfall: Shortfall) -> str:
 
 def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
     runs = seen.runs_of(stage.name)
-    if any(standing_of(run) == "open" for run in runs):
+    if any(standing_of(run) == "open" and run.held_for is not HeldFor.RUNG for run in runs):
         return _set(session, record, StageState.RUNNING, "", loud=False)
     plain = [outcome_of(run, session.terms) for run in runs]
     if waiting := waits_for(plain, stage.on_hold, stage.quorum):
-        held = [outcome.name for outcome in waiting]
+        held = [outcome.name for outcome in waiting if outcome.standing == "held"]
+        if not held:  # all wait at a rung: the next pass compares them
+            return _set(session, record, StageState.RUNNING, "", loud=False)
         reason = (
             f"waits for {', '.join(held)}, held; take up: {remedies.RESUME_RUN(run=held)}; or go on without: "
             f"{remedies.SWEEP_WITHOUT_HELD(stage=stage.name)}"
@@ -200,6 +204,7 @@ def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) 
     with session.ledger.transaction() as transaction:
         changes = {"winner": winner.run_id, "because": ranking.why, "by_hand": False, "reason": ""}
         transaction.update_stage(stage.name, state=StageState.COMPLETED, **changes)
+        end_waiting(transaction, stage.name)
         transaction.add_event(Event(session.clock(), "stage", text, winner.run_id))
     return [text]
 

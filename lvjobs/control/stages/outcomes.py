@@ -25,7 +25,7 @@ def standing_of(run: RunRecord) -> Standing:
     """Return a run's standing in its stage."""
     if run.state is RunState.PAUSED and run.held_for is HeldFor.PRUNED:
         return "pruned"
-    if run.state is RunState.HELD and run.held_for is HeldFor.BUDGET:  # it continues once there is room
+    if run.held_for in (HeldFor.BUDGET, HeldFor.RUNG):  # it continues by itself, or its stage decides
         return "open"
     return _STANDINGS.get(run.state, "open")
 

@@ -42,7 +42,7 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     seen = {run.id: curve_of(run, stage.select, session.study.layout) for run in compared}
     reports = [*known, *new_reports(seen, steps, known, rule)]
     if len(reports) > len(known):  # recorded before anything follows from the reports
-        session.ledger.call(_write, stage.name, reports, before)
+        session.ledger.call(write_pruning, stage.name, [astuple(each) for each in reports], before)
     found = pruned([report for report in reports if report.run_id in steps], steps, rule, stage.select.mode)
     told: list[str] = []
     fresh = [run for run in compared if run.id in found and run.id not in before]
@@ -56,7 +56,8 @@ def prune(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     if fresh or back:
         with session.ledger.transaction() as transaction:
             told += _resume(session, transaction, stage, rule, back)
-            _write(transaction, stage.name, reports, [each for each in before if each not in {run.id for run in back}])
+            left = [each for each in before if each not in {run.id for run in back}]
+            write_pruning(transaction, stage.name, [astuple(each) for each in reports], left)
     return told
 
 
@@ -85,5 +86,8 @@ def _why(stage: Stage, rule: Prune, run: RunRecord, report: RungValue, names: Se
     )
 
 
-def _write(transaction: Transaction, stage: str, reports: Sequence[RungValue], pruned_: Sequence[str]) -> None:
-    transaction.set_rows("prunings", [PruningRecord(stage, [astuple(each) for each in reports], pruned_)], stage=stage)
+def write_pruning(
+    transaction: Transaction, stage: str, reports: Sequence[tuple[str, int, float]], pruned_: Sequence[str]
+) -> None:
+    """Keep the reports and the ids of the pruned runs of a stage."""
+    transaction.set_rows("prunings", [PruningRecord(stage, reports, pruned_)], stage=stage)

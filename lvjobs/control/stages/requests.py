@@ -6,6 +6,7 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.control.reconcile.run_commands import find_runs, pause, resume_runs
 from lvjobs.control.session import Session
+from lvjobs.control.stages.halving import end_waiting
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, StageRecord
@@ -16,6 +17,7 @@ from lvjobs.study.words import HeldFor, RunState, StageState
 from lvjobs.sweep.request import Request, without_carried
 
 BEGUN = (StageState.RUNNING, StageState.COMPLETED)
+_AT_REST = (HeldFor.PRUNED, HeldFor.RUNG)
 
 
 def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str]:
@@ -130,6 +132,7 @@ def choose(session: Session, name: str, word: str, because: str) -> list[str]:
             check_later(record.stage, transaction.stages())
         changes = {"winner": run.id, "because": because.strip(), "by_hand": True}
         transaction.update_stage(name, **changes, state=StageState.COMPLETED, reason="")
+        end_waiting(transaction, name)
         text = f"{name}: {run.name} chosen by hand: {because.strip()}"
         transaction.add_event(Event(session.clock(), "stage", text, run.id))
     return [text]
@@ -201,8 +204,8 @@ def stop(session: Session, name: str) -> list[str]:
                 told.append(f"{each}: stopped")
     shared = {run_id for each in others for run_id in cells.get(each, ())}
     mine = dict.fromkeys(run_id for each in names for run_id in cells.get(each, ()) if run_id not in shared)
-    # A pruned run stays so: it would be resumed with the others.
-    open_ = [runs[id_] for id_ in mine if not runs[id_].state.is_final and runs[id_].held_for is not HeldFor.PRUNED]
+    # These stay so: a pruned run would be resumed with the others, and one at its rung has nothing to do.
+    open_ = [runs[id_] for id_ in mine if not runs[id_].state.is_final and runs[id_].held_for not in _AT_REST]
     if open_:
         told += pause(session, [run.name for run in open_], "its stage was stopped", held_for=HeldFor.STOPPED)
     return told

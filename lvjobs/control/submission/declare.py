@@ -20,6 +20,7 @@ from lvjobs.study.config import StudyContext, current_settings, declared_setting
 from lvjobs.study.fields import Mark, marked
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Resources
+from lvjobs.sweep.pruning import first_rung
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
 EVALUATE = "evaluate"
@@ -152,6 +153,7 @@ def _new_runs(wanted: RunRequest, new: Sequence[tuple[str, RunConfig, str, str, 
             rates=rates[config.besides_seed],
             typed=typed[config.besides_seed],
             after=after,
+            stop_at=first_rung(wanted.sweep.stage, config.steps) if wanted.sweep and stage == wanted.stage else 0,
         )
         for run_id, config, name, stage, after in new
     ]

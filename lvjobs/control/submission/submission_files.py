@@ -62,7 +62,8 @@ def write_submission(
     try:
         for directory in (study.layout.checkpoints, study.layout.internal, study.layout.submissions):
             make_directory(directory)
-        orders = orders_text(revoked=revoked, gpu_seconds=_by_name(runs, gpu_seconds or {}))
+        rungs = {run.name: run.stop_at for run in runs if run.stop_at}
+        orders = orders_text(revoked=revoked, gpu_seconds=_by_name(runs, gpu_seconds or {}), stop_at=rungs)
         write_atomic(study.layout.submission(token), submission_text(members) + orders)
         older = [run for run in with_directory(study, runs) if study.layout.run(run.name).is_older]
         write_again(study, older)

@@ -56,6 +56,9 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
             parts.append(f"seeds {stage.seeds}")
         if runs > 1:
             parts.append(f"the winner has the {stage.select.words}")
+        if stage.prune and stage.prune.rule == "halving":
+            rungs = zip(stage.prune.at, stage.prune.keep, strict=True)
+            parts.append("; ".join(f"at {share} of their steps the best {keep} go on" for share, keep in rungs))
     if stage.origin:
         over = [key for key in taken(stage, every) if key not in {*stage.grid, *stage.space, *stage.set}]
         parts.append(f"takes {', '.join(over) or 'nothing'} from {stage.origin}'s winner")

@@ -7,7 +7,7 @@ import time
 from lvjobs.cluster import inside
 from lvjobs.worker import signals
 from lvjobs.worker.attempt import Attempt
-from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVOKED
+from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVOKED, RUNG
 from lvjobs.worker.environment import read_environment
 from lvjobs.worker.program.nodes import SpreadProgram
 from lvjobs.worker.program.process import Program
@@ -19,7 +19,7 @@ seconds, and at most a share of the time that is left."""
 _GRACE_SECONDS = 30.0
 """Seconds that a program has after a signal if nothing says when the job ends. Slurm's own KillWait is 30 s."""
 
-_AT_ONCE = frozenset({REVOKED, EXHAUSTED, "superseded"})
+_AT_ONCE = frozenset({REVOKED, EXHAUSTED, RUNG, "superseded"})
 """Reasons to stop for which no further checkpoint is wanted."""
 
 

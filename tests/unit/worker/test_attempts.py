@@ -561,6 +561,22 @@ def test_what_earlier_attempts_executed_counts_and_nothing_is_begun_where_nothin
     assert executed(layout) == list(range(1, STEPS + 1))
 
 
+def test_a_run_stops_at_its_rung_and_the_next_submission_goes_on_from_there(zygote, tmp_path, undisturbed):
+    layout = make_run(tmp_path / "run")
+    submit(layout, stop_at=20)
+    assert zygote.run(layout, LVJOBS_TOKEN="abc") == 75
+    assert executed(layout) == list(range(1, 21))
+    (leave,) = entries(layout, "leave")
+    assert (leave["cause"], leave["step"], leave["action"]) == ("rung", 20, "none")
+    assert str(find_newest_valid(layout)[0].name) == "000001-00000020"
+    assert zygote.run(layout, LVJOBS_TOKEN="abc") == 75, "the same job again has nothing to do"
+    assert executed(layout) == list(range(1, 21))
+    submit(layout, token="def")
+    assert zygote.run(layout, LVJOBS_TOKEN="def") == 0
+    assert executed(layout) == list(range(1, STEPS + 1))
+    assert final_weights(layout) == final_weights(undisturbed)
+
+
 def test_a_run_that_needs_its_whole_allowance_is_done(zygote, tmp_path, undisturbed):
     layout = make_run(tmp_path / "run")
     allow(layout, STEPS)

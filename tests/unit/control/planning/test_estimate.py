@@ -15,8 +15,9 @@ from lvjobs.forecasting.tasks import adapter_parameters
 from lvjobs.ledger.records import WorkCounts
 from lvjobs.study.config import TrainSettings, load_study
 from lvjobs.study.params import TrainingConfig
+from lvjobs.study.stages import Prune
 from lvjobs.study.tables import Resources
-from lvjobs.study.words import RunState
+from lvjobs.study.words import HeldFor, RunState
 from lvjobs.tasks.registry import rates_of
 
 RATES = {
@@ -102,6 +103,37 @@ def test_a_stage_sums_its_runs_by_each_convention():
     # the last stage holds what it needs, the first has given back its intervals
     assert rows["needed"] == (1_504_000 + 400 + 2400) + 1_004_000 + 251_600
     assert rows["needed_for_evaluation"] == 400
+
+
+def test_of_a_halved_stage_all_runs_are_counted_to_the_rung_and_the_dearest_beyond():
+    cells = [a_cell(), a_cell(steps=2000), a_cell(seed=1), a_cell(seed=2)]
+    rule = Prune(rule="halving", at=["1/4"], keep=[2])
+    row = foreseen(StageCells("s", cells, rule))["stages"][0]
+    assert row["steps"] == 250 + 500 + 250 + 250 + (1500 + 750)
+    assert row["training"]["official"] == 1000 * row["steps"]
+    assert row["windows"] == 8 * (2 + 3 + 2 + 2 + (6 + 3))
+    assert row["series"] == 2 * 20, "what stops at the rung is not evaluated"
+    assert foreseen(StageCells("s", cells, rule, seeds=2))["stages"][0]["steps"] == row["steps"] + 2 * 750
+    need = StageCells("s", cells, rule).demand(TERMS).need
+    assert need == FlopNeed(1000 * row["steps"] + 100 * row["windows"] + 10 * row["series"], 4 * 251_600)
+
+
+def test_a_halved_stage_that_has_begun_needs_what_is_not_reserved():
+    rule = Prune(rule="halving", at=["1/4"], keep=[1])
+    begun = [
+        with_account(replace(a_cell(), run=replace(a_cell().run, stop_at=250)), {}, WorkCounts(500, 32)) for _ in "ab"
+    ]
+    assert StageCells("s", begun, rule).demand(TERMS).need == FlopNeed(750_000 + 3 * 800 + 200, 0)
+    pruned = replace(begun[0], run=replace(begun[0].run, stop_at=0, held_for=HeldFor.PRUNED))
+    assert StageCells("s", [pruned, pruned], rule).demand(TERMS).need.total <= 400
+
+
+def test_a_halved_stage_takes_as_long_as_its_phases():
+    cells = [a_cell(), a_cell(seed=1), a_cell(seed=2)]
+    rule = Prune(rule="halving", at=["1/4"], keep=[1])
+    paces = [Pace(1.0, 0.0, 0.0, "given")] * 3
+    assert StageCells("s", cells, rule).phases(paces) == [[250.0] * 3, [750.0]]
+    assert StageCells("s", cells).phases(paces) == [[1000.0] * 3]
 
 
 def test_a_convention_that_a_run_does_not_know_is_left_out():

@@ -388,6 +388,24 @@ def test_a_program_ends_when_its_allowance_is_used_up(zygote, tmp_path):
     assert not processes_of(layout)
 
 
+def test_a_program_stops_at_its_rung_once_the_checkpoint_is_copied(zygote, tmp_path, undisturbed):
+    layout = make_program(tmp_path / "run", "--named", gated(tmp_path, 2 * EVERY + 1), **NAMED)
+    submit(layout, stop_at=2 * EVERY)
+    worker = zygote.start(layout, LVJOBS_TOKEN="abc")
+    try:
+        wait_for(lambda: entries(layout, "leave"), "a worker that leaves")
+    finally:
+        open_gates(tmp_path)
+    assert zygote.wait(worker) == EXITED_EARLY
+    (leave,) = entries(layout, "leave")
+    assert leave["cause"] == "rung"
+    assert published(layout)[-1] == f"000001-{2 * EVERY:08d}"
+    assert executed(layout)[-1] <= 2 * EVERY + 1
+    submit(layout, token="def")
+    assert zygote.run(layout, LVJOBS_TOKEN="def") == DONE
+    assert result(layout) == undisturbed
+
+
 def test_a_program_of_an_older_generation_publishes_nothing(zygote, tmp_path, undisturbed):
     layout = make_program(tmp_path / "run", "--in-place", *hangs_once(tmp_path, 5), **IN_PLACE)
     older = zygote.start(layout)
