@@ -1,8 +1,9 @@
-"""The `official` convention: the course handout's rules, complete. It is the budget's default convention.
+"""The `official` convention: the course handout's rules. It is the budget's default convention.
 
 Grouped-query attention counts as multi-head; lm_head gives logits for every token; the backward pass is exactly twice
 the forward pass, regardless of which weights learn and what is kept or recomputed; tokenising and computing positions
-are free, adding them is not. Rotary embedding, biases, loss and optimizer are not counted. Precision changes nothing.
+are free, adding them is not. Rotary embedding, biases, loss and optimizer have no rule, and are not counted: the loss
+would add 0.17 % to a step of Qwen2.5-0.5B. Precision changes nothing.
 """
 
 from dataclasses import replace

@@ -21,6 +21,11 @@ def test_a_step_at_512_with_rank_4():
     assert training_step(QWEN, 4, 512, 4) == 6_771_659_802_624
 
 
+def test_the_loss_that_has_no_rule_would_add_what_the_page_says():
+    loss = 3 * 4 * 512 * QWEN.vocabulary * (10 + 1 + 1)  # exponential, the row's sum, division; backward twice that
+    assert f"{100 * loss / training_step(QWEN, 4, 512, 4):.2f}" == "0.17"
+
+
 def test_the_published_study():
     assert f"{5000 * training_step(QWEN, 4, 512, 4):.3e}" == "3.386e+16"
     assert f"{sum(1500 * training_step(QWEN, 4, 512, rank) for rank in (2, 4, 8)):.3e}" == "3.048e+16"
