@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from lvjobs.study.stages import Stage
+from lvjobs.study.stages import Prune, Stage
 
 _TRAINED = ["base", "stage1", "stage2", "final"]
+_QWEN = {"model": "Qwen/Qwen2.5-0.5B-Instruct"}
 _GRID = {"context_length": [128, 512, 768]}
 
 PUBLISHED = (
@@ -23,6 +24,25 @@ PUBLISHED = (
     Stage(name="evaluate", evaluate=_TRAINED),
 )
 """The untrained model, the default run, rank x learning rate, context length, the long run, and the scores of all."""
+
+_OFTEN = {"checkpoint_every": 50}
+PUBLISHED_FITS = (
+    *PUBLISHED[:2],
+    Stage(
+        name="stage1",
+        grid=PUBLISHED[2].grid,
+        set={"context_length": 512, **_OFTEN},
+        steps=450,
+        prune=Prune(rule="halving"),
+    ),
+    Stage(name="stage2", origin="stage1", grid=_GRID, set=_OFTEN, steps=450),
+    Stage(name="final", origin="stage2", set={"checkpoint_every": 250}, steps=3500),
+    Stage(name="evaluate", evaluate=_TRAINED),
+)
+"""The published study within its own limit of 1e17 official FLOPs, with validation, evaluation and one replay of each
+run. The published one needs 1.85e17. Six of stage 1's nine runs stop at step 100, and the final run has 3,500 steps of
+10,000; stages 1 and 2 have 450 of 500, so that 2/9 of them is a checkpoint.
+"""
 
 STUDY_TINY = (
     Stage(name="zero_shot", zero_shot=["raw"]),
@@ -57,7 +77,8 @@ is a whole series.
 
 STUDIES: Mapping[str, tuple[Mapping[str, Any], tuple[Stage, ...]]] = MappingProxyType(
     {
-        "published": ({"model": "Qwen/Qwen2.5-0.5B-Instruct"}, PUBLISHED),
+        "published": (_QWEN, PUBLISHED),
+        "published-fits": (_QWEN, PUBLISHED_FITS),
         "study-tiny": (
             {
                 "steps": 200,

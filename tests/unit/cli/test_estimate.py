@@ -233,6 +233,25 @@ def test_a_run_and_a_stage_alone(study, lvjobs):
     assert asked(lvjobs, "stage1")["fits"]
 
 
+def test_the_published_study_that_fits_has_all_parts_of_the_published_one(study, lvjobs):
+    plans = {}
+    for preset in ("published", "published-fits"):
+        assert lvjobs("init", "--preset", preset, "--force")[0] == 0
+        plans[preset] = json.loads(lvjobs("sweep", "plan", "--json")[1])
+    whole, fitting = plans["published"], plans["published-fits"]
+    assert not whole["fits"]
+    assert fitting["fits"]
+    assert fitting["limit"] == 10**17
+    parts = [(stage["name"], stage["runs"]) for stage in fitting["stages"]]
+    assert parts == [(stage["name"], stage["runs"]) for stage in whole["stages"]]
+    assert all(stage["evaluation"]["official"] for stage in fitting["stages"])
+    grids = [{"grid": each["grid"], "evaluate": each["evaluate"]} for each in fitting["declared"]]
+    assert grids == [{"grid": each["grid"], "evaluate": each["evaluate"]} for each in whole["declared"]]
+    assert f"{fitting['needed']:.1e}" == "9.7e+16"  # docs/sweeps.md
+    total = sum(whole["total"][part]["official"] for part in ("training", "validation", "evaluation"))
+    assert f"{total:.2e}" == "1.85e+17"  # docs/sweeps.md
+
+
 def test_one_stage_that_does_not_fit_points_to_fit(study, lvjobs):
     _, out, _ = lvjobs("estimate", "final")
     assert "add --fit" in " ".join(out.split())
