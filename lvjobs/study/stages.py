@@ -64,8 +64,9 @@ _KEEP = [3]
 class Prune(SettingsTable):
     """The pruning of runs that compare badly before their last step. `lvjobs.sweep.pruning` has the meaning.
 
-    `halving`: all runs train to a share `at` of their steps, and wait there; the best `keep` go on. Several shares make
-    several rungs, the first of them the lowest. What it costs is known beforehand.
+    `halving`: all runs train to a share `at` of their steps, and wait there; the best `keep` go on, by the mean of the
+    metric from half of that step on. Several shares make several rungs, the first of them the lowest. What it costs is
+    known beforehand.
 
     The other two are Optuna's pruners, which wait for no run. `successive_halving` (ASHA): at the steps first, first *
     factor, first * factor ** 2, ... a run continues if it is among the best 1/factor of those that came so far.

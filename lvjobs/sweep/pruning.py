@@ -14,6 +14,7 @@ checkpoint.
 """
 
 import math
+import statistics
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,6 +109,16 @@ def rungs(rule: Prune, steps: int) -> list[int]:
 def first_rung(stage: Stage, steps: int) -> int:
     """Return the step at which a new run of the stage stops and waits for the others; 0: it goes to its last one."""
     return rungs(stage.prune, steps)[0] if stage.prune is not None and stage.prune.rule == "halving" else 0
+
+
+def value_at(rung: int, curve: Mapping[int, float]) -> float | None:
+    """Return what `halving` compares: the mean of the values from half of the rung's step on. None: nothing is there.
+
+    One validation of a run that still learns says less: docs/benchmarks.md has both.
+    """
+    if rung not in curve:
+        return None
+    return statistics.fmean(value for step, value in curve.items() if rung <= 2 * step <= 2 * rung)
 
 
 def best(cells: Sequence[Outcome], keep: int, mode: str) -> set[str]:

@@ -13,7 +13,7 @@ from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.stages import Prune, Stage
 from lvjobs.study.words import HeldFor, RunState
-from lvjobs.sweep.pruning import best, rungs
+from lvjobs.sweep.pruning import best, rungs, value_at
 from lvjobs.sweep.selection import Outcome, grouped
 
 
@@ -77,8 +77,8 @@ def _value(session: Session, stage: Stage, run: RunRecord, level: int) -> float 
     """Return what the stage's rule compares, at the run's rung; of a run that was done before it, its last value."""
     assert stage.prune is not None
     curve = curve_of(run, stage.select, session.study.layout)
-    step = rungs(stage.prune, run.steps)[level]
-    return curve.get(step, curve[max(curve)] if curve and run.state is RunState.COMPLETED else None)
+    value = value_at(rungs(stage.prune, run.steps)[level], curve)
+    return curve[max(curve)] if value is None and curve and run.state is RunState.COMPLETED else value
 
 
 def _has_passed(run: RunRecord, rule: Prune, level: int) -> bool:
@@ -128,7 +128,9 @@ class _Rung:
         metric = self._stage.select.metric
         is_number = value is not None and math.isfinite(value)
         found = (
-            f"its {metric}, {value:.6g}, is not among {self._best} there" if is_number else f"it has no {metric} there"
+            f"its {metric}, {value:.6g} on average from step {-(-step // 2)} on, is not among {self._best} there"
+            if is_number
+            else f"it has no {metric} there"
         )
         why = (
             f"pruned at step {step} of {run.steps}: {found}; to train it all the same: {remedies.RESUME_RUN(run=names)}"

@@ -7,7 +7,8 @@ import pytest
 from lvjobs.errors import UsageError
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Prune, Stage
-from lvjobs.sweep.pruning import RungValue, check_rungs, new_reports, pruned, rungs
+from lvjobs.sweep.pruning import RungValue, best, check_rungs, new_reports, pruned, rungs, value_at
+from lvjobs.sweep.selection import Outcome
 
 ASHA = Prune(first=10, factor=3)
 MEDIAN = Prune(kind="median", first=10)
@@ -126,3 +127,29 @@ def test_what_one_reached_before_it_was_taken_up_counts_at_its_own_step():
     reports += [RungValue("x", 180, 0.05), RungValue("y", 20, 0.15), RungValue("y", 60, 0.4)]
     found = pruned(reports, dict.fromkeys("axcdefy", 540), Prune(first=20, factor=3), "min")
     assert set(found) == set("cdefy"), "x was better than y at step 60"
+
+
+CURVE = {0: 9.0, 20: 5.0, 30: 4.0, 40: 3.0, 50: 1.0, 60: 0.0}
+
+
+@pytest.mark.parametrize(("rung", "value"), [(40, 4.0), (60, 2.0), (20, 5.0), (50, 8 / 3), (45, None)])
+def test_at_a_rung_the_mean_from_half_of_the_way_on_is_compared(rung, value):
+    assert value_at(rung, CURVE) == (value if value is None else pytest.approx(value))
+
+
+def test_a_value_that_is_no_number_is_in_the_mean():
+    assert math.isnan(value_at(40, CURVE | {30: math.nan}))
+    assert value_at(40, CURVE | {50: math.nan}) == 4.0
+
+
+def cell(candidate, value, seed=0):
+    return Outcome(f"{candidate}-{seed}", "", candidate, "done", value)
+
+
+def test_the_best_candidates_go_on_with_all_their_seeds():
+    cells = [cell("a", 3.0, 0), cell("a", 5.0, 1), cell("b", 1.0, 0), cell("b", 6.0, 1), cell("c", 4.0, 0)]
+    assert best(cells, 1, "min") == {"b-0", "b-1"}, "3.5, of 4, 3.5 and 4"
+    assert best(cells, 2, "min") == {"a-0", "a-1", "b-0", "b-1"}, "of equal ones the first declared"
+    assert best(cells, 1, "max") == {"a-0", "a-1"}
+    broken = [*cells, cell("d", math.nan), cell("e", -1.0, 0), cell("e", None, 1)]
+    assert best(broken, 9, "min") == {each.run_id for each in cells}
