@@ -174,21 +174,21 @@ WAYS: Mapping[str, Way] = {
 }
 
 
-def searched(cells: Sequence[Cell], draws: int) -> dict[str, list[tuple[bool, float]]]:
+def searched(cells: Sequence[Cell], draws: int, ways: Mapping[str, Way] = WAYS) -> dict[str, list[tuple[bool, float]]]:
     """Whether each way succeeded, and its share of the whole grid's FLOPs, by draw."""
     draw = random.Random(0)
     last, seeds = max(cells[0].curves[0]), len(cells[0].curves)
     means = [statistics.fmean(curve[last] for curve in cell.curves) for cell in cells]
     errors = [statistics.stdev(curve[last] for curve in cell.curves) / math.sqrt(seeds) for cell in cells]
     whole = sum(cell.flops(last) for cell in cells)
-    found: dict[str, list[tuple[bool, float]]] = {name: [] for name in WAYS}
+    found: dict[str, list[tuple[bool, float]]] = {name: [] for name in ways}
     for _ in range(draws):
         first = [draw.randrange(seeds) for _ in cells]
         others = [(seed + 1 + draw.randrange(seeds - 1)) % seeds for seed in first]
         reference = whole_grid([cell.curves[seed] for cell, seed in zip(cells, first, strict=True)], draw).cell
         mark = means[reference] + errors[reference]
         own = [cell.curves[seed] for cell, seed in zip(cells, others, strict=True)]
-        for name, way in WAYS.items():
+        for name, way in ways.items():
             chosen = way(own, draw)
             spent = sum(cells[cell].flops(step) for cell, step in chosen.reached.items())
             found[name].append((means[chosen.cell] <= mark, spent / whole))

@@ -1,7 +1,9 @@
 """The benchmarks run: with as little work as they can do, and no look at their figures."""
 
+import math
 import os
 import runpy
+import statistics
 import subprocess
 import sys
 
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 RUN = ROOT / "benchmarks" / "run"
 NEED_A_LAB = {"submission", "passes", "queueing", "storm", "eligible", "scale", "nodes"}
-DEAR = {"storm", "scale", "searching", "queueing", "training", "startup", "eligible", "stall", "gpu", "decoding"} | {
+DEAR = {"storm", "scale", "queueing", "training", "startup", "eligible", "stall", "gpu", "decoding"} | {
     "prompt",
     "submission",
     "nodes",
@@ -50,3 +52,20 @@ def test_each_file_is_one_of_the_suite_and_says_how_it_is_run():
     assert set(files) == set(SUITE)
     for name, path in files.items():
         assert f"    python benchmarks/{name}.py " in path.read_text(), name
+
+
+@pytest.mark.parametrize("steps", [180, 90])
+def test_halving_costs_a_third_and_finds_the_winner_as_often_as_the_grid(steps, monkeypatch):
+    monkeypatch.syspath_prepend(str(RUN.parent))
+    searching = runpy.run_path(str(RUN.parent / "searching.py"))
+    cells = searching["read_curves"](searching["CURVES"] / f"{steps}-steps.json")
+    assert (len(cells), {len(cell.curves) for cell in cells}) == (27, {5})
+    ways = {
+        name: way for name, way in searching["WAYS"].items() if name.startswith(("the grid", "halving: the best 3"))
+    }
+    found = searching["searched"](cells, 4000, ways)
+    grid, halving = found["the grid, repeated"], found["halving: the best 3 at 2/9"]
+    assert max(share for _, share in halving) <= 1 / 3
+    differences = [ok - other for (ok, _), (other, _) in zip(halving, grid, strict=True)]
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    assert statistics.fmean(differences) - 1.96 * error >= -0.02
