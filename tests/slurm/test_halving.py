@@ -1,0 +1,253 @@
+"""Halving on real Slurm: whatever meets a stage's runs, all come to the rung, and the same best few train to their end."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+from driving import Study, closed_partition, kill_worker, until
+from driving_programs import PROGRAMS, ProgramStudy
+from toy_task import TRAINING
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(3000)]
+
+STEPS, RUNG, EVERY, KEPT = 180, 40, 20, 2
+RATES = [1e-3, 2e-3, 4e-3, 8e-3, 2e-2]
+STAGE = f"""
+[[stage]]
+name = "many"
+steps = {STEPS}
+set = {{ checkpoint_every = {EVERY} }}
+grid = {{ learning_rate = {RATES} }}
+"""
+PRUNE = f'prune = {{ rule = "halving", at = ["2/9"], keep = [{KEPT}] }}\n'
+USEFUL = len(RATES) * RUNG + KEPT * (STEPS - RUNG)
+
+
+def declare(study, text):
+    path = study.root / "study.toml"
+    path.write_text(path.read_text() + text)
+
+
+@dataclass
+class Alone:
+    """The same runs, each trained to its end in one go by the worker, with no cluster and no rung."""
+
+    weights: dict[str, str]
+    at_rung: list[str]
+    """Their names, the best at the rung first."""
+    at_end: dict[str, float]
+
+    @property
+    def best(self):
+        return self.at_rung[:KEPT]
+
+    @property
+    def winner(self):
+        return min(self.best, key=self.at_end.__getitem__)
+
+
+def validations(study, name):
+    return {line["step"]: line["loss"] for line in study.journal(name) if line["kind"] == "validation"}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    study = Study(tmp_path_factory.mktemp("alone"), profile="local")
+    declare(study, STAGE)
+    study.type("sweep", "many", "--wait", timeout=1200)
+    losses = {name: validations(study, name) for name in study.runs()}
+    assert {max(each) for each in losses.values()} == {STEPS}
+    ranked = sorted(losses, key=lambda name: losses[name][RUNG])
+    at_end = {name: losses[name][STEPS] for name in losses}
+    assert len({losses[name][RUNG] for name in ranked}) == len(RATES), "a tie would be decided by the order"
+    return Alone({name: study.weights(name) for name in losses}, ranked, at_end)
+
+
+@pytest.fixture
+def halved(study):
+    declare(study, STAGE + PRUNE)
+    return study
+
+
+def leaves(study, name):
+    return [(line["cause"], line["step"]) for line in study.journal(name) if line["kind"] == "leave"]
+
+
+def wait_for_all_but(study, name):
+    """Pass after pass until the other runs have come to the rung and wait there; return their rows."""
+
+    def others():
+        rows = {each: row for each, row in study.runs().items() if each != name}
+        return {row["held_for"] for row in rows.values()} == {"rung"} and rows
+
+    return until(others, 900)
+
+
+def decided(study):
+    """Pass after pass until the stage is; return the rows of its runs."""
+    until(lambda: study.runs() and study.stands()["many"] == "completed", 1200)
+    return study.runs()
+
+
+def expect_halved(study, alone):
+    """The best at the rung have the weights of runs that nothing disturbed, and no other run left the rung."""
+    rows = decided(study)
+    (stage,) = study.summary()["stages"]
+    assert stage["winner"] == alone.winner
+    for name, row in rows.items():
+        executed = study.executed(name)
+        assert max(executed) == (STEPS if name in alone.best else RUNG), study.story(name)
+        assert row["executed_steps"] == len(executed) == len(set(executed)) + row["replayed_steps"]
+        if name in alone.best:
+            assert row["state"] == "completed", study.story(name)
+            assert study.weights(name) == alone.weights[name]
+            generation = row["attempts"]
+            assert study.executed(name, generation) == list(range(RUNG + 1, STEPS + 1)), study.story(name)
+        else:
+            assert (row["state"], row["held_for"]) == ("paused", "pruned"), study.story(name)
+            assert f"pruned at step {RUNG} of {STEPS}" in row["reason"]
+        assert leaves(study, name)[-1][1] == RUNG, "it left at the rung, and nothing ended it later"
+    study.type("ledger", "check")
+    return rows
+
+
+def expect_no_more_than(study, plan):
+    """What was spent is what `sweep plan` said, save the replays, which it reserves."""
+    (row,) = plan["stages"]
+    assert row["steps"] == USEFUL
+    assert row["training"][plan["convention"]] == USEFUL * TRAINING
+    budget = json.loads(study.type("budget", "--json"))
+    assert budget["useful"] == USEFUL * TRAINING
+    assert budget["replayed"] == sum(run["replayed_steps"] for run in study.runs().values()) * TRAINING
+    assert (budget["reserved"], budget["estimated"]) == (0, 0)
+    assert budget["spent"] <= plan["needed"]
+
+
+def test_members_of_an_array_are_preempted_and_killed_on_the_way(halved, lab, alone):
+    first, last, *others, worst = alone.at_rung
+    plan = json.loads(halved.type("sweep", "plan", "many", "--json"))
+    with closed_partition(lab):
+        halved.type("sweep", "many")
+        jobs = {row["job_id"].partition("_")[0] for row in halved.runs().values()}
+        assert len(jobs) == 1, "one array"
+        halved.gate(first, 25)
+        halved.gate(worst, 30)
+        halved.gate(last, 35)
+        halved.gate(last, RUNG, generation=2)
+    lab.preempt(halved.halt(first, 25)["job_id"])
+    kill_worker(halved.halt(worst, 30))
+    lab.preempt(halved.halt(last, 35)["job_id"])
+    halved.halt(last, RUNG, generation=2)
+    rows = wait_for_all_but(halved, last)
+    assert {row["reason"] for row in rows.values()} == {f"waits at step {RUNG} of {STEPS} for the other runs of many"}
+    assert {max(halved.executed(name)) for name in rows} == {RUNG}
+    assert halved.stands() == {"many": "running"}
+    waiting = halved.claims(last)[-1]["job_id"]
+    assert lab.run("squeue", "-h", "-r", "-o", "%i").split() == [waiting], "who waits at the rung has no job"
+    lab.preempt(waiting)  # at the rung itself: its checkpoint is that of the rung, and Slurm requeues the job
+    rows = decided(halved)
+    assert rows[worst]["replayed_steps"] == 9
+    assert [cause for cause, _ in leaves(halved, first)] == ["preempted", "rung"]
+    assert leaves(halved, last)[-1][0] in ("preempted", "rung"), "a job that Slurm requeues leaves again at once"
+    assert {name: leaves(halved, name) for name in others} == dict.fromkeys(others, [("rung", RUNG)])
+    assert {tuple(halved.executed(name)) for name in (first, last)} == {tuple(range(1, STEPS + 1))}
+    expect_halved(halved, alone)
+    expect_no_more_than(halved, plan)
+
+
+@pytest.mark.parametrize("side_by_side", [1, 2])
+def test_runs_that_share_a_job_leave_it_at_the_rung(halved, lab, alone, side_by_side):
+    first, *others, worst = alone.at_rung
+    plan = json.loads(halved.type("sweep", "plan", "many", "--pack", "5", "--json"))
+    with closed_partition(lab):
+        halved.type("sweep", "many", "--pack", "5", "--side-by-side", str(side_by_side))
+        (job,) = {row["job_id"] for row in halved.runs().values()}
+        halved.gate(first, 25)
+        halved.gate(worst, 30)
+    kill_worker(halved.halt(worst, 30))
+    claim = halved.halt(first, 25)
+    until(lambda: len([row for row in halved.runs().values() if row["held_for"] == "rung"]) == len(others), 900)
+    assert lab.run("squeue", "-h", "-j", job, "-o", "%T").strip() == "RUNNING", "some left it, and the others train on"
+    lab.preempt(claim["job_id"])
+    expect_halved(halved, alone)
+    expect_no_more_than(halved, plan)
+    jobs = {name: [claim["job_id"] for claim in halved.claims(name)] for name in alone.at_rung}
+    assert {each[0] for each in jobs.values()} == {job}
+    assert set(jobs[first][:2]) == {job}, "the job that was preempted goes on"
+    (later,) = {jobs[name][-1] for name in alone.best}
+    assert later != job, "who goes on from the rung does so in another job, which they share"
+
+
+LOSSES = "select = { metric = \"training_loss\" }\n"
+PROGRAM_RATES = [0.05, 0.1, 0.2, 0.3]
+PROGRAM_STAGE = f"""
+[[stage]]
+name = "many"
+grid = {{ lr = {PROGRAM_RATES} }}
+"""
+
+
+def test_a_program_that_knows_nothing_of_rungs_stops_at_its_rung(tmp_path, lab_for, lab_configs):
+    lab_for(lab_configs["requeue"])
+    words = ["--steps={steps}", "--every={checkpoint_every}", "--out={out}", "--lr={lr}", "--named"]
+    study = ProgramStudy(
+        tmp_path / "study",
+        [sys.executable, "counter.py", *words, f"--gates={tmp_path / 'study' / 'gates' / 'program'}"],
+        steps=STEPS,
+        every=EVERY,
+        lr=0.1,
+        checkpoint="{out}/checkpoint-{step}.json",
+        resume=["--resume={checkpoint}"],
+    )
+    declare(study, PROGRAM_STAGE + LOSSES + PRUNE)
+    results = {}
+    for rate in PROGRAM_RATES:
+        out = tmp_path / f"alone-{rate}"
+        command = [sys.executable, PROGRAMS / "counter.py", f"--steps={STEPS}", f"--every={EVERY}", f"--lr={rate}"]
+        said = subprocess.run([*command, f"--out={out}"], check=True, capture_output=True, text=True).stdout
+        losses = [float(line.rpartition(" ")[2]) for line in said.splitlines()]
+        results[rate] = (losses[RUNG - 1], losses[STEPS - 1], (out / "result.json").read_bytes())
+    best = sorted(results, key=lambda rate: results[rate][0])[:KEPT]
+
+    study.gate_program(RUNG + 1)
+    study.type("sweep", "many")
+    names = list(study.runs())
+    until(lambda: all(leaves(study, name) for name in names), 900)
+    for name in names:
+        assert leaves(study, name) == [("rung", RUNG + 1)] or leaves(study, name) == [("rung", RUNG)]
+        assert study.saved(name)[-1] == RUNG
+    assert not study.processes()
+    study.open_program(RUNG + 1)
+    rows = decided(study)
+    on = {name for name, row in rows.items() if row["state"] == "completed"}
+    assert len(on) == KEPT
+    assert sorted(study.result(name) for name in on) == sorted(results[rate][2] for rate in best)
+    for name, row in rows.items():
+        steps = STEPS if name in on else RUNG
+        assert steps <= row["executed_steps"] <= steps + 1
+        assert study.saved(name) == list(range(EVERY, steps + 1, EVERY)), "no checkpoint is written twice"
+    study.type("ledger", "check")
+
+
+@pytest.mark.parametrize("unattended", ["driver", "watch", "--wait"])
+def test_one_command_takes_a_stage_to_its_winner(tmp_path, lab, alone, unattended):
+    study = Study(tmp_path, driver=unattended == "driver")
+    declare(study, STAGE + PRUNE)
+    with closed_partition(lab):
+        if unattended == "--wait":
+            command = study.start("sweep", "many", "--wait")
+        else:
+            study.type("sweep", "many")
+            command = study.start("watch", "--every", "1") if unattended == "watch" else None
+        study.gate(alone.best[0], 30)
+    kill_worker(study.halt(alone.best[0], 30))
+    if command is None:
+        until(lambda: study.stands()["many"] == "completed", 1200)
+        until(lambda: not lab.run("squeue", "-h", "-o", "%i"), 300)
+    else:
+        out, err = command.communicate(timeout=1200)
+        assert command.returncode == 0, out + err
+    assert study.stands() == {"many": "completed"}
+    expect_halved(study, alone)
