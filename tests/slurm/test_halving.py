@@ -32,11 +32,10 @@ def declare(study, text):
 
 @dataclass
 class Alone:
-    """The same runs, each trained to its end in one go by the worker, with no cluster and no rung."""
+    """The same runs, each trained to its end in one go, with no cluster and no rung; the best at the rung first."""
 
     weights: dict[str, str]
     at_rung: list[str]
-    """Their names, the best at the rung first."""
     at_end: dict[str, float]
 
     @property
@@ -75,14 +74,9 @@ def leaves(study, name):
     return [(line["cause"], line["step"]) for line in study.journal(name) if line["kind"] == "leave"]
 
 
-def wait_for_all_but(study, name):
-    """Pass after pass until the other runs have come to the rung and wait there; return their rows."""
-
-    def others():
-        rows = {each: row for each, row in study.runs().items() if each != name}
-        return {row["held_for"] for row in rows.values()} == {"rung"} and rows
-
-    return until(others, 900)
+def waiting(study):
+    """Make a pass; return the runs that wait at the rung, and why."""
+    return {name: row["reason"] for name, row in study.runs().items() if row["held_for"] == "rung"}
 
 
 def decided(study):
@@ -103,14 +97,12 @@ def expect_halved(study, alone):
         if name in alone.best:
             assert row["state"] == "completed", study.story(name)
             assert study.weights(name) == alone.weights[name]
-            generation = row["attempts"]
-            assert study.executed(name, generation) == list(range(RUNG + 1, STEPS + 1)), study.story(name)
+            assert study.executed(name, row["attempts"]) == list(range(RUNG + 1, STEPS + 1)), study.story(name)
         else:
             assert (row["state"], row["held_for"]) == ("paused", "pruned"), study.story(name)
             assert f"pruned at step {RUNG} of {STEPS}" in row["reason"]
         assert leaves(study, name)[-1][1] == RUNG, "it left at the rung, and nothing ended it later"
     study.type("ledger", "check")
-    return rows
 
 
 def expect_no_more_than(study, plan):
@@ -138,15 +130,14 @@ def test_members_of_an_array_are_preempted_and_killed_on_the_way(halved, lab, al
         halved.gate(last, RUNG, generation=2)
     lab.preempt(halved.halt(first, 25)["job_id"])
     kill_worker(halved.halt(worst, 30))
-    lab.preempt(halved.halt(last, 35)["job_id"])
-    halved.halt(last, RUNG, generation=2)
-    rows = wait_for_all_but(halved, last)
-    assert {row["reason"] for row in rows.values()} == {f"waits at step {RUNG} of {STEPS} for the other runs of many"}
-    assert {max(halved.executed(name)) for name in rows} == {RUNG}
-    assert halved.stands() == {"many": "running"}
-    waiting = halved.claims(last)[-1]["job_id"]
-    assert lab.run("squeue", "-h", "-r", "-o", "%i").split() == [waiting], "who waits at the rung has no job"
-    lab.preempt(waiting)  # at the rung itself: its checkpoint is that of the rung, and Slurm requeues the job
+    claim = halved.halt(last, 35)
+    why = f"waits at step {RUNG} of {STEPS} for the other runs of many"
+    until(lambda: waiting(halved) == dict.fromkeys([first, *others, worst], why), 900)
+    until(lambda: lab.run("squeue", "-h", "-r", "-o", "%i").split() == [claim["job_id"]])
+    lab.preempt(claim["job_id"])
+    until(lambda: halved.run(last)["state"] == "interrupted" or halved.is_at_gate(last, RUNG, generation=2), 900)
+    assert halved.stands() == {"many": "running"}, "it is waited for also while it has no attempt"
+    lab.preempt(halved.halt(last, RUNG, generation=2)["job_id"])  # its next checkpoint is that of the rung
     rows = decided(halved)
     assert rows[worst]["replayed_steps"] == 9
     assert [cause for cause, _ in leaves(halved, first)] == ["preempted", "rung"]
@@ -168,7 +159,7 @@ def test_runs_that_share_a_job_leave_it_at_the_rung(halved, lab, alone, side_by_
         halved.gate(worst, 30)
     kill_worker(halved.halt(worst, 30))
     claim = halved.halt(first, 25)
-    until(lambda: len([row for row in halved.runs().values() if row["held_for"] == "rung"]) == len(others), 900)
+    until(lambda: set(waiting(halved)) == set(others), 900)
     assert lab.run("squeue", "-h", "-j", job, "-o", "%T").strip() == "RUNNING", "some left it, and the others train on"
     lab.preempt(claim["job_id"])
     expect_halved(halved, alone)
