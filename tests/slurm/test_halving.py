@@ -57,7 +57,6 @@ def alone(tmp_path_factory):
     declare(study, STAGE)
     study.type("sweep", "many", "--wait", timeout=1200)
     losses = {name: validations(study, name) for name in study.runs()}
-    assert {max(each) for each in losses.values()} == {STEPS}
     ranked = sorted(losses, key=lambda name: losses[name][RUNG])
     at_end = {name: losses[name][STEPS] for name in losses}
     assert len({losses[name][RUNG] for name in ranked}) == len(RATES), "a tie would be decided by the order"
@@ -122,8 +121,7 @@ def test_members_of_an_array_are_preempted_and_killed_on_the_way(halved, lab, al
     plan = json.loads(halved.type("sweep", "plan", "many", "--json"))
     with closed_partition(lab):
         halved.type("sweep", "many")
-        jobs = {row["job_id"].partition("_")[0] for row in halved.runs().values()}
-        assert len(jobs) == 1, "one array"
+        assert len({row["job_id"].partition("_")[0] for row in halved.runs().values()}) == 1, "not one array"
         halved.gate(first, 25)
         halved.gate(worst, 30)
         halved.gate(last, 35)
