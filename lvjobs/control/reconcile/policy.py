@@ -121,11 +121,12 @@ def at_rung(run: RunRecord, ended: Sequence[AttemptRecord], cause: Cause) -> Ver
     With the checkpoint of that step it waits whatever ended its last attempt, but for the user's cancelling it, and for
     an error of its code.
     """
-    if not run.stop_at or cause in (Cause.CANCELLED, Cause.CODE_ERROR):
+    leave_cause = ended[-1].leave_cause if ended else None
+    is_cancelled = cause is Cause.CANCELLED and leave_cause is not LeaveCause.EXHAUSTED
+    if not run.stop_at or is_cancelled or cause is Cause.CODE_ERROR:
         return None
     reached = max((attempt.checkpoint_step for attempt in ended), default=0)
-    stopped = bool(ended) and ended[-1].leave_cause is LeaveCause.RUNG
-    if not stopped and not run.stop_at <= reached < run.steps:
+    if leave_cause is not LeaveCause.RUNG and not run.stop_at <= reached < run.steps:
         return None
     reason = f"waits at step {run.stop_at} of {run.steps} for the other runs of {run.stage}"
     return Verdict(RunState.PAUSED, reason, held_for=HeldFor.RUNG)

@@ -4,9 +4,9 @@ import pytest
 from control_builders import NOW, a_run, an_attempt
 
 from lvjobs.control.reconcile.classify import Failure
-from lvjobs.control.reconcile.policy import Verdict, verdict, waits_until
+from lvjobs.control.reconcile.policy import Verdict, at_rung, verdict, waits_until
 from lvjobs.study.tables import Policy
-from lvjobs.study.words import Cause, RunState
+from lvjobs.study.words import Cause, HeldFor, LeaveCause, RunState
 
 
 def after(*causes, gained=True, run=None, policy=None):
@@ -111,3 +111,24 @@ def test_out_of_memory_with_no_figure_to_raise_asks_the_user():
 
 def test_what_the_user_forgave_no_longer_counts():
     assert after(*[Cause.KILLED] * 6, run=a_run(forgiven_until=5)).state is RunState.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("cause", "leave_cause", "saved", "waits"),
+    [
+        (Cause.COMPLETED, LeaveCause.RUNG, 250, True),
+        (Cause.PREEMPTED, LeaveCause.PREEMPTED, 250, True),
+        (Cause.CANCELLED, LeaveCause.EXHAUSTED, 250, True),
+        (Cause.KILLED, LeaveCause.NONE, 200, False),
+        (Cause.CANCELLED, LeaveCause.EXHAUSTED, 200, False),
+        (Cause.CANCELLED, LeaveCause.CANCELLED, 250, False),
+        (Cause.CODE_ERROR, LeaveCause.NONE, 250, False),
+    ],
+)
+def test_a_run_with_the_checkpoint_of_its_rung_waits_there_unless_its_user_or_its_code_ended_it(
+    cause, leave_cause, saved, waits
+):
+    ended = [an_attempt(1, cause=cause, leave_cause=leave_cause, checkpoint_step=saved)]
+    found = at_rung(a_run(stop_at=250), ended, cause)
+    assert (found is not None) is waits
+    assert found is None or (found.state, found.held_for) == (RunState.PAUSED, HeldFor.RUNG)
