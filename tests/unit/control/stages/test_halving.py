@@ -7,6 +7,7 @@ from dataclasses import replace
 import control_worker
 import pytest
 from control_scenes import EVERY, RATES, make_haste
+from rebuild_scenes import lose, rebuilt
 from simulator.engine import Manners
 from stage_scenes import FIRST, REQUEST, SECOND, TABLE, Sweep
 
@@ -326,7 +327,7 @@ def test_a_value_that_is_no_number_is_named(sweep):
     scene.losses |= dict.fromkeys(LOSSES, math.nan)
     scene.ask()
     scene.go(100, every=5)
-    assert {found for found in states(scene).values()} == {("paused", "pruned")}
+    assert set(states(scene).values()) == {("paused", "pruned")}
     assert scene.stands("first") == ["held"]
     assert all("its training_loss, nan, is no number" in scene.run(name)["reason"] for name in scene.cells("first"))
 
@@ -442,3 +443,46 @@ def test_what_is_spent_and_planned_is_the_first_plan_at_every_moment(sweep, monk
         now = plan()
         assert whole <= now["spent"] + now["reserved"] + now["needed"] <= most
     assert scene.money()[:2] == (whole, 0)
+
+
+def test_gpu_hours_are_planned_to_the_rung_and_beyond_for_the_best(sweep):
+    measured = HALVED.model_copy(update={"name": "measured", "prune": None, "seeds": [7]})
+    request = REQUEST.model_copy(update={"resources": Resources(partition="low", gpus=1, time_limit="01:00:00")})
+    scene = sweep(measured, HALVED, manners=Manners(slots=6), budget={"gpu_hours": 100})
+    scene.worker.is_timed = True
+    scene.ask("measured", request=request)
+    scene.go(200, every=5)
+    assert scene.stands("measured") == ["completed"]
+    with scene.session() as session:
+        seen = session.ledger.call(foresee.read)
+    needed = {}
+    for stage in (HALVED, HALVED.model_copy(update={"prune": None})):
+        edit(scene, measured, stage)
+        configs = {"first": request.configs(stage, [stage])}
+        found = foresee.foresee(scene.study, configs, seen, request.resources, "lab")
+        needed[stage.prune is not None] = found["gpu_hours"]["needed"] * 3600
+    saved = (len(RANKS) - KEPT) * (STEPS - RUNG) * scene.cluster.manners.step_seconds
+    assert needed[False] - needed[True] == pytest.approx(saved, abs=len(RANKS) * 2)
+
+
+# -- a ledger that is made anew ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log", [True, False], ids=["log", "no log"])
+def test_runs_stop_at_the_rung_of_a_ledger_that_is_made_anew(sweep, log):
+    scene = sweep(HALVED, manners=Manners(slots=1))
+    scene.ask()
+    scene.go(2 * RUNG, every=5)
+    lose(scene)
+    if not log:
+        scene.study.layout.ledger_log.unlink()
+    rebuilt(scene)
+    scene.ask("first")
+    scene.resume_runs(*[name for name in scene.cells("first") if scene.state(name) == "held"])
+    scene.go(600, every=5)
+    assert scene.stands("first") == ["completed"]
+    found = states(scene)
+    assert {name for name, (state, _) in found.items() if state == "completed"} == {
+        name for name in found if name.startswith(BEST)
+    }
+    assert list(found.values()).count(("paused", "pruned")) == len(RANKS) - KEPT
