@@ -64,8 +64,9 @@ class Cell:
         if self.account is not None and self.account.reserved is not None:
             config, at = self.run.config, self.run.stop_at
             later = work_ahead(config, at, stop_at) if at else WorkCounts()
-            # After a rung, until the next pass: what is reserved is what was left of the way to the rung.
-            lacking = work_ahead(config, self.checkpoint, stop_at).beyond(self.account.outstanding)
+            lacking = WorkCounts()
+            if self.run.state is RunState.INTERRUPTED:  # it may go on from a rung: the next pass reserves the rest
+                lacking = work_ahead(config, self.checkpoint, stop_at).beyond(self.account.outstanding)
             return need + FlopNeed(max(terms.price(self.run, each) for each in (later, lacking)))
         ahead = work_ahead(self.run.config, self.checkpoint, stop_at)
         replay = replay_of_an_interval(self.run.config, self.checkpoint)
