@@ -180,10 +180,10 @@ def _seconds_left(run: RunRecord, attempts: Sequence[AttemptRecord], stopwatch: 
         return None
     pace = stopwatch.pace(run)
     if pace is not None:
-        return round(pace.of_run(run.config, last.step), 1)
+        return round(pace.of_run(run.config, last.step, run.stop_at), 1)
     if not last.executed or not last.train_seconds:
         return None
-    return round((run.steps - last.step) * last.train_seconds / last.executed, 1)
+    return round(((run.stop_at or run.steps) - last.step) * last.train_seconds / last.executed, 1)
 
 
 def _queue_row(run: RunRecord, job: Job | None) -> dict[str, Any]:

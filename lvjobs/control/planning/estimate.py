@@ -62,8 +62,12 @@ class Cell:
         if self.same_as or self.run.state.is_final or is_pruned:
             return need
         if self.account is not None and self.account.reserved is not None:
-            rest = work_ahead(self.run.config, self.run.stop_at, stop_at) if self.run.stop_at else WorkCounts()
-            return need + FlopNeed(terms.price(self.run, rest))
+            config, at = self.run.config, self.run.stop_at
+            later = work_ahead(config, at, stop_at) if at else WorkCounts()
+            lacking = WorkCounts()
+            if self.run.state is RunState.INTERRUPTED:  # it may go on from a rung: the next pass reserves the rest
+                lacking = work_ahead(config, self.checkpoint, stop_at).beyond(self.account.outstanding)
+            return need + FlopNeed(max(terms.price(self.run, each) for each in (later, lacking)))
         ahead = work_ahead(self.run.config, self.checkpoint, stop_at)
         replay = replay_of_an_interval(self.run.config, self.checkpoint)
         return need + FlopNeed(terms.price(self.run, ahead), terms.price(self.run, replay))

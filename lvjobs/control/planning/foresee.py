@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from lvjobs.cluster.backends import backend_of
@@ -141,10 +142,14 @@ def _gpu_hours_needed(
     if limit is None:
         return None
     given = resources.variables() | resources.model_dump(include={"pack", "side_by_side"}, exclude_none=True)
-    new = [cell.run for stage in stages for cell in stage.cells if cell.account is None and not cell.same_as]
-    runs = [replace(run, resources=given) for run in new]
+    new = [[cell for cell in stage.cells if cell.account is None and not cell.same_as] for stage in stages]
+    runs = [replace(cell.run, resources=given) for cell in chain(*new)]
     known = books.gpu_hours.with_profiles(study.layout, runs)
-    needed = sum(known.ahead(run, 0) for run in runs)
+
+    def ahead(cell: Cell, stop_at: int) -> int:
+        return known.ahead(replace(cell.run, resources=given, stop_at=stop_at), 0)
+
+    needed = sum(stage.sum(ahead, cells) for stage, cells in zip(stages, new, strict=True))
     each = {"limit": limit, "free": books.room.gpu_seconds, "needed": needed}
     return {name: round(hours_of(seconds), 6) for name, seconds in each.items()}
 

@@ -36,8 +36,9 @@ class SetRun:
 
     @property
     def words(self) -> str:
-        """Return the text that reports the change: the end of the attempt, and the note."""
-        return "; ".join(filter(None, (self.failure.words if self.failure else "", self.note)))
+        """Return the text that reports the change: the end of the attempt, unless that was at a rung, and the note."""
+        ended = self.failure.words if self.failure and self.held_for is not HeldFor.RUNG else ""
+        return "; ".join(filter(None, (ended, self.note)))
 
 
 @dataclass(frozen=True)

@@ -121,12 +121,15 @@ def at_rung(run: RunRecord, ended: Sequence[AttemptRecord], cause: Cause) -> Ver
     With the checkpoint of that step it waits whatever ended its last attempt, but for the user's cancelling it, and for
     an error of its code.
     """
-    leave_cause = ended[-1].leave_cause if ended else None
-    is_cancelled = cause is Cause.CANCELLED and leave_cause is not LeaveCause.EXHAUSTED
-    if not run.stop_at or is_cancelled or cause is Cause.CODE_ERROR:
+    last = ended[-1] if ended else None
+    # A worker of an older release does not know the rung: it trains past it, until its reservation is used up.
+    is_exhausted = last is not None and last.leave_cause is LeaveCause.EXHAUSTED
+    if not run.stop_at or (cause in (Cause.CANCELLED, Cause.CODE_ERROR) and not is_exhausted):
         return None
     reached = max((attempt.checkpoint_step for attempt in ended), default=0)
-    if leave_cause is not LeaveCause.RUNG and not run.stop_at <= reached < run.steps:
+    if last is not None and last.leave_cause is LeaveCause.RUNG:
+        reached = max(reached, last.step)
+    if not run.stop_at <= reached < run.steps:
         return None
     reason = f"waits at step {run.stop_at} of {run.steps} for the other runs of {run.stage}"
     return Verdict(RunState.PAUSED, reason, held_for=HeldFor.RUNG)

@@ -235,7 +235,7 @@ def _of_the_study(study: StudyContext, found: Sequence[BackupRecord]) -> Iterato
                 f"hand, with the reason: {remedies.SWEEP_STAGE(*study.where, stage=stage.name)} asks for it again "
                 f"(what is there is not trained again), then {remedies.SWEEP_WINNER(*study.where, stage=stage.name)}"
             )
-            if stage.prune:
+            if stage.prune and stage.prune.rule != "halving":  # its runs are compared again, with the same result
                 yield f"stage {stage.name}: when its runs reported; which of them were paused for it is known"
     yield "the history: events, earlier limits and why they were changed; the limit is study.toml's"
     yield f"whether the driver was stopped, or refused by the site; to stop it: {remedies.DRIVER_STOP(*study.where)}"

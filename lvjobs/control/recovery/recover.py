@@ -24,6 +24,7 @@ from lvjobs.files import is_foreign
 from lvjobs.ledger.reading import by_run, current_rates
 from lvjobs.ledger.records import AttemptRecord, Member, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.records.submission import read_orders
 from lvjobs.study.config import StudyConfig
 from lvjobs.study.layout import RunLayout, StudyLayout
 from lvjobs.study.run import RunConfig, RunFile
@@ -234,6 +235,8 @@ def _add_submissions(
                 transaction.update_members({(member.token, run.id): {"state": _former_state(files, member.token)}})
         transaction.update_run(run.id, state=RunState.SUBMITTING, reason="", profile=live[-1])
     transaction.add_members(members)
+    if submissions and is_unknown:
+        transaction.update_run(run.id, stop_at=_rung(files, submissions[-1].token))
     if live or not is_unknown:
         return []
     reason = (
@@ -271,6 +274,15 @@ def _submissions(
     if settled:
         states[settled[-1]] = MemberState.LIVE
     return [one for one, _ in ordered], [Member(one.token, place, run.id, states[one.token]) for one, place in ordered]
+
+
+def _rung(files: RunLayout, token: str) -> int:
+    """Return the step at which a submission's worker stops the run; 0 for none."""
+    try:
+        with files.study.submission(token).open("rb") as stream:
+            return read_orders(stream)[0].stop_at.get(files.root.name, 0)
+    except FileNotFoundError:
+        return 0
 
 
 def _former_state(files: RunLayout, token: str) -> MemberState:

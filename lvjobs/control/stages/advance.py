@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lvjobs import remedies
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import zero_shot
-from lvjobs.control.stages.halving import end_waiting, halve
+from lvjobs.control.stages.halving import align, end_waiting, halve
 from lvjobs.control.stages.outcomes import measured, outcome_of, standing_of
 from lvjobs.control.stages.pruning import prune
 from lvjobs.control.stages.requests import stage_request
@@ -101,10 +101,12 @@ def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) ->
             return _evaluate(session, seen, stage, record)
         if begins and not stage.space:
             return _begin(session, seen, stage, record)
+        told = align(session, stage, seen.runs_of(stage.name), seen.records)
         if stage.prune and not begins:
-            compare = halve if stage.prune.rule == "halving" else prune
-            told = compare(session, stage, seen.runs_of(stage.name))
             seen = _read(session) if told else seen
+            compare = halve if stage.prune.rule == "halving" else prune
+            told += compare(session, stage, seen.runs_of(stage.name))
+        seen = _read(session) if told else seen
         if stage.space:
             return told + _search(session, stage)
         return told + _decide(session, seen, stage, record)

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from lvjobs import remedies
+from lvjobs.control.budget.cost import newest_checkpoints
 from lvjobs.control.session import Session
 from lvjobs.control.stages.outcomes import curve_of, outcome_of, standing_of
 from lvjobs.control.stages.pruning import PruningRecord, write_pruning
-from lvjobs.ledger.records import Event, RunRecord
+from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.stages import Prune, Stage
-from lvjobs.study.words import HeldFor, RunState
+from lvjobs.study.words import HeldFor, RunState, StageState
 from lvjobs.sweep.pruning import best, rungs, value_at
 from lvjobs.sweep.selection import Outcome, grouped
 
@@ -28,14 +29,17 @@ def halve(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
     assert rule is not None
     with session.ledger.transaction() as transaction:
         kept = transaction.row("prunings", PruningRecord, stage=stage.name) or PruningRecord(stage.name)
-    alive = [run for run in runs if run.state is not RunState.CANCELLED and run.id not in kept.pruned]
+    paused = [run for run in runs if run.held_for is HeldFor.PRUNED]  # also by another stage that has the run
+    alive = [
+        run for run in runs if run.state is not RunState.CANCELLED and run.id not in kept.pruned and run not in paused
+    ]
     for level, keep in enumerate(rule.keep):
-        at = [run for run in alive if run.stop_at and run.stop_at == rungs(rule, run.steps)[level]]
+        at = [run for run in alive if run.stage == stage.name and run.stop_at == rungs(rule, run.steps)[level]]
         came = [run for run in at if run.held_for is HeldFor.RUNG or run.state is RunState.COMPLETED]
         if not came:
             continue
         values = {
-            run.id: _value(session, stage, run, level) for run in alive if run in came or _has_passed(run, rule, level)
+            run.id: _value(session, stage, run, level) for run in alive if run in came or _has_passed(stage, run, level)
         }
         late = [run for run in at if run not in came]
         # A run that the study had before the stage does not stop at the rung: it is waited for, too.
@@ -44,33 +48,92 @@ def halve(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
             for run in alive
             if run.id in values and run not in came and not run.state.is_final and values[run.id] is None
         ]
-        enough = len(grouped(outcome_of(run, session.terms) for run in came)) >= (stage.quorum or 1)
-        skipped = stage.on_hold == "skip" and enough and all(standing_of(run) == "held" for run in late)
-        if late and not skipped:
-            return []
         compared = [
             replace(outcome_of(run, session.terms), value=values[run.id])
             for run in alive
             if run.id in values and run not in late
         ]
-        on = best(compared, keep, stage.select.mode)
+        lacking = {outcome_of(run, session.terms).candidate for run in late}
+        enough = len({each.candidate for each in compared} - lacking) >= (stage.quorum or 1)
+        skipped = stage.on_hold == "skip" and enough and all(standing_of(run) == "held" for run in late)
+        if late and not skipped:
+            return []
+        # A candidate cannot win while one of its seeds is pruned: a seed that was added later does not go on alone.
+        out = {outcome_of(run, session.terms).candidate for run in paused}
+        on = best([each for each in compared if each.candidate not in out], keep, stage.select.mode)
         return _Rung(stage, rule, level, compared).decide(session, kept, came, on)
     return []
 
 
+def align(session: Session, stage: Stage, runs: Sequence[RunRecord], records: Mapping[str, StageRecord]) -> list[str]:
+    """Let each run stop where its stage wants it now, which may differ from when the run was declared.
+
+    A stage that is requested again may have other rungs, or none. A run of a stage that was stopped or decided stops at
+    none: `stage` has the run, too, and waits for it. Return what was done, one line each.
+    """
+    stopping = [run for run in runs if run.stop_at and not run.state.is_final]
+    if not stopping:
+        return []
+    told: list[str] = []
+    with session.ledger.transaction() as transaction:
+        kept = transaction.row("prunings", PruningRecord, stage=stage.name) or PruningRecord(stage.name)
+        newest = newest_checkpoints(transaction.attempts([run.id for run in stopping]))
+        for run in stopping:
+            step = _stop_at(stage, run, kept, records)
+            if step == run.stop_at:
+                continue
+            changes: dict[str, Any] = {"stop_at": step}
+            if run.held_for is HeldFor.RUNG and not 0 < step <= newest[run.id]:
+                why = f"goes on from step {run.stop_at}, where no stage compares it any more"
+                changes |= {"state": RunState.INTERRUPTED, "reason": why, "held_for": HeldFor.NOTHING}
+                transaction.add_event(Event(session.clock(), "resumed", why, run.id))
+                told.append(f"{run.name}: {why}")
+            transaction.update_run(run.id, **changes)
+    return told
+
+
+def _stop_at(stage: Stage, run: RunRecord, kept: PruningRecord, records: Mapping[str, StageRecord]) -> int:
+    """Return the step at which the run is to stop: the first rung after those at which it was compared; 0 for none."""
+    if run.stage != stage.name:
+        own = records.get(run.stage)
+        is_over = own is None or own.state in (StageState.DECLARED, StageState.COMPLETED)
+        return 0 if is_over else run.stop_at
+    if stage.prune is None or stage.prune.rule != "halving":
+        return 0
+    compared = max((step for run_id, step, _ in kept.reports if run_id == run.id), default=0)
+    return next((step for step in rungs(stage.prune, run.steps) if step > compared), 0)
+
+
 def end_waiting(transaction: Transaction, name: str) -> None:
-    """Let no run of a decided stage stop at a rung or wait there: whoever resumes it trains it to its end."""
-    cells = set(transaction.cells().get(name, ()))
-    for run in transaction.runs(only_open=True):
-        if run.id not in cells or not run.stop_at:
+    """Let no run of a decided stage stop at a rung or wait there: whoever resumes it trains it to its end.
+
+    A run that another requested stage has, too, goes on for that stage (`align`).
+    """
+    open_runs, cells = transaction.runs(only_open=True), transaction.cells()
+    requested = {
+        record.name for record in transaction.stages() if record.state in (StageState.ASKED, StageState.RUNNING)
+    } - {name}
+    shared = {run_id for stage in requested for run_id in cells.get(stage, ())}
+    for run in open_runs:
+        if run.stage != name or not run.stop_at or run.id in shared:
             continue
-        changes: dict[str, Any] = {"stop_at": 0}
-        if run.held_for is HeldFor.RUNG:
-            command = remedies.RESUME_RUN(run=run.name)
-            stopped = f"stopped at step {run.stop_at} of {run.steps}, and {name} is decided"
-            reason = f"{stopped}; to train it all the same: {command}"
-            changes |= {"reason": reason, "held_for": HeldFor.PRUNED}
-        transaction.update_run(run.id, **changes)
+        if run.held_for is not HeldFor.RUNG:
+            transaction.update_run(run.id, stop_at=0)
+            continue
+        stopped = f"stopped at step {run.stop_at} of {run.steps}, and {name} is decided"
+        _rest(transaction, run, stopped)
+
+
+def _rest(transaction: Transaction, run: RunRecord, stopped: str) -> str:
+    """Pause a run, and the evaluations that follow it, until the user resumes them; return why, in words."""
+    followers = [other for other in transaction.runs(only_open=True) if other.after == run.id]
+    names = [run.name, *(other.name for other in followers)]
+    why = f"{stopped}; to train it all the same: {remedies.RESUME_RUN(run=names)}"
+    for each in (run, *followers):
+        transaction.update_run(
+            each.id, state=RunState.PAUSED, reason=why, held_for=HeldFor.PRUNED, not_before=0.0, stop_at=0
+        )
+    return why
 
 
 def _value(session: Session, stage: Stage, run: RunRecord, level: int) -> float | None:
@@ -81,8 +144,10 @@ def _value(session: Session, stage: Stage, run: RunRecord, level: int) -> float 
     return curve[max(curve)] if value is None and curve and run.state is RunState.COMPLETED else value
 
 
-def _has_passed(run: RunRecord, rule: Prune, level: int) -> bool:
-    return not run.stop_at or run.stop_at > rungs(rule, run.steps)[level]
+def _has_passed(stage: Stage, run: RunRecord, level: int) -> bool:
+    """Return whether the run does not stop at this rung: it went on from it, or another stage declared it."""
+    assert stage.prune is not None
+    return run.stage != stage.name or not run.stop_at or run.stop_at > rungs(stage.prune, run.steps)[level]
 
 
 class _Rung:
@@ -104,40 +169,31 @@ class _Rung:
                 step, value = rungs(self._rule, run.steps)[self._level], self._values[run.id]
                 if value is not None:
                     reports.append((run.id, step, value))
-                if run.id in on:
-                    told.append(self._go_on(transaction, session, run))
-                elif not run.state.is_final:
+                if run.id not in on:
                     pruned.append(run.id)
+                if run.state.is_final:  # it ended before its last step
+                    transaction.update_run(run.id, stop_at=0)
+                elif run.id in on:
+                    told.append(self._go_on(transaction, session, run))
+                else:
                     told.append(self._pause(transaction, session, run, step, value))
             write_pruning(transaction, self._stage.name, reports, pruned)
         return told
 
     def _go_on(self, transaction: Transaction, session: Session, run: RunRecord) -> str:
         later = rungs(self._rule, run.steps)[self._level + 1 :]
-        changes: dict[str, Any] = {"stop_at": later[0] if later else 0}
         why = f"goes on from step {run.stop_at}: among {self._best} of {self._stage.name} there"
-        if not run.state.is_final:
-            changes |= {"state": RunState.INTERRUPTED, "reason": why, "held_for": HeldFor.NOTHING, "not_before": 0.0}
-        transaction.update_run(run.id, **changes)
+        changes = {"state": RunState.INTERRUPTED, "reason": why, "held_for": HeldFor.NOTHING, "not_before": 0.0}
+        transaction.update_run(run.id, stop_at=later[0] if later else 0, **changes)
         transaction.add_event(Event(session.clock(), "resumed", why, run.id))
         return f"{run.name}: {why}"
 
     def _pause(self, transaction: Transaction, session: Session, run: RunRecord, step: int, value: float | None) -> str:
-        followers = [other for other in transaction.runs(only_open=True) if other.after == run.id]
-        names = [run.name, *(other.name for other in followers)]
         metric = self._stage.select.metric
-        is_number = value is not None and math.isfinite(value)
-        found = (
-            f"its {metric}, {value:.6g} on average from step {-(-step // 2)} on, is not among {self._best} there"
-            if is_number
-            else f"it has no {metric} there"
-        )
-        why = (
-            f"pruned at step {step} of {run.steps}: {found}; to train it all the same: {remedies.RESUME_RUN(run=names)}"
-        )
-        for each in (run, *followers):
-            transaction.update_run(
-                each.id, state=RunState.PAUSED, reason=why, held_for=HeldFor.PRUNED, not_before=0.0, stop_at=0
-            )
+        found = f"it has no {metric} there"
+        if value is not None:
+            average = f"its {metric}, {value:.6g} on average from step {-(-step // 2)} on, is"
+            found = f"{average} {f'not among {self._best} there' if math.isfinite(value) else 'no number'}"
+        why = _rest(transaction, run, f"pruned at step {step} of {run.steps}: {found}")
         transaction.add_event(Event(session.clock(), RunState.PAUSED.value, f"paused: {why}", run.id))
         return f"{run.name}: paused: {why}"

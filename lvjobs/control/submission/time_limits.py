@@ -101,7 +101,7 @@ def shared(runs: Sequence[RunRecord], limits: Mapping[str, TimeLimit], bounds: B
 def _measured(run: RunRecord, step: int, pace: Pace, lead: float) -> tuple[int, str]:
     margin = _MARGINS[pace.source]
     start_up = START_UP_SECONDS if pace.start_up is None else pace.start_up
-    left = pace.of_run(run.config, step)
+    left = pace.of_run(run.config, step, run.stop_at)
     once = pace.of_interval(run.config, step)
     least, wanted = start_up + margin * once + lead, start_up + margin * left
     if least > wanted:

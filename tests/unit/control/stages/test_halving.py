@@ -1,12 +1,17 @@
 """Synchronous halving: all runs of a stage to a rung, the best few to the end, whatever happens on the way."""
 
+import json
 import math
+from dataclasses import replace
 
+import control_worker
 import pytest
-from control_scenes import make_haste
+from control_scenes import EVERY, RATES, make_haste
+from rebuild_scenes import lose, rebuilt
 from simulator.engine import Manners
 from stage_scenes import FIRST, REQUEST, SECOND, TABLE, Sweep
 
+from lvjobs.control.planning import foresee
 from lvjobs.control.stages.requests import choose, retry_held, stop
 from lvjobs.study.stages import Prune
 from lvjobs.study.tables import Resources
@@ -38,6 +43,16 @@ def sweep(tmp_path, monkeypatch):
 
 def executed(scene, stage="first"):
     return {name: scene.worker.executed[name] for name in scene.cells(stage)}
+
+
+def halving(at, keep, **more):
+    """The stage with other rungs."""
+    return HALVED.model_copy(update={"prune": Prune(rule="halving", at=at, keep=keep), **more})
+
+
+def edit(scene, *stages):
+    """study.toml with these stages from now on."""
+    scene.study = replace(scene.study, config=scene.study.config.model_copy(update={"stage": list(stages)}))
 
 
 def states(scene):
@@ -260,3 +275,214 @@ def test_runs_that_share_jobs(sweep):
     steps = executed(scene)
     assert steps == {name: STEPS if name.startswith(BEST) else RUNG for name in steps}
     assert scene.money()[1] == 0
+
+
+def test_a_late_seed_of_a_pruned_candidate_does_not_go_on(sweep):
+    """Its candidate cannot win, so its last steps would be in vain."""
+    stage = HALVED.model_copy(update={"seeds": [0]})
+    scene = sweep(stage, manners=Manners(slots=6))
+    scene.ask()
+    scene.go(250, every=5)
+    edit(scene, stage.model_copy(update={"seeds": [0, 1]}))
+    scene.losses |= dict.fromkeys(LOSSES, 0.01)
+    scene.ask("first")
+    scene.go(400, every=5)
+    assert scene.stands("first") == ["completed"]
+    done = {name for name in scene.cells("first") if scene.state(name) == "completed"}
+    assert {name.split("-")[1] for name in done} == {"r8", "r32"}
+    assert len(done) == 2 * KEPT
+
+
+# -- a run that ends or trains otherwise than its stage wants --------------------------------------------------------
+
+
+def test_a_run_that_ends_before_the_rung_is_compared_once(sweep):
+    scene = sweep(halving(["1/3", "2/3"], [3, 1]), manners=Manners(slots=6))
+    scene.ask()
+    early = next(name for name in scene.cells("first") if "-r2-" in name)
+    scene.worker.ending[early] = 4
+    scene.go(400, every=5)
+    assert scene.stands("first") == ["completed"], "the second rung is compared, too"
+    assert sorted(executed(scene).values()) == [4, 8, 8, 16, 16, 24]
+    (kept,) = scene.rows("prunings")
+    assert len(json.loads(kept["reports"]) if isinstance(kept["reports"], str) else kept["reports"]) == 6 + 3
+
+
+def test_a_worker_that_does_not_know_the_rung_stops_once_its_reservation_is_used_up(sweep, monkeypatch):
+    """As one of an older release. The steps beyond the rung are the interval that was reserved for a failure."""
+
+    class Older(control_worker.Submission):
+        stop_at = property(lambda _self: 0, lambda _self, _step: None)
+
+    monkeypatch.setattr(control_worker, "Submission", Older)
+    scene = sweep(HALVED, manners=Manners(slots=6))
+    scene.ask()
+    scene.go(400, every=5)
+    assert scene.stands("first") == ["completed"]
+    assert sorted(executed(scene).values()) == [RUNG + EVERY] * (len(RANKS) - KEPT) + [STEPS] * KEPT
+
+
+def test_a_value_that_is_no_number_is_named(sweep):
+    scene = sweep(HALVED, manners=Manners(slots=6))
+    scene.losses |= dict.fromkeys(LOSSES, math.nan)
+    scene.ask()
+    scene.go(100, every=5)
+    assert set(states(scene).values()) == {("paused", "pruned")}
+    assert scene.stands("first") == ["held"]
+    assert all("its training_loss, nan, is no number" in scene.run(name)["reason"] for name in scene.cells("first"))
+
+
+# -- a stage that is requested again, stopped or decided --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "steps"),
+    [
+        (None, [STEPS] * 6),
+        (Prune(rule="halving", at=["1/2"], keep=[KEPT]), [12] * 4 + [STEPS] * KEPT),
+        (Prune(rule="halving", at=["1/6"], keep=[KEPT]), [RUNG] * 4 + [STEPS] * KEPT),
+        (Prune(rule="halving", at=["1/3"], keep=[1]), [RUNG] * 5 + [STEPS]),
+        (Prune(rule="halving", at=["1/3", "2/3"], keep=[3, 1]), [8, 8, 8, 16, 16, STEPS]),
+    ],
+    ids=["none", "later", "earlier", "fewer", "two"],
+)
+def test_runs_at_the_rung_follow_the_rule_that_is_requested_again(sweep, rule, steps):
+    scene = sweep(HALVED, manners=Manners(slots=1))
+    scene.ask()
+    scene.go(3 * RUNG, every=5)
+    assert "rung" in {held_for for _, held_for in states(scene).values()}
+    edit(scene, HALVED.model_copy(update={"prune": rule}))
+    scene.ask("first")
+    scene.go(600, every=5)
+    assert scene.stands("first") == ["completed"]
+    assert sorted(executed(scene).values()) == steps
+    assert scene.winner("first").startswith("first-r8-")
+
+
+def test_a_winner_by_hand_leaves_no_evaluation_waiting(sweep):
+    scene = sweep(HALVED, TABLE.model_copy(update={"evaluate": ["first"]}), manners=Manners(slots=1))
+    scene.ask()
+    scene.go(3 * RUNG, every=5)
+    waiting = next(name for name in scene.cells("first") if scene.run(name)["held_for"] == "rung")
+    scene.do(choose, "first", waiting, "it looks good")
+    scene.go(500, every=5)
+    assert scene.stands("first", "table") == ["completed", "completed"]
+    evaluation = next(name for name in scene.cells("table") if waiting in name)
+    assert f"lvjobs resume {waiting} {evaluation}" in scene.run(waiting)["reason"]
+    scene.resume_runs(waiting, evaluation)
+    scene.go(300, every=5)
+    assert scene.state(waiting) == scene.state(evaluation) == "completed"
+
+
+# -- two stages with the same runs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", ["stop", "choose"])
+def test_a_run_of_a_stage_that_ended_goes_on_for_another_stage(sweep, ends):
+    scene = sweep(HALVED, HALVED.model_copy(update={"name": "other", "prune": None}), manners=Manners(slots=1))
+    scene.ask()
+    scene.go(3 * RUNG, every=5)
+    waiting = next(name for name in scene.cells("first") if scene.run(name)["held_for"] == "rung")
+    if ends == "stop":
+        scene.do(stop, "first")
+    else:
+        scene.do(choose, "first", waiting, "it looks good")
+    scene.go(600, every=5)
+    assert scene.stands("other") == ["completed"]
+    assert set(executed(scene, "other").values()) == {STEPS}
+
+
+@pytest.mark.parametrize("at", ["1/6", "1/3", "2/3"])
+def test_a_stage_waits_for_no_run_that_another_stage_pruned(sweep, at):
+    other = halving([at], [KEPT], name="other", grid={"lora_rank": [*RANKS, 128]})
+    scene = sweep(HALVED, other, manners=Manners(slots=2))
+    scene.losses["other-"] = 0.05
+    scene.ask()
+    scene.go(600, every=5)
+    assert scene.stands("first", "other") == ["completed", "completed"]
+    steps = executed(scene, "other")
+    assert sorted(steps.values()) == [RUNG] * 4 + [STEPS] * 3
+    assert scene.winner("other").startswith("other-r128-")
+
+
+def test_a_choice_in_another_stage_leaves_a_run_at_its_rung(sweep):
+    plain = HALVED.model_copy(update={"name": "plain", "prune": None, "grid": {"lora_rank": [2, 4]}})
+    scene = sweep(HALVED, plain, manners=Manners(slots=1))
+    scene.ask()
+    scene.go(3 * RUNG, every=5)
+    waiting = next(name for name in scene.cells("plain") if scene.run(name)["held_for"] == "rung")
+    scene.do(choose, "plain", waiting, "it looks good")
+    assert scene.run(waiting)["held_for"] == "rung"
+    scene.go(600, every=5)
+    assert scene.stands("first") == ["completed"]
+    assert sorted(executed(scene).values()) == [RUNG] * 4 + [STEPS] * KEPT
+
+
+# -- what is planned --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slots", [1, 6])
+@pytest.mark.parametrize("stage", [HALVED, halving(["1/3", "2/3"], [3, 1])], ids=["one", "two"])
+def test_what_is_spent_and_planned_is_the_first_plan_at_every_moment(sweep, monkeypatch, stage, slots):
+    monkeypatch.setattr(foresee, "rates_of", lambda _config: RATES)
+    monkeypatch.setattr(foresee, "learn", lambda _configs: None)
+    scene = sweep(stage, manners=Manners(slots=slots))
+    configs = {"first": REQUEST.configs(stage, [stage])}
+
+    def plan():
+        with scene.session() as session:
+            seen = session.ledger.call(foresee.read)
+        return foresee.foresee(scene.study, configs, seen, Resources(), "lab")
+
+    first = plan()
+    whole, most = first["total"]["training"]["official"], first["needed"]
+    scene.ask()
+    while scene.stands("first") != ["completed"]:
+        scene.cluster.advance(3)
+        scene.one_pass()
+        now = plan()
+        assert whole <= now["spent"] + now["reserved"] + now["needed"] <= most
+    assert scene.money()[:2] == (whole, 0)
+
+
+def test_gpu_hours_are_planned_to_the_rung_and_beyond_for_the_best(sweep):
+    measured = HALVED.model_copy(update={"name": "measured", "prune": None, "seeds": [7]})
+    request = REQUEST.model_copy(update={"resources": Resources(partition="low", gpus=1, time_limit="01:00:00")})
+    scene = sweep(measured, HALVED, manners=Manners(slots=6), budget={"gpu_hours": 100})
+    scene.worker.is_timed = True
+    scene.ask("measured", request=request)
+    scene.go(200, every=5)
+    assert scene.stands("measured") == ["completed"]
+    with scene.session() as session:
+        seen = session.ledger.call(foresee.read)
+    needed = {}
+    for stage in (HALVED, HALVED.model_copy(update={"prune": None})):
+        edit(scene, measured, stage)
+        configs = {"first": request.configs(stage, [stage])}
+        found = foresee.foresee(scene.study, configs, seen, request.resources, "lab")
+        needed[stage.prune is not None] = found["gpu_hours"]["needed"] * 3600
+    saved = (len(RANKS) - KEPT) * (STEPS - RUNG) * scene.cluster.manners.step_seconds
+    assert needed[False] - needed[True] == pytest.approx(saved, abs=len(RANKS) * 2)
+
+
+# -- a ledger that is made anew ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("log", [True, False], ids=["log", "no log"])
+def test_runs_stop_at_the_rung_of_a_ledger_that_is_made_anew(sweep, log):
+    scene = sweep(HALVED, manners=Manners(slots=1))
+    scene.ask()
+    scene.go(2 * RUNG, every=5)
+    lose(scene)
+    if not log:
+        scene.study.layout.ledger_log.unlink()
+    rebuilt(scene)
+    scene.ask("first")
+    scene.resume_runs(*[name for name in scene.cells("first") if scene.state(name) == "held"])
+    scene.go(600, every=5)
+    assert scene.stands("first") == ["completed"]
+    found = states(scene)
+    assert {name for name, (state, _) in found.items() if state == "completed"} == {
+        name for name in found if name.startswith(BEST)
+    }
+    assert list(found.values()).count(("paused", "pruned")) == len(RANKS) - KEPT

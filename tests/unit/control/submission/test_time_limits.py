@@ -32,6 +32,11 @@ def test_what_is_left_times_a_margin_and_the_start():
     assert time_limit(automatic(), 500, PACE, BOUNDS).minutes == -(-(60 + 1.5 * (500 * 2 + 2 * 3)) // 60) == 27
 
 
+def test_a_run_that_stops_at_a_rung_asks_for_the_way_to_it():
+    limit = time_limit(replace(automatic(), stop_at=500), 0, PACE, BOUNDS)
+    assert limit.minutes == -(-(60 + 1.5 * (500 * 2 + 2 * 3)) // 60) == 27
+
+
 def test_never_under_what_one_checkpoint_interval_and_leaving_need():
     limit = time_limit(automatic(), 990, PACE, BOUNDS)
     assert limit.minutes == -(-(60 + 1.5 * (250 * 2 + 3) + 180) // 60) == 17
