@@ -128,23 +128,22 @@ def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptR
     if run.state is RunState.SUBMITTING:
         return "it was submitted, and nobody knows yet whether the scheduler took it"
     if row.get("queue_reason") is not None:
-        begun = f"it was interrupted ({_cause(run)}), and " if run.state is RunState.INTERRUPTED else "it "
-        return f"{begun}waits in the queue as {job}: {run.reason or 'Slurm gives no reason yet'}"
+        return f"{_interrupted(run)}waits in the queue as {job}: {run.reason or 'Slurm gives no reason yet'}"
     words = {
         RunState.HELD: "it is held, and waits for " + (_limit_of(run)[0] if run.held_for is HeldFor.BUDGET else "you"),
-        RunState.PAUSED: "it "
-        + ("stopped" if run.held_for is HeldFor.RUNG else "is paused")
-        + ", at its last checkpoint",
+        RunState.PAUSED: f"it {'stopped' if run.held_for is HeldFor.RUNG else 'is paused'}, at its last checkpoint",
         RunState.CANCELLED: "it was cancelled",
         RunState.PLANNED: "it is planned, and not submitted yet",
-        RunState.INTERRUPTED: f"it was interrupted ({_cause(run)}), and is to go on",
+        RunState.INTERRUPTED: f"{_interrupted(run)}is to go on",
         RunState.QUEUED: f"it waits in the queue as {job}",
     }[run.state]
     return words + (f": {run.reason}" if run.reason else "")
 
 
-def _cause(run: RunRecord) -> str:
-    return run.cause.value if run.cause is not None else "its end is not known yet"
+def _interrupted(run: RunRecord) -> str:
+    """Return how a sentence begins on a run that may have been interrupted. One that goes on from a rung was not."""
+    cause = run.cause if run.state is RunState.INTERRUPTED else None
+    return f"it was interrupted ({cause.value}), and " if cause else "it "
 
 
 def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) -> Iterator[tuple[str, str]]:
@@ -214,6 +213,8 @@ def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptReco
         yield f"it checkpoints every {run.checkpoint_every} steps; whatever ends it, it goes on from there"
     elif run.state is RunState.SUBMITTING:
         yield "the next pass looks for its token in the queue, and adopts the job or submits anew"
+    elif run.held_for is HeldFor.RUNG:
+        yield f"once all runs of {run.stage} have come as far, the best go on"
     elif run.state is RunState.HELD:
         yield (
             "nothing, until you take it up"
@@ -237,7 +238,11 @@ def _remedies(
     """Yield commands and their purposes. `where`: see `StudyContext.where`."""
     name = run.name
     if run.state in (RunState.HELD, RunState.PAUSED):
-        after = "once it is mended: takes it up, with the code as it is now"
+        after = "takes it up, with the code as it is now"
+        if run.held_for in (HeldFor.RUNG, HeldFor.PRUNED):
+            after = "trains it to its last step, however it compares"
+        elif run.held_for is not HeldFor.STOPPED:
+            after = f"once it is mended: {after}"
         if run.held_for is HeldFor.BUDGET:
             yield _limit_of(run)[1](*where), "raises the limit"
             after = "takes it up"

@@ -11,8 +11,10 @@ from rebuild_scenes import lose, rebuilt
 from simulator.engine import Manners
 from stage_scenes import FIRST, REQUEST, SECOND, TABLE, Sweep
 
+from lvjobs.control.inspect.why import why
 from lvjobs.control.planning import foresee
 from lvjobs.control.stages.requests import choose, retry_held, stop
+from lvjobs.control.summary import find_row
 from lvjobs.study.stages import Prune
 from lvjobs.study.tables import Resources
 
@@ -329,7 +331,10 @@ def test_a_value_that_is_no_number_is_named(sweep):
     scene.go(100, every=5)
     assert set(states(scene).values()) == {("paused", "pruned")}
     assert scene.stands("first") == ["held"]
-    assert all("its training_loss, nan, is no number" in scene.run(name)["reason"] for name in scene.cells("first"))
+    assert all(
+        "its training_loss, nan on average from step 4 on, is no number" in scene.run(name)["reason"]
+        for name in scene.cells("first")
+    )
 
 
 # -- a stage that is requested again, stopped or decided --------------------------------------------------------------
@@ -486,3 +491,27 @@ def test_runs_stop_at_the_rung_of_a_ledger_that_is_made_anew(sweep, log):
         name for name in found if name.startswith(BEST)
     }
     assert list(found.values()).count(("paused", "pruned")) == len(RANKS) - KEPT
+
+
+def reasons(scene, name):
+    """What `lvjobs why` says of a run: its state, what comes, and the commands with their purposes."""
+    with scene.session() as session:
+        found = why(session, find_row(session.make_pass(), name)).to_dict()
+    commands = {each["type"].partition(" --study")[0]: each["why"] for each in found["remedies"]}
+    return found["headline"], " ".join(found["then"]), commands
+
+
+def test_why_says_what_a_run_at_its_rung_waits_for_and_what_a_resume_of_a_pruned_one_does(sweep):
+    scene = sweep(HALVED, manners=Manners(slots=1))
+    scene.ask()
+    scene.go(60, every=5)
+    waiting = next(name for name, found in states(scene).items() if found == ("paused", "rung"))
+    state, then, commands = reasons(scene, waiting)
+    assert state == f"it stopped, at its last checkpoint: waits at step {RUNG} of {STEPS} for the other runs of first"
+    assert "once all runs of first have come as far, the best go on" in then
+    assert commands[f"lvjobs resume {waiting}"] == "trains it to its last step, however it compares"
+    scene.go(400, every=5)
+    pruned = next(name for name, found in states(scene).items() if found == ("paused", "pruned"))
+    state, _, commands = reasons(scene, pruned)
+    assert state.startswith(f"it is paused, at its last checkpoint: pruned at step {RUNG} of {STEPS}")
+    assert commands[f"lvjobs resume {pruned}"] == "trains it to its last step, however it compares"
