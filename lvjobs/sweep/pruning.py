@@ -142,6 +142,23 @@ def best(cells: Sequence[Outcome], keep: int, mode: str) -> set[str]:
     return {run_id for _, ids in ranked[:keep] for run_id in ids}
 
 
+def dearest(rule: Prune, steps: Sequence[int], price: Callable[[int, int], int], seeds: int) -> int:
+    """Return the most that runs cost by `halving`: all go to the first rung, and the dearest ones go on from each.
+
+    Args:
+        rule: The rule of their stage.
+        steps: The steps of each run.
+        price: (place of a run in `steps`, step at which it stops; 0: its last) -> its cost from its beginning on.
+        seeds: The runs of a candidate.
+    """
+    stops = [[*rungs(rule, each), 0] for each in steps]
+    total = sum(price(place, own[0]) for place, own in enumerate(stops))
+    for level, keep in enumerate(rule.keep):
+        more = [price(place, own[level + 1]) - price(place, own[level]) for place, own in enumerate(stops)]
+        total += sum(sorted(more, reverse=True)[: keep * seeds])
+    return total
+
+
 def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
     """Refuse rungs at which a run has no checkpoint to resume from, or no validation to be judged by.
 

@@ -15,7 +15,7 @@ from lvjobs.ledger.records import RunRecord, WorkCounts
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Prune
 from lvjobs.study.words import HeldFor, RunState
-from lvjobs.sweep.pruning import rungs
+from lvjobs.sweep.pruning import dearest, rungs
 from lvjobs.tasks.registry import task_of
 
 PARTS = ("training", "validation", "evaluation", "replay")
@@ -129,14 +129,8 @@ class StageCells:
         cells = self.cells if cells is None else cells
         if self.halving is None:
             return sum(price(cell, 0) for cell in cells)
-        stops = [[*rungs(self.halving, cell.run.steps), 0] for cell in cells]
-        total = sum(price(cell, own[0]) for cell, own in zip(cells, stops, strict=True))
-        for level, keep in enumerate(self.halving.keep):
-            more = [
-                price(cell, own[level + 1]) - price(cell, own[level]) for cell, own in zip(cells, stops, strict=True)
-            ]
-            total += sum(sorted(more, reverse=True)[: keep * self.seeds])
-        return total
+        steps = [cell.run.steps for cell in cells]
+        return dearest(self.halving, steps, lambda place, stop_at: price(cells[place], stop_at), self.seeds)
 
     def demand(self, terms: Terms) -> Demand:
         """Return what the stage still needs, as a function of its steps."""

@@ -9,6 +9,9 @@ from pathlib import Path
 from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.backends import keep_profile, used_profile
+from lvjobs.control.budget.accounts import Amount
+from lvjobs.control.budget.archive import books_of
+from lvjobs.control.budget.cost import allowance, replay_of_an_interval, work_ahead
 from lvjobs.control.session import Session
 from lvjobs.control.stages.requests import UNDECIDED, check_earlier, check_later, is_same, revive
 from lvjobs.control.submission.declare import (
@@ -26,11 +29,12 @@ from lvjobs.control.submission.submission_files import is_claimed, with_director
 from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.errors import UsageError
 from lvjobs.files import is_foreign
-from lvjobs.ledger.records import RunRecord, StageRecord
+from lvjobs.ledger.records import RunRecord, StageRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
 from lvjobs.study.words import RunState, StageState, SubmitOutcome
+from lvjobs.sweep.pruning import dearest
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
 from lvjobs.tasks.origin import origin_of
 from lvjobs.tasks.registry import check_costs, program_files
@@ -60,6 +64,34 @@ class Entered:
     new: Sequence[RunRecord]
     sent: SubmitResult | None
     note: str = ""
+
+
+def _shortfall_beyond_the_rung(
+    transaction: Transaction, wanted: RunRequest, new: Sequence[RunRecord], session: Session
+) -> Shortfall | None:
+    """Return what a stage with halving would lack later, if the dearest runs went on from its rungs; None for nothing.
+
+    Each run reserves the FLOPs to its rung, and those that go on reserve the rest when they do.
+    """
+    rule = wanted.sweep.stage.prune if wanted.sweep else None
+    if wanted.sweep is None or rule is None or rule.rule != "halving":
+        return None
+    runs = [run for run in new if run.stage == wanted.stage]
+    followers = {run.after: run for run in new if run.after}
+
+    def price(place: int, stop_at: int) -> int:
+        run = runs[place]
+        flops = session.terms.price(run, work_ahead(run.config, 0, stop_at))
+        if stop_at == 0:
+            flops += session.terms.price(run, replay_of_an_interval(run.config, 0))
+            if (follower := followers.get(run.id)) is not None:
+                flops += session.terms.price(follower, allowance(follower, WorkCounts(), 0, 0))
+        return flops
+
+    seeds = len(wanted.sweep.stage.seeds or [0])
+    needed = Amount(dearest(rule, [run.steps for run in runs], price, seeds))
+    room = books_of(transaction, session.terms, session.study.layout, session.clock()).room
+    return None if needed.fits(room) else Shortfall(needed, room, session.terms)
 
 
 def script(session: Session, wanted: RunRequest) -> tuple[str, str]:
@@ -98,6 +130,7 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
         former = _check_stage(transaction, wanted)
         declared = declare(transaction, wanted)
         _, shortfall = reservations_for(transaction, declared.new, session.terms, study.layout, session.clock())
+        shortfall = shortfall or _shortfall_beyond_the_rung(transaction, wanted, declared.new, session)
         completed = {run.id for run in transaction.runs() if run.state is RunState.COMPLETED}
     check_costs([run.configuration for run in declared.new], study.config.budget)
     if declared.new and cluster.absent:

@@ -7,7 +7,7 @@ import pytest
 from lvjobs.errors import UsageError
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Prune, Stage
-from lvjobs.sweep.pruning import RungValue, best, check_rungs, new_reports, pruned, rungs, value_at
+from lvjobs.sweep.pruning import RungValue, best, check_rungs, dearest, new_reports, pruned, rungs, value_at
 from lvjobs.sweep.selection import Outcome
 
 ASHA = Prune(first=10, factor=3)
@@ -153,3 +153,15 @@ def test_the_best_candidates_go_on_with_all_their_seeds():
     assert best(cells, 1, "max") == {"a-0", "a-1"}
     broken = [*cells, cell("d", math.nan), cell("e", -1.0, 0), cell("e", None, 1)]
     assert best(broken, 9, "min") == {each.run_id for each in cells}
+
+
+def test_the_dearest_runs_are_counted_as_those_that_go_on():
+    rule = Prune(rule="halving", at=["1/4", "1/2"], keep=[2, 1])
+    rates = [1, 5, 3]
+
+    def price(place, stop_at):
+        return rates[place] * (stop_at or 40) + (0 if stop_at else 7)
+
+    assert dearest(rule, [40] * 3, price, seeds=1) == 9 * 10 + (5 + 3) * 10 + 5 * 20 + 7
+    assert dearest(rule, [40] * 3, price, seeds=2) == 9 * 10 + 9 * 10 + (5 + 3) * 20 + 14
+    assert dearest(Prune(rule="halving", at=["1/4"], keep=[9]), [40] * 3, price, seeds=1) == 9 * 40 + 21

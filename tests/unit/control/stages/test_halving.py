@@ -515,3 +515,16 @@ def test_why_says_what_a_run_at_its_rung_waits_for_and_what_a_resume_of_a_pruned
     state, _, commands = reasons(scene, pruned)
     assert state.startswith(f"it is paused, at its last checkpoint: pruned at step {RUNG} of {STEPS}")
     assert commands[f"lvjobs resume {pruned}"] == "trains it to its last step, however it compares"
+
+
+NEEDED = 100 * (len(RANKS) * RUNG + KEPT * (STEPS - RUNG) + KEPT * 4)
+"""FLOPs of all runs to the rung, of those that go on, and of a checkpoint interval of replay for each of these."""
+
+
+@pytest.mark.parametrize(("limit", "ends"), [(NEEDED, "completed"), (NEEDED - 1, "asked")])
+def test_a_stage_begins_only_if_there_is_room_for_the_runs_that_go_on_from_its_rung(sweep, limit, ends):
+    scene = sweep(HALVED, manners=Manners(slots=6), budget={"limit": limit})
+    scene.ask()
+    scene.go(400, every=5)
+    assert scene.stands("first") == [ends]
+    assert bool(scene.cells("first")) is (ends == "completed")
