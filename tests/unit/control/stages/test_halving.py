@@ -523,7 +523,8 @@ NEEDED = 100 * (len(RANKS) * RUNG + KEPT * (STEPS - RUNG) + KEPT * 4)
 
 @pytest.mark.parametrize(("limit", "ends"), [(NEEDED, "completed"), (NEEDED - 1, "asked")])
 def test_a_stage_begins_only_if_there_is_room_for_the_runs_that_go_on_from_its_rung(sweep, limit, ends):
-    scene = sweep(HALVED, manners=Manners(slots=6), budget={"limit": limit})
+    often = HALVED.model_copy(update={"set": {**HALVED.set, "checkpoint_every": 4}})
+    scene = sweep(often, manners=Manners(slots=6), budget={"limit": limit})
     scene.ask()
     scene.go(400, every=5)
     assert scene.stands("first") == [ends]
