@@ -37,12 +37,35 @@ _RANKS, _RANK_TESTS = "lvjobs/worker/ranks.py", "unit/worker/test_ranks.py"
 
 _REHEARSAL = "lvjobs/rehearsal/"
 
+_HALVING = "lvjobs/control/stages/halving.py"
+
 MUTATIONS = {
     "the wait for what a launcher left behind at a signal": Mutation(
         "lvjobs/worker/program/stop.py",
         "return is_asked and program.has_left_processes and",
         "return False and",
         (f"{_PROGRAM_TESTS}::test_a_launcher_that_ends_at_the_signal_does_not_end_the_save_of_what_it_started",),
+    ),
+    "the stop at a rung": Mutation(
+        "lvjobs/worker/attempt.py",
+        "return 0 < self.submission.stop_at <= reached < self.config.steps",
+        "return False",
+        ("unit/worker/test_attempts.py::test_a_run_stops_at_its_rung_and_the_next_submission_goes_on_from_there",),
+    ),
+    "the wait for all runs at a rung": Mutation(
+        _HALVING, "if late and not skipped:", "if False:", ("unit/control/stages/test_halving.py",)
+    ),
+    "the mean of validations at a rung": Mutation(
+        "lvjobs/sweep/pruning.py",
+        "if rung <= 2 * step <= 2 * rung)",
+        "if step == rung)",
+        ("unit/sweep/test_pruning.py",),
+    ),
+    "the room for the runs that go on from a rung": Mutation(
+        "lvjobs/control/stages/submit_runs.py",
+        "shortfall = shortfall or _shortfall_beyond_the_rung(transaction, wanted, declared.new, session)",
+        "pass",
+        ("unit/control/stages/test_halving.py",),
     ),
     "a fault before a verdict": Mutation(
         _REHEARSAL + "verdict.py", "if not disturbed.met:", "if False:", ("unit/rehearsal/test_verdict.py",)
