@@ -16,8 +16,8 @@ from lvjobs.study.layout import RunLayout
 
 REPOSITORY = Path(__file__).parents[2]
 
-LAST_RELEASE = "7d09df3"
-SCHEMAS = {"bed7bfb": "0009", LAST_RELEASE: "0010"}
+LAST_RELEASE = "381b243"
+SCHEMAS = {"bed7bfb": "0009", "7d09df3": "0010", LAST_RELEASE: "0011"}
 """The newest commits whose ledgers have these schemas. Add one, and raise `SCHEMA`, with each release."""
 
 OLDER_LAYOUT = ("bed7bfb",)
