@@ -150,10 +150,11 @@ def main():
         wait_at_gate(options, state["step"], received)
         if options.write_at:
             options.write_at.write_text(f"{state['step']}\n", encoding="utf-8")
-        if received or state["step"] % options.every == 0 or state["step"] == options.steps:
+        stopped = bool(received)  # read once: a signal that comes after the save must not end it unsaved
+        if stopped or state["step"] % options.every == 0 or state["step"] == options.steps:
             save(options, state)
         disturb(options, state["step"])
-        if received:
+        if stopped:
             return
     result = state | {"seed": options.seed, "lr": options.lr}
     (options.out / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
