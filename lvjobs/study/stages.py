@@ -88,7 +88,9 @@ class Prune(SettingsTable):
     @model_validator(mode="before")
     @classmethod
     def _former_name(cls, values: Any) -> Any:
-        """Read `kind`, the former name of `rule`."""
+        """Read `kind`, the former name of `rule`; refuse keys of halving where no rule is named."""
+        if isinstance(values, dict) and not {"rule", "kind"} & values.keys() and {"at", "keep"} & values.keys():
+            raise ValueError('prune.at and prune.keep are of halving: add rule = "halving"')
         if isinstance(values, dict) and "kind" in values and "rule" not in values:
             return {**{key: value for key, value in values.items() if key != "kind"}, "rule": values["kind"]}
         return values

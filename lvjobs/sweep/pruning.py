@@ -18,6 +18,7 @@ import statistics
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,15 @@ def dearest(rule: Prune, steps: Sequence[int], price: Callable[[int, int], int],
     return total
 
 
+def _other_rung(rule: Prune, step: int, every: int, steps: int, key: str) -> str:
+    """Return what to change where no checkpoint or validation falls on a rung: a share, or the interval."""
+    if rule.rule != "halving":
+        return f"choose prune.first as a multiple of it, or another {key}"
+    near = sorted({place for place in (step // every * every, -(-step // every) * every) if 0 < place < steps})
+    shares = " or ".join(f'"{Fraction(place, steps)}" (step {place})' for place in near)
+    return f"choose prune.at = {shares}, or {key} = {step}" if near else f"choose {key} = {step}"
+
+
 def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
     """Refuse rungs at which a run has no checkpoint to resume from, or no validation to be judged by.
 
@@ -167,6 +177,13 @@ def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
     """
     if stage.prune is None:
         return
+    configs = list(configs)
+    candidates = len({config.besides_seed for config in configs})
+    if stage.prune.rule == "halving" and 1 < candidates <= stage.prune.keep[0]:
+        raise UsageError(
+            f"study.toml: stage {stage.name} has {candidates} candidates, and prune.keep = {stage.prune.keep}: no run "
+            "would stop; keep fewer, or leave prune out"
+        )
     for config in configs:
         found = rungs(stage.prune, config.steps)
         if len({0, *found, config.steps}) != len(found) + 2:
@@ -180,10 +197,9 @@ def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
                 ("validate_every", config.validate_every or config.checkpoint_every),
             ):
                 if step % every:
-                    own = "prune.at so that it is" if stage.prune.rule == "halving" else "prune.first as"
                     raise UsageError(
-                        f"study.toml: stage {stage.name} compares its runs at step {step}, and {key} = {every}: choose "
-                        f"{own} a multiple of it, or another {key}"
+                        f"study.toml: stage {stage.name} compares its runs at step {step}, and {key} = {every}: "
+                        + _other_rung(stage.prune, step, every, config.steps, key)
                     )
 
 

@@ -11,7 +11,7 @@ from lvjobs.report.numbers import setting, short
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
 from lvjobs.study.space import Search, in_words
-from lvjobs.study.stages import Stage, taken
+from lvjobs.study.stages import Prune, Stage, taken
 
 
 def print_stages(rows: Sequence[StageStatus]) -> None:
@@ -57,14 +57,24 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
         if runs > 1:
             parts.append(f"the winner has the {stage.select.words}")
         if stage.prune and stage.prune.rule == "halving":
-            rungs = zip(stage.prune.at, stage.prune.keep, strict=True)
-            parts.append("; ".join(f"at {share} of their steps the best {keep} go on" for share, keep in rungs))
+            parts.append(_halved(stage.prune, runs, len(stage.seeds or [0])))
     if stage.origin:
         over = [key for key in taken(stage, every) if key not in {*stage.grid, *stage.space, *stage.set}]
         parts.append(f"takes {', '.join(over) or 'nothing'} from {stage.origin}'s winner")
     if stage.after:
         parts.append(f"comes after {', '.join(stage.after)}")
     return "; ".join(parts)
+
+
+def _halved(rule: Prune, runs: int, seeds: int) -> str:
+    """Return what goes on from each rung: candidates, and where these have several seeds, their runs."""
+    of = f" of {runs // seeds}"
+    rungs = []
+    for share, keep in zip(rule.at, rule.keep, strict=True):
+        several = f" ({keep * seeds} runs)" if seeds > 1 else ""
+        rungs.append(f"at {share} of their steps the best {keep}{of}{several} go on")
+        of = ""
+    return "; ".join(rungs)
 
 
 def _searched(search: Search) -> str:

@@ -165,3 +165,32 @@ def test_the_dearest_runs_are_counted_as_those_that_go_on():
     assert dearest(rule, [40] * 3, price, seeds=1) == 9 * 10 + (5 + 3) * 10 + 5 * 20 + 7
     assert dearest(rule, [40] * 3, price, seeds=2) == 9 * 10 + 9 * 10 + (5 + 3) * 20 + 14
     assert dearest(Prune(rule="halving", at=["1/4"], keep=[9]), [40] * 3, price, seeds=1) == 9 * 40 + 21
+
+
+def halved(keep, at=("2/9",)):
+    rule = Prune(rule="halving", at=list(at), keep=keep)
+    return Stage(name="s", grid={"lora_rank": [2, 4, 8]}, prune=rule)
+
+
+def three(**more):
+    return [
+        RunConfig(
+            task="a:b", steps=90, checkpoint_every=10, validate_every=10, seed=seed, params={"rank": rank}, **more
+        )
+        for rank in (2, 4, 8)
+        for seed in (0, 1)
+    ]
+
+
+def test_halving_that_stops_no_run_is_refused():
+    check_rungs(halved([2]), three())
+    with pytest.raises(UsageError, match=r"stage s has 3 candidates, and prune.keep = \[3\]: no run would stop"):
+        check_rungs(halved([3]), three())
+    check_rungs(halved([3]), three()[:1])  # a candidate by itself has nothing to be compared with
+
+
+def test_a_rung_without_a_checkpoint_has_its_neighbours_named():
+    with pytest.raises(UsageError, match=r'choose prune.at = "2/9" \(step 20\) or "1/3" \(step 30\), or'):
+        check_rungs(halved([2], ["1/4"]), three())
+    with pytest.raises(UsageError, match=r'choose prune.at = "1/9" \(step 10\), or checkpoint_every = 4'):
+        check_rungs(halved([2], ["1/20"]), three())
