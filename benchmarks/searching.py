@@ -1,11 +1,10 @@
 """FLOPs until a stage has its winner: synchronous halving against the grid repeated, Hyperband, ASHA and random search.
 
     python benchmarks/searching.py [--draws 4000] [--smoke]
-    python benchmarks/searching.py --record STUDY --steps 90   # trains a grid in a new study, and writes its curves
 
-`benchmarks/curves` has recorded validation losses of grids of 27 cells of `tiny` (rank x rate), each trained to its end
-with 5 seeds: 180 steps on windows of 512 tokens, and 90 on windows of 256, on other data. That the mean of validations
-is compared at a rung was chosen by the first; the second was recorded afterwards.
+`benchmarks/curves` has recorded (by `recorded.py`) validation losses of grids of 27 cells of `tiny` (rank x rate), each
+trained to its end with 5 seeds: 180 steps on windows of 512 tokens, and 90 on windows of 256, on other data. That the
+mean of validations is compared at a rung was chosen by the first; the second was recorded afterwards.
 
 Each draw takes, for every cell, one seed for a reference grid, and one of the others for all ways that are compared:
 they search the same curves. The reference grid's winner sets the mark: its mean loss over all seeds, and the standard
@@ -13,55 +12,24 @@ error of that. A way succeeds if the mean loss of the cell that it chose is at m
 whole grid, trained again with other seeds, does not always succeed: it is the peer.
 """
 
-import json
 import math
 import random
 import statistics
-import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from measuring import command_line, lvjobs, print_table
+from measuring import command_line, print_table
+from recorded import CURVES, GRIDS, Cell, Curve, read_curves
 
 from lvjobs.study.stages import Prune
 from lvjobs.sweep.pruning import RungValue, best, pruned, rungs, value_at
 from lvjobs.sweep.selection import Outcome
 
-CURVES = Path(__file__).parent / "curves"
-_STUDY = """\
-profile = "local"
-[train]
-model = "tiny"
-data = "data.h5"
-context_length = {context}
-batch_size = 2
-lora_targets = "all-linear"
-lora_dropout = 0.0
-checkpoint_every = {every}
-validation_limit = 16
-warmup_steps = {warmup}
-[evaluation]
-series = 0
-[[stage]]
-name = "grid"
-steps = {steps}
-seeds = [0, 1, 2, 3, 4]
-grid = {{ lora_rank = [2, 4, 8], learning_rate = [8e-3, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6] }}
-"""
-_GRIDS = {
-    180: {"context": 512, "every": 20, "warmup": 10, "data_seed": 0},
-    90: {"context": 256, "every": 10, "warmup": 5, "data_seed": 1},
-}
-"""The recorded grids, by the steps of a run."""
 _PEER, _OURS = "the grid, repeated", "halving: the best 3 at 2/9"
 _GOAL = "1/3, -.02"
 _HALVING = Prune(rule="halving", at=["2/9"], keep=[3])
 _AT_ONCE = 2
-
-Curve = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -73,20 +41,6 @@ class Found:
 
 
 Way = Callable[[Sequence[Curve], random.Random], Found]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of the recorded grid: its curves by seed, and the FLOPs of a step and of a validation."""
-
-    curves: Sequence[Curve]
-    step_flops: int
-    validation_flops: int
-
-    def flops(self, step: int) -> int:
-        """The FLOPs of its run until a step: training, and a validation at each recorded step."""
-        validations = sum(each <= step for each in self.curves[0])
-        return self.step_flops * step + self.validation_flops * validations if step else 0
 
 
 @dataclass(frozen=True)
@@ -253,77 +207,14 @@ def rows_of(label: str, found: Mapping[str, Sequence[Draw]]) -> list[list[Any]]:
     return rows
 
 
-def record(root: Path, steps: int) -> None:
-    """Train a grid in a study there, and write its curves."""
-    from lvjobs.forecasting.data import make_dataset
-
-    grid = _GRIDS[steps]
-    root.mkdir(parents=True, exist_ok=True)
-    if not (root / "study.toml").exists():
-        make_dataset(root / "data.h5", systems=1000, seed=grid["data_seed"])
-        (root / "study.toml").write_text(_STUDY.format(steps=steps, **grid), encoding="utf-8")
-    lvjobs(root, "sweep", "grid", "--wait")
-    write_curves(root, CURVES / f"{steps}-steps.json")
-
-
-def write_curves(root: Path, path: Path) -> None:
-    """Write the validation losses of a study's completed runs by cell, seed and step, and what a step of a cell costs.
-
-    `step_flops` are official FLOPs of a training step, `validation_flops` those of one validation.
-    """
-    with tempfile.TemporaryDirectory() as directory:
-        lvjobs(root, "export", directory, "--to", "jsonl", "--force")
-        tables = {
-            name: [json.loads(line) for line in (Path(directory) / "tables" / f"{name}.jsonl").open(encoding="utf-8")]
-            for name in ("runs", "metrics", "charges")
-        }
-    losses: dict[str, dict[str, float]] = defaultdict(dict)
-    for row in tables["metrics"]:
-        if (row["kind"], row["metric"]) == ("validation", "loss"):
-            losses[row["run"]][str(row["step"])] = round(row["value"], 6)
-    costs: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-    for row in tables["charges"]:
-        costs[row["run"]][row["kind"]][0] += row["flops"]
-        costs[row["run"]][row["kind"]][1] += row["units"]
-    cells: dict[tuple[int, float], dict[str, Any]] = {}
-    for run in tables["runs"]:
-        if run["state"] != "completed":
-            continue
-        params, cost = run["config"]["params"], costs[run["name"]]
-        rank, rate = params["lora_rank"], params["learning_rate"]
-        cell = cells.setdefault((rank, rate), {"lora_rank": rank, "learning_rate": rate, "losses": {}})
-        cell["step_flops"] = cost["useful"][0] // cost["useful"][1]
-        cell["validation_flops"] = cost["validation"][0] // cost["validation"][1] * params["validation_limit"]
-        cell["losses"][str(run["config"]["seed"])] = losses[run["name"]]
-    text = json.dumps([cells[key] for key in sorted(cells)], indent=None, separators=(",", ":"))
-    path.write_text(text.replace('},{"lora_rank', '},\n{"lora_rank') + "\n", encoding="utf-8")
-
-
-def read_curves(path: Path) -> list[Cell]:
-    """A recorded grid."""
-    return [
-        Cell(
-            [{int(step): loss for step, loss in curve.items()} for curve in cell["losses"].values()],
-            cell["step_flops"],
-            cell["validation_flops"],
-        )
-        for cell in json.loads(path.read_text(encoding="utf-8"))
-    ]
-
-
 def main() -> None:
     """Draw, search, and print the table."""
     parser = command_line(__doc__, repeats=False)
     parser.add_argument("--draws", type=int, default=4000)
-    parser.add_argument("--record", type=Path, metavar="STUDY")
-    parser.add_argument("--steps", type=int, choices=_GRIDS, default=180)
     options = parser.parse_args()
-    if options.record is not None:
-        record(options.record, options.steps)
-        return
     draws = 20 if options.smoke else options.draws
     rows, left_out = [], []
-    for steps in _GRIDS:
+    for steps in GRIDS:
         cells = read_curves(CURVES / f"{steps}-steps.json")
         rows += rows_of(f"{steps} steps", searched(cells, draws))
         left_out.append(f"{without_a_seed(cells, draws)} ({steps} steps)")
