@@ -157,11 +157,15 @@ def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[Ke
     by_cause = ", ".join(f"{count:,} {cause}" for cause, count in deaths.most_common(_MOST_CAUSES))
     rest = sum(deaths.values()) - sum(count for _, count in deaths.most_common(_MOST_CAUSES))
     by_cause += f", {rest:,} of other causes" if rest else ""
-    held = sum(run.state == "held" for run in runs)
+    rest_of = {
+        "held": sum(run.state == "held" for run in runs),
+        "pruned": sum(run.held_for == "pruned" for run in runs),
+    }
+    resting = ", ".join(f"{count:,} {word}" for word, count in rest_of.items() if count)
     steps = budget["useful"] + budget["replayed"]
     efficiency = budget["efficiency"]
     return [
-        KeyFigure(f"{done:,} of {len(runs):,}", "runs completed", f"{held:,} held" if held else ""),
+        KeyFigure(f"{done:,} of {len(runs):,}", "runs completed", resting),
         KeyFigure(f"{len(spans):,}", "attempts", "executions of these runs"),
         KeyFigure(f"{sum(deaths.values()):,}", "deaths", by_cause or "none"),
         KeyFigure(

@@ -17,7 +17,7 @@ from lvjobs.control.loop import open_session
 from lvjobs.report.figures.attempts import NOTHING_RAN, burn_down, course, crowd, gantt, rows
 from lvjobs.report.figures.palette import CAUSES, KINDS
 from lvjobs.report.page.answer import StudyAnswer
-from lvjobs.report.page.compose import Page, Section
+from lvjobs.report.page.compose import Page, Section, key_figures
 from lvjobs.report.page.grids import read_origin
 from lvjobs.report.page.write import as_json, render
 from lvjobs.report.study_tables import budget_table
@@ -201,6 +201,23 @@ def test_provenance_names_attempt_checkpoint_code_and_versions(typed, study):
     page, _ = written(typed, study.layout.root)
     for words in ("000002-00000040", "NVIDIA A100-SXM4-80GB", "c0de", "node2", study.runs[0].fingerprint[:8]):
         assert words in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [([], ""), (["held"], "1 held"), (["pruned", "pruned"], "2 pruned"), (["pruned", "held"], "1 held, 1 pruned")],
+)
+def test_runs_that_are_not_completed_have_their_reason_beside_the_number(study, changes, words):
+    found = told(study)
+    runs = list(found["summary"].runs)
+    assert len(runs) > len(changes)
+    for place, what in enumerate(changes):
+        state = {"state": "held"} if what == "held" else {"state": "paused", "held_for": "pruned"}
+        runs[place] = replace(runs[place], **state)
+    rest = [replace(run, state="completed", held_for="") for run in runs[len(changes) :]]
+    summary = replace(found["summary"], runs=runs[: len(changes)] + rest)
+    first = key_figures(summary, found["spans"])[0]
+    assert (first.value, first.detail) == (f"{len(rest):,} of {len(runs):,}", words)
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quoted\" 'too' %{x}"
