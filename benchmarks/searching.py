@@ -34,7 +34,7 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Found:
-    """What a way chose: the cell, and the step to which it trained each cell."""
+    """The choice of a search: the cell, and the step to which each cell was trained."""
 
     cell: int
     reached: Mapping[int, int]
@@ -45,7 +45,7 @@ Way = Callable[[Sequence[Curve], random.Random], Found]
 
 @dataclass(frozen=True)
 class Draw:
-    """What a way did in one draw: whether it succeeded, and its shares of the whole grid's FLOPs."""
+    """The result of a search in one draw: its success, and its shares of the whole grid's FLOPs."""
 
     success: bool
     training: float
@@ -155,7 +155,7 @@ WAYS: Mapping[str, Way] = {
 
 
 def searched(cells: Sequence[Cell], draws: int, ways: Mapping[str, Way] = WAYS) -> dict[str, list[Draw]]:
-    """What each way did, by draw."""
+    """Return the results of each search, by draw."""
     draw = random.Random(0)
     last, seeds = max(cells[0].curves[0]), len(cells[0].curves)
     means = [statistics.fmean(curve[last] for curve in cell.curves) for cell in cells]

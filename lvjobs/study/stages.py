@@ -64,8 +64,8 @@ _KEEP = [3]
 class Prune(SettingsTable):
     """The pruning of runs that compare badly before their last step. `lvjobs.sweep.pruning` has the meaning.
 
-    `halving`: all runs train to a share `at` of their steps, and wait there; the best `keep` go on, by the mean of the
-    metric from half of that step on. Several shares make several rungs, the first of them the lowest. What it costs is
+    `halving`: all runs train to a share `at` of their steps, and wait there; the best `keep` continue, by the mean of
+    the metric from half of that step on. Several shares make several rungs, the first of them the lowest. The cost is
     known beforehand.
 
     The other two are Optuna's pruners, which wait for no run. `successive_halving` (ASHA): at the steps first, first *
@@ -80,7 +80,7 @@ class Prune(SettingsTable):
         default_factory=lambda: list(_AT), description="halving: shares of a run's steps at which runs are compared"
     )
     keep: list[Int] = Field(
-        default_factory=lambda: list(_KEEP), description="halving: how many go on at each of them, best first"
+        default_factory=lambda: list(_KEEP), description="halving: how many continue at each of them, best first"
     )
     first: Int | None = Field(default=None, gt=0, description="the others: step at which runs are first compared")
     factor: Int = Field(default=3, gt=1, description="successive_halving: one of so many runs continues")

@@ -1,7 +1,7 @@
 """The cells of a stage that are not worth their remaining steps. Pure.
 
-By `halving`, all cells wait at a rung, and the best few go on (synchronous successive halving: Jamieson and Talwalkar,
-AISTATS 2016, arXiv:1502.07943). The other rules are Optuna's pruners, run again on all reports.
+By `halving`, all cells wait at a rung, and the best few continue (synchronous successive halving: Jamieson and
+Talwalkar, AISTATS 2016, arXiv:1502.07943). The other rules are Optuna's pruners, run again on all reports.
 
 A report is a cell's value at a rung; reports are in the order in which reconcile passes found them. A cell is compared
 with the reports before its own, so the order decides. The ledger keeps it, and the same reports always give the same
@@ -123,15 +123,15 @@ def value_at(rung: int, curve: Mapping[int, float]) -> float | None:
 
 
 def best(cells: Sequence[Outcome], keep: int, mode: str) -> set[str]:
-    """Return the ids of the cells that go on from a rung: those of the `keep` best candidates.
+    """Return the ids of the cells that continue from a rung: those of the `keep` best candidates.
 
     Args:
         cells: The cells that are compared, in the order of declaration; `value` is what each had at the rung.
-        keep: How many candidates go on. Of equal ones the first declared.
+        keep: How many candidates continue. Of equal ones the first declared.
         mode: `min` or `max`.
 
     A candidate's value is the mean over its cells, which differ in their seed alone. One without a finite value does
-    not go on.
+    not continue.
     """
     sign = 1 if mode == "min" else -1
     ranked = []
@@ -144,7 +144,7 @@ def best(cells: Sequence[Outcome], keep: int, mode: str) -> set[str]:
 
 
 def dearest(rule: Prune, steps: Sequence[int], price: Callable[[int, int], int], seeds: int) -> int:
-    """Return the most that runs cost by `halving`: all go to the first rung, and the dearest ones go on from each.
+    """Return the most that runs cost by `halving`: all go to the first rung, and the dearest ones continue from each.
 
     Args:
         rule: The rule of their stage.

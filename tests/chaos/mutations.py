@@ -61,7 +61,7 @@ MUTATIONS = {
         "if step == rung)",
         ("unit/sweep/test_pruning.py",),
     ),
-    "the room for the runs that go on from a rung": Mutation(
+    "the room for the runs that continue from a rung": Mutation(
         "lvjobs/control/stages/submit_runs.py",
         "shortfall = shortfall or _shortfall_beyond_the_rung(transaction, wanted, declared.new, session)",
         "pass",

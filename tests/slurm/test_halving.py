@@ -164,9 +164,9 @@ def test_runs_that_share_a_job_leave_it_at_the_rung(halved, lab, alone, side_by_
     expect_no_more_than(halved, plan)
     jobs = {name: [claim["job_id"] for claim in halved.claims(name)] for name in alone.at_rung}
     assert {each[0] for each in jobs.values()} == {job}
-    assert set(jobs[first][:2]) == {job}, "the job that was preempted goes on"
+    assert set(jobs[first][:2]) == {job}, "the job that was preempted continues"
     (later,) = {jobs[name][-1] for name in alone.best}
-    assert later != job, "who goes on from the rung does so in another job, which they share"
+    assert later != job, "who continues from the rung does so in another job, which they share"
 
 
 PROGRAM_STAGE = """

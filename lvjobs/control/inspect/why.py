@@ -134,14 +134,14 @@ def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptR
         RunState.PAUSED: f"it {'stopped' if run.held_for is HeldFor.RUNG else 'is paused'}, at its last checkpoint",
         RunState.CANCELLED: "it was cancelled",
         RunState.PLANNED: "it is planned, and not submitted yet",
-        RunState.INTERRUPTED: f"{_interrupted(run)}is to go on",
+        RunState.INTERRUPTED: f"{_interrupted(run)}is to continue",
         RunState.QUEUED: f"it waits in the queue as {job}",
     }[run.state]
     return words + (f": {run.reason}" if run.reason else "")
 
 
 def _interrupted(run: RunRecord) -> str:
-    """Return how a sentence begins on a run that may have been interrupted. One that goes on from a rung was not."""
+    """Return the beginning of a sentence on a run. One that continues from a rung was not interrupted."""
     cause = run.cause if run.state is RunState.INTERRUPTED else None
     return f"it was interrupted ({cause.value}), and " if cause else "it "
 
@@ -214,7 +214,7 @@ def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptReco
     elif run.state is RunState.SUBMITTING:
         yield "the next pass looks for its token in the queue, and adopts the job or submits anew"
     elif run.held_for is HeldFor.RUNG:
-        yield f"once all runs of {run.stage} have come as far, the best go on"
+        yield f"once all runs of {run.stage} have come as far, the best continue"
     elif run.state is RunState.HELD:
         yield (
             "nothing, until you take it up"

@@ -65,7 +65,7 @@ class Cell:
             config, at = self.run.config, self.run.stop_at
             later = work_ahead(config, at, stop_at) if at else WorkCounts()
             lacking = WorkCounts()
-            if self.run.state is RunState.INTERRUPTED:  # it may go on from a rung: the next pass reserves the rest
+            if self.run.state is RunState.INTERRUPTED:  # it may continue from a rung: the next pass reserves the rest
                 lacking = work_ahead(config, self.checkpoint, stop_at).beyond(self.account.outstanding)
             return need + FlopNeed(max(terms.price(self.run, each) for each in (later, lacking)))
         ahead = work_ahead(self.run.config, self.checkpoint, stop_at)
@@ -111,7 +111,7 @@ class StageCells:
         return self.sum(lambda cell, stop_at: cell.flops(convention, part, stop_at))
 
     def phases(self, paces: Sequence[Pace]) -> list[list[float]]:
-        """Return the seconds of each run, and after each rung those of the longest runs that may go on from it."""
+        """Return the seconds of each run, and after each rung those of the longest runs that may continue from it."""
         if self.halving is None:
             return [[pace.of_run(cell.run.config) for cell, pace in zip(self.cells, paces, strict=True)]]
         found = []
@@ -125,7 +125,7 @@ class StageCells:
         return found
 
     def sum(self, price: Callable[[Cell, int], int], cells: Sequence[Cell] | None = None) -> int:
-        """Return the sum over the runs. By halving, the runs that go on from a rung are counted as the dearest ones."""
+        """Return the sum over the runs. By halving, the runs that continue from a rung count as the dearest ones."""
         cells = self.cells if cells is None else cells
         if self.halving is None:
             return sum(price(cell, 0) for cell in cells)

@@ -116,7 +116,7 @@ def after_exhaustion(run: RunRecord, ended: Sequence[AttemptRecord]) -> Verdict:
 
 
 def at_rung(run: RunRecord, ended: Sequence[AttemptRecord], cause: Cause) -> Verdict | None:
-    """Return that the run waits, if it came to the step at which its stage compares all runs; None if it goes on.
+    """Return that the run waits, if it came to the step at which its stage compares all runs; None if it continues.
 
     With the checkpoint of that step it waits whatever ended its last attempt, but for the user's cancelling it, and for
     an error of its code.

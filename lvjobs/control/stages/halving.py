@@ -1,4 +1,4 @@
-"""Synchronous halving: a stage's runs stop at a rung, wait there for one another, and the best few go on."""
+"""Synchronous halving: a stage's runs stop at a rung, wait there for one another, and the best few continue."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,9 @@ from lvjobs.sweep.selection import Outcome, grouped
 
 
 def halve(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str]:
-    """Compare the stage's runs at their rung once all have come to it: the best go on, the others are paused.
+    """Compare the stage's runs at their rung once all have come to it: the best continue, the others are paused.
 
-    A run that the cluster ends goes on to the rung first. One that is held is waited for, unless the stage skips held
+    A run that the cluster ends continues to the rung first. One that is held is waited for, unless the stage skips held
     runs and `quorum` candidates have come. A run that comes late is compared with those that went on. Return what was
     done, one line each.
     """
@@ -58,7 +58,7 @@ def halve(session: Session, stage: Stage, runs: Sequence[RunRecord]) -> list[str
         skipped = stage.on_hold == "skip" and enough and all(standing_of(run) == "held" for run in late)
         if late and not skipped:
             return []
-        # A candidate cannot win while one of its seeds is pruned: a seed that was added later does not go on alone.
+        # A candidate cannot win while one of its seeds is pruned: a seed that was added later does not continue alone.
         out = {outcome_of(run, session.terms).candidate for run in paused}
         on = best([each for each in compared if each.candidate not in out], keep, stage.select.mode)
         return _Rung(stage, rule, level, compared).decide(session, kept, came, on)
@@ -84,7 +84,7 @@ def align(session: Session, stage: Stage, runs: Sequence[RunRecord], records: Ma
                 continue
             changes: dict[str, Any] = {"stop_at": step}
             if run.held_for is HeldFor.RUNG and not 0 < step <= newest[run.id]:
-                why = f"goes on from step {run.stop_at}, where no stage compares it any more"
+                why = f"continues from step {run.stop_at}, where no stage compares it any more"
                 changes |= {"state": RunState.INTERRUPTED, "reason": why, "held_for": HeldFor.NOTHING}
                 transaction.add_event(Event(session.clock(), "resumed", why, run.id))
                 told.append(f"{run.name}: {why}")
@@ -107,7 +107,7 @@ def _stop_at(stage: Stage, run: RunRecord, kept: PruningRecord, records: Mapping
 def end_waiting(transaction: Transaction, name: str) -> None:
     """Let no run of a decided stage stop at a rung or wait there: whoever resumes it trains it to its end.
 
-    A run that another requested stage has, too, goes on for that stage (`align`).
+    A run that another requested stage has, too, continues for that stage (`align`).
     """
     open_runs, cells = transaction.runs(only_open=True), transaction.cells()
     requested = {
@@ -160,7 +160,7 @@ class _Rung:
         self._best = f"the best {keep} of {count}" if keep < count else f"the {count}"
 
     def decide(self, session: Session, kept: PruningRecord, came: Sequence[RunRecord], on: set[str]) -> list[str]:
-        """Let the runs `on` go on, pause the others that came, and keep why; all of it in one transaction."""
+        """Let the runs `on` continue, pause the others that came, and keep why; all of it in one transaction."""
         told: list[str] = []
         reports = [*kept.reports]
         pruned = [*kept.pruned]
@@ -182,7 +182,7 @@ class _Rung:
 
     def _go_on(self, transaction: Transaction, session: Session, run: RunRecord) -> str:
         later = rungs(self._rule, run.steps)[self._level + 1 :]
-        why = f"goes on from step {run.stop_at}: among {self._best} of {self._stage.name} there"
+        why = f"continues from step {run.stop_at}: among {self._best} of {self._stage.name} there"
         changes = {"state": RunState.INTERRUPTED, "reason": why, "held_for": HeldFor.NOTHING, "not_before": 0.0}
         transaction.update_run(run.id, stop_at=later[0] if later else 0, **changes)
         transaction.add_event(Event(session.clock(), "resumed", why, run.id))

@@ -71,7 +71,7 @@ def _shortfall_beyond_the_rung(
 ) -> Shortfall | None:
     """Return what a stage with halving would lack later, if the dearest runs went on from its rungs; None for nothing.
 
-    Each run reserves the FLOPs to its rung, and those that go on reserve the rest when they do.
+    Each run reserves the FLOPs to its rung, and those that continue reserve the rest when they do.
     """
     rule = wanted.sweep.stage.prune if wanted.sweep else None
     if wanted.sweep is None or rule is None or rule.rule != "halving":

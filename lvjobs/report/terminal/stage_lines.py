@@ -67,12 +67,12 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
 
 
 def _halved(rule: Prune, runs: int, seeds: int) -> str:
-    """Return what goes on from each rung: candidates, and where these have several seeds, their runs."""
+    """Return what continues from each rung: candidates, and where these have several seeds, their runs."""
     of = f" of {runs // seeds}"
     rungs = []
     for share, keep in zip(rule.at, rule.keep, strict=True):
         several = f" ({keep * seeds} runs)" if seeds > 1 else ""
-        rungs.append(f"at {share} of their steps the best {keep}{of}{several} go on")
+        rungs.append(f"at {share} of their steps the best {keep}{of}{several} continue")
         of = ""
     return "; ".join(rungs)
 

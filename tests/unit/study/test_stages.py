@@ -239,3 +239,9 @@ def test_settings_of_a_run_make_that_run_again():
     again = cells(Stage(name="a", set=settings_of(config)), [], TRAIN, {})[0].run_config()
     assert isinstance(config, RunConfig)
     assert again.fingerprint == config.fingerprint
+
+
+def test_keys_of_halving_without_its_rule_name_the_rule():
+    with pytest.raises(ValueError, match='are of halving: add rule = "halving"'):
+        Stage(name="s", prune={"at": ["1/4"], "keep": [2]})
+    assert Stage(name="s", prune={"kind": "median", "first": 5}).prune.rule == "median"

@@ -508,7 +508,7 @@ def test_why_says_what_a_run_at_its_rung_waits_for_and_what_a_resume_of_a_pruned
     waiting = next(name for name, found in states(scene).items() if found == ("paused", "rung"))
     state, then, commands = reasons(scene, waiting)
     assert state == f"it stopped, at its last checkpoint: waits at step {RUNG} of {STEPS} for the other runs of first"
-    assert "once all runs of first have come as far, the best go on" in then
+    assert "once all runs of first have come as far, the best continue" in then
     assert commands[f"lvjobs resume {waiting}"] == "trains it to its last step, however it compares"
     scene.go(400, every=5)
     pruned = next(name for name, found in states(scene).items() if found == ("paused", "pruned"))
@@ -518,7 +518,7 @@ def test_why_says_what_a_run_at_its_rung_waits_for_and_what_a_resume_of_a_pruned
 
 
 NEEDED = 100 * (len(RANKS) * RUNG + KEPT * (STEPS - RUNG) + KEPT * 4)
-"""FLOPs of all runs to the rung, of those that go on, and of a checkpoint interval of replay for each of these."""
+"""FLOPs of all runs to the rung, of those that continue, and of a checkpoint interval of replay for each of these."""
 
 
 @pytest.mark.parametrize(("limit", "ends"), [(NEEDED, "completed"), (NEEDED - 1, "asked")])

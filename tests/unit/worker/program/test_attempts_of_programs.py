@@ -374,9 +374,8 @@ def test_a_program_that_does_not_know_its_number_of_steps_is_held(zygote, tmp_pa
     assert sum(each.get("steps", 1) for each in entries(layout, "step")) > STEPS, "and what was executed is charged"
 
 
-def test_a_program_ends_when_its_allowance_is_used_up(zygote, tmp_path):
-    layout = make_program(tmp_path / "run", "--in-place", gated(tmp_path, 20), **IN_PLACE)
-    submit(layout, allowance=15)
+def leaves(zygote, layout, tmp_path, cause):
+    """Start a worker whose program waits at a gate, and see it leave by itself for this cause."""
     worker = zygote.start(layout, LVJOBS_TOKEN="abc")
     try:
         wait_for(lambda: entries(layout, "leave"), "a worker that leaves")
@@ -384,21 +383,20 @@ def test_a_program_ends_when_its_allowance_is_used_up(zygote, tmp_path):
         open_gates(tmp_path)
     assert zygote.wait(worker) == EXITED_EARLY
     (leave,) = entries(layout, "leave")
-    assert leave["cause"] == "exhausted"
+    assert leave["cause"] == cause
+
+
+def test_a_program_ends_when_its_allowance_is_used_up(zygote, tmp_path):
+    layout = make_program(tmp_path / "run", "--in-place", gated(tmp_path, 20), **IN_PLACE)
+    submit(layout, allowance=15)
+    leaves(zygote, layout, tmp_path, "exhausted")
     assert not processes_of(layout)
 
 
 def test_a_program_stops_at_its_rung_once_the_checkpoint_is_copied(zygote, tmp_path, undisturbed):
     layout = make_program(tmp_path / "run", "--named", gated(tmp_path, 2 * EVERY + 1), **NAMED)
     submit(layout, stop_at=2 * EVERY)
-    worker = zygote.start(layout, LVJOBS_TOKEN="abc")
-    try:
-        wait_for(lambda: entries(layout, "leave"), "a worker that leaves")
-    finally:
-        open_gates(tmp_path)
-    assert zygote.wait(worker) == EXITED_EARLY
-    (leave,) = entries(layout, "leave")
-    assert leave["cause"] == "rung"
+    leaves(zygote, layout, tmp_path, "rung")
     assert published(layout)[-1] == f"000001-{2 * EVERY:08d}"
     assert executed(layout)[-1] <= 2 * EVERY + 1
     submit(layout, token="def")
