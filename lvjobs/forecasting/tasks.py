@@ -38,6 +38,7 @@ _SAME_PACE = (
     "quantization",
     "gradient_checkpointing",
     "compile",
+    "validation_forecasts",
 )
 """The settings that decide the time of a step, on the same cluster with as many threads."""
 
@@ -82,6 +83,10 @@ class TrainingTask(Task):
 
     def windows(self, params: Params) -> int:
         limit, held_out = int(params["validation_limit"]), params.get("validation_systems")
+        return min(limit, int(held_out)) if held_out else limit
+
+    def validation_series(self, params: Params) -> int:
+        limit, held_out = int(params.get("validation_forecasts", 0)), params.get("validation_systems")
         return min(limit, int(held_out)) if held_out else limit
 
     def rates(self, config: RunConfig) -> Rates:

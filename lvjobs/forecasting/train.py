@@ -20,6 +20,7 @@ from lvjobs.forecasting.models import add_adapter, compile_layers, compiling, lo
 from lvjobs.forecasting.splits import training_split
 from lvjobs.forecasting.stopping import EarlyStopping
 from lvjobs.forecasting.tokens import Characters, prompts_of
+from lvjobs.forecasting.validation import ValidationForecasts
 from lvjobs.forecasting.windows import (
     IGNORED,
     WindowOrder,
@@ -62,8 +63,11 @@ def train(run: Run) -> None:
 
 def _validate(run: Run, trainer: "Trainer", step: int) -> None:
     metrics = trainer.validate()
+    if series := len(trainer.forecasts):
+        metrics["mae"] = trainer.forecasts.error(trainer.model, trainer.team)
+        run.generated(step, series)
     run.validated(step, **metrics)
-    trainer.patience.see(metrics[trainer.config.loss_name])
+    trainer.patience.see(metrics.get("mae", metrics[trainer.config.loss_name]))
 
 
 class Trainer:
@@ -103,6 +107,7 @@ class Trainer:
         self.order = WindowOrder(len(self.training), config.batch_size, run.seed)
         self.patience = EarlyStopping(config.early_stopping_patience, config.early_stopping_delta)
         self.split = training_split(len(data.trajectories), config)
+        self.forecasts = ValidationForecasts(data, codec, table, config, prompts)
 
     def step(self, step: int) -> dict[str, float]:
         """Make one update, by all ranks; return the journal's metrics.

@@ -73,7 +73,11 @@ LOSSES = ("loss", "loss_numeric")
 objectives must not be compared.
 """
 
-_ALIASES = {"validation_loss": ("validation", LOSSES), "training_loss": ("step", LOSSES)}
+_ALIASES = {
+    "validation_loss": ("validation", LOSSES),
+    "validation_mae": ("validation", ("mae",)),
+    "training_loss": ("step", LOSSES),
+}
 
 
 @dataclass

@@ -17,7 +17,7 @@ LOSS_NAMES = {"full": "loss", "numeric": "loss_numeric"}
 
 OBJECTIVE = frozenset({
     *("data", "head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta"),
-    *("history_steps", "horizon_steps", "validation_systems", "validation_limit"),
+    *("history_steps", "horizon_steps", "validation_systems", "validation_limit", "validation_forecasts"),
 })  # fmt: skip
 """Keys that decide which text is validated, and over which characters: with another value, a loss measures something
 else.
@@ -119,6 +119,12 @@ class TrainingConfig(SettingsTable):
         examples=[50],
     )
     validation_limit: Int = Field(default=32, gt=0, description="systems that a validation uses, at most")
+    validation_forecasts: Int = Field(
+        default=0,
+        ge=0,
+        description="validation systems that each validation forecasts too: their validation_mae then decides which "
+        "checkpoint is best and when to stop early; 0: none, and the loss decides",
+    )
 
     @model_validator(mode="after")
     def _packs_raw_series_only(self) -> "TrainingConfig":

@@ -86,6 +86,10 @@ class Task(Protocol):
         """Return how many series are forecast in the steps after step `after`, up to and with step `until`."""
         return 0
 
+    def validation_series(self, params: Params) -> int:
+        """Return the most series that one validation forecasts. A run's rates have the FLOPs of one forecast."""
+        return 0
+
     def rates(self, config: RunConfig) -> Rates:
         """Return the FLOPs of each unit of work; empty for a task that declares no cost.
 

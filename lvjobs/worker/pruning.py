@@ -13,7 +13,7 @@ from lvjobs.worker.checkpoints import published, temporary, verify
 from lvjobs.worker.generation import check_fence
 from lvjobs.worker.stored import open_checkpoint
 
-VALIDATION_LOSSES = tuple(f"validation_{name}" for name in LOSSES)
+VALIDATION_ERRORS = tuple(f"validation_{name}" for name in ("mae", *LOSSES))
 """The manifest's metrics that rank checkpoints: of the validation at the same step. The first one present counts."""
 
 
@@ -34,13 +34,13 @@ def decide_prune(
     return sorted(set(names) - keep)
 
 
-def _validation_loss(path: Path) -> float | None:
+def _validation_error(path: Path) -> float | None:
     try:
         with open_checkpoint(path) as stored:
             metrics = stored.manifest.metrics
     except (OSError, ValueError, AttributeError, KeyError):
         return None
-    return next((metrics[metric] for metric in VALIDATION_LOSSES if metric in metrics), None)
+    return next((metrics[metric] for metric in VALIDATION_ERRORS if metric in metrics), None)
 
 
 def prune(
@@ -52,7 +52,7 @@ def prune(
         Superseded: a newer generation has claimed the run; nothing was deleted.
     """
     paths = {name: path for name, path in published(layout).items() if name.generation <= generation}
-    losses = {name: loss for name, path in paths.items() if (loss := _validation_loss(path)) is not None}
+    losses = {name: loss for name, path in paths.items() if (loss := _validation_error(path)) is not None}
     surplus = decide_prune(paths, losses, invalid, keep_last=keep_last, keep_best=keep_best)
     if surplus:
         check_fence(layout, generation)

@@ -17,8 +17,9 @@ def work_ahead(config: Mapping[str, Any], step: int, stop_at: int = 0) -> WorkCo
     """
     steps = stop_at or int(config["steps"])
     task, params = task_of(config), config.get("params", {})
-    validation = _validations(config, step, steps) * task.windows(params)
-    return WorkCounts(max(0, steps - step), validation, task.series(params, step, steps))
+    count = _validations(config, step, steps)
+    series = task.series(params, step, steps) + count * task.validation_series(params)
+    return WorkCounts(max(0, steps - step), count * task.windows(params), series)
 
 
 def replay_of_an_interval(config: Mapping[str, Any], step: int) -> WorkCounts:
@@ -29,7 +30,8 @@ def replay_of_an_interval(config: Mapping[str, Any], step: int) -> WorkCounts:
     every = min(int(config.get("checkpoint_every", config["steps"])), int(config["steps"]))
     validations = -(-every // int(config.get("validate_every", every))) + (step == 0)
     task, params = task_of(config), config.get("params", {})
-    return WorkCounts(every, validations * task.windows(params), task.series(params, 0, every))
+    series = task.series(params, 0, every) + validations * task.validation_series(params)
+    return WorkCounts(every, validations * task.windows(params), series)
 
 
 def allowance(run: RunRecord, executed: WorkCounts, step: int, gpu_seconds: int = 0) -> WorkCounts:
