@@ -20,6 +20,7 @@ from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evalua
 from lvjobs.forecasting.splits import make_split, training_split
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import Evaluated, evaluated
+from lvjobs.report.horizon_table import horizon_tables
 from lvjobs.report.study_tables import study_tables
 from lvjobs.report.table import Table
 from lvjobs.study.config import StudyContext
@@ -218,7 +219,7 @@ def _tables(study: StudyContext, done: Sequence[Evaluated], shown: Sequence[Eval
     choices = choose(material := read_material(study, seen_runs(study), done, stages_of(study)))
     names = {model.label for model in (*choices.every, choices.best_by_test) if model and _has_one(model.runs, shown)}
     comparisons = comparison_table(compare_all(choices, material), choices, names)
-    tables = study_tables(shown, choices.marked)
+    tables = [*study_tables(shown, choices.marked), *horizon_tables(shown, choices.marked)]
     if comparisons and comparisons.missing:
         return [replace(each, notes=[*each.notes, f"Not compared in pairs: {comparisons.missing}."]) for each in tables]
     return [*tables, comparisons] if comparisons else tables

@@ -16,9 +16,12 @@ horizon would look better. With e = forecast - truth:
             from sorted samples as by Jordan, Krueger and Lerch, J. Stat. Softw. 90(12), 2019). One sample: the MAE.
 
 A median is over systems, of each system's own metric. Its RMSE is averaged over variables in the same way.
+
+Scaled errors are divided by a unit of each series and variable: there, no system counts more because its numbers are
+larger.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +42,12 @@ _BLOCK = 100
 
 
 def score(
-    truth: NDArray[Any], forecast: NDArray[Any], samples: NDArray[Any] | None = None, *, seed: int = 0
+    truth: NDArray[Any],
+    forecast: NDArray[Any],
+    samples: NDArray[Any] | None = None,
+    *,
+    seed: int = 0,
+    units: NDArray[Any] | None = None,
 ) -> dict[str, Any]:
     """Score forecasts against the truth, over all systems together, in plain values that are fit for JSON.
 
@@ -48,11 +56,13 @@ def score(
         forecast: (S, H, V): the one forecast, or the samples' median.
         samples: (n, S, H, V), for the CRPS.
         seed: The seed of the bootstrap's resamples.
+        units: (S, V), or (V,) for all systems: what scaled errors are divided by.
 
     Returns:
         `systems`, their number; the metrics `overall`, `by_variable` and `by_step` (mae, mse, rmse and mre of each
-        part); `median_mae`, `median_mse` and `median_rmse` over systems; `crps`, None without samples; and `intervals`,
-        `low` and `high` of each overall metric and median; and `by_system`, the mae and mse of each system in order.
+        part); `scaled`, the mae and mse of the same parts in `units`, None without them; `median_mae`, `median_mse` and
+        `median_rmse` over systems; `crps`, None without samples; `intervals`, `low` and `high` of each overall metric
+        and median; and `by_system`, the mae and mse of each system in order.
 
     Raises:
         UsageError: a shape differs, a value is not finite, or a squared error overflows.
@@ -89,14 +99,34 @@ def score(
 
     return {
         "systems": len(truth),
-        "overall": errors(),
+        **_parts(errors, truth.shape),
         **{f"median_{name}": float(np.median(by_system[name])) for name in MEDIANS},
-        "by_variable": [errors(variables=slice(v, v + 1)) for v in range(truth.shape[2])],
-        "by_step": [errors(steps=slice(h, h + 1)) for h in range(truth.shape[1])],
+        "scaled": None if units is None else _scaled(sizes, np.asarray(units, dtype=np.float64)),
         "crps": float(by_system["crps"].mean()) if samples is not None else None,
         "intervals": _intervals(by_system, squares.mean(axis=1), seed),
         "by_system": {name: by_system[name].tolist() for name in BY_SYSTEM},
     }
+
+
+def _parts(errors: Callable[..., dict[str, float]], shape: Sequence[int]) -> dict[str, Any]:
+    """Return `errors` (of steps and variables, slices) of the whole, of each variable and of each step."""
+    _, steps, variables = shape
+    return {
+        "overall": errors(),
+        "by_variable": [errors(variables=slice(v, v + 1)) for v in range(variables)],
+        "by_step": [errors(steps=slice(h, h + 1)) for h in range(steps)],
+    }
+
+
+def _scaled(sizes: Floats, units: Floats) -> dict[str, Any]:
+    """Return mae and mse of absolute errors (S, H, V) in `units`, (S, V) or (V,)."""
+    scaled = sizes / np.broadcast_to(units, (len(sizes), sizes.shape[2]))[:, None]
+
+    def errors(steps: slice = slice(None), variables: slice = slice(None)) -> dict[str, float]:
+        chosen = scaled[:, steps, variables]
+        return {"mae": float(chosen.mean()), "mse": float((chosen**2).mean())}
+
+    return _parts(errors, sizes.shape)
 
 
 def crps(truth: NDArray[Any], samples: NDArray[Any]) -> Floats:

@@ -4,8 +4,9 @@ Everything that is read back is cut out of the data by the systems' own indices.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,18 @@ import h5py
 import numpy as np
 
 from lvjobs.errors import LvjobsError
+from lvjobs.forecasting import metrics
 from lvjobs.forecasting.baselines import BASELINES, forecast_split
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset, load_dataset, sha256
-from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.forecasting.splits import Split, make_split
 from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.params import EvaluationConfig
 from lvjobs.study.run import RunConfig, read_params
 
-SCHEMA = 2
-"""Schema 1 has no `by_system` in its scores."""
+SCHEMA = 3
+"""Schema 1 has no `by_system` in its scores, and schema 2 no `scaled`."""
 FORECASTS, SCORES = "forecasts.h5", "scores.json"
 RESULT = "result"
 """The directory of both files, in a checkpoint and in `final/`."""
@@ -111,6 +112,7 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
     several = samples if len(samples) > 1 else None
     codec = codec_of(config.training)
     scale = shared_scale(data, codec, config.training) or codec.fit(split.histories(data.trajectories))
+    score = partial(metrics.score, units=scale.unit * codec.target)
     return {
         "schema": SCHEMA,
         "model": config.training.model,
@@ -127,15 +129,15 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
         "scores": score(truth, np.median(samples, axis=0), several),
         # Nats per step, as text: of the rounded values, over the characters of a series.
         "nll": None if nll is None else {"overall": float(nll.mean()), "by_step": nll.mean(axis=0).tolist()},
-        "baselines": {name: _baseline(name, split, data, truth) for name in BASELINES},
+        "baselines": {name: _baseline(name, split, data, partial(score, truth)) for name in BASELINES},
         # The score of a perfect model, because numbers are written with few decimals.
         "rounding": score(truth, codec.decode(codec.encode(truth, scale), scale)),
     }
 
 
-def _baseline(name: str, split: Split, data: Dataset, truth: Floats) -> dict[str, Any]:
+def _baseline(name: str, split: Split, data: Dataset, score: Callable[[Floats], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return score(truth, forecast_split(name, split, data.trajectories, data.time))
+        return score(forecast_split(name, split, data.trajectories, data.time))
     except LvjobsError as error:
         return {"problem": str(error)}
 

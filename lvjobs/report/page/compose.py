@@ -16,6 +16,7 @@ from lvjobs.report.figures.elements import Chart
 from lvjobs.report.figures.forecasts import scores
 from lvjobs.report.figures.stages import stage_heat
 from lvjobs.report.figures.study import charts
+from lvjobs.report.horizon_table import horizon_tables
 from lvjobs.report.material import NOTHING_EVALUATED, Material
 from lvjobs.report.numbers import percent
 from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages
@@ -117,6 +118,10 @@ def compose(
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
     drawn = list(charts(material, _MOST_CURVES))
     tables, files = published_tables(data["step"], summary, study_tables(material.evaluations, choices.marked))
+    if material.evaluations:
+        placed, own_files = with_files(horizon_tables(material.evaluations, choices.marked))
+        tables += placed
+        files |= own_files
     lead: list[Piece] = [scores(choices)] if material.evaluations else []
     if comparisons := comparison_table(compared, choices):
         placed, own_files = with_files([comparisons])
@@ -130,7 +135,7 @@ def compose(
     budget = summary.budget
     sections = [
         Section("stages", "Stages", _stages(data, of_stages)),
-        Section("tables", "Tables 1 to 4", tables),
+        Section("tables", "Tables", tables),
         Section("forecasts", "Forecasts", others),
         Section("budget", "Budget", _budget(spans, budget)),
         Section("attempts", "Attempts", [gantt(spans), at_once(spans)]),

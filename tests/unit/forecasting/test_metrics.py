@@ -70,6 +70,23 @@ def test_each_figure_is_what_its_definition_says(case):
     assert scores["median_rmse"] == pytest.approx(np.median(own))
 
 
+@pytest.mark.parametrize("shape", [(12, 2), (2,)], ids=["of each series", "of all"])
+def test_scaled_errors_are_those_of_scaled_series(case, shape):
+    truth, forecast = case
+    units = np.random.default_rng(1).uniform(0.5, 4, size=shape)
+    by = units[:, None] if units.ndim == 2 else units
+    scores, scaled = score(truth, forecast, units=units), score(truth / by, forecast / by)
+    assert score(truth, forecast)["scaled"] is None
+    assert {key: scores[key] for key in scores if key != "scaled"} == {
+        key: value for key, value in score(truth, forecast).items() if key != "scaled"
+    }
+    for part in ("by_variable", "by_step"):
+        for metric in ("mae", "mse"):
+            expected = [one[metric] for one in scaled[part]]
+            assert [one[metric] for one in scores["scaled"][part]] == pytest.approx(expected)
+    assert scores["scaled"]["overall"]["mse"] == pytest.approx(scaled["overall"]["mse"])
+
+
 @given(pairs())
 @settings(max_examples=40, deadline=None)
 def test_a_perfect_forecast_scores_exactly_nothing(pair):
