@@ -37,14 +37,15 @@ def _table(group: Sequence[Evaluated], chosen: Collection[str]) -> Table:
     found += [(_label(name), scores) for name, scores in made if "problem" not in scores]
     steps = [count for count in HORIZONS if count <= len(found[0][1]["by_step"])]
     names = variable_names(len(found[0][1]["by_variable"]))
-    values = [{"name": name, **_figures(scores, steps, names)} for name, scores in found]
+    figures = [_figures(scores, steps, names) for _, scores in found]
     notes = ["MAE in original units, over the first steps of the horizon; of each variable over all of it.", _SCALED]
-    if any(row["scaled_mae"] is None for row in values):
+    if any(row["scaled_mae"] is None for row in figures):
         notes.append(_NOT_KEPT)
     few = counted(SCALED_STEPS, "steps")
     headers = ["", *(f"MAE, {counted(count, 'steps')}" for count in steps), *names]
     headers += [f"scaled MAE, {few}", f"scaled MSE, {few}", "scaled MAE", "scaled MSE"]
-    rows = [[str(row["name"]), *(_cell(value) for key, value in row.items() if key != "name")] for row in values]
+    rows = [[name, *map(_cell, row.values())] for (name, _), row in zip(found, figures, strict=True)]
+    values = [{"name": name, **row} for (name, _), row in zip(found, figures, strict=True)]
     marked = {place for place, each in enumerate(models) if each.subject in chosen}
     title = "Errors over the first steps, by variable, and scaled"
     return Table(title, headers, rows, notes, first.circumstances, values, IDENTITY, marked=marked, rule=len(models))

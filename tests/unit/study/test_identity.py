@@ -58,6 +58,7 @@ MEANT = {
         "train_systems": None,
         "validation_systems": 0,
         "validation_limit": 32,
+        "validation_forecasts": 0,
     },
     EvaluationConfig: {
         "adapter": "",
