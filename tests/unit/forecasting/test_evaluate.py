@@ -98,7 +98,7 @@ def test_a_perfect_model_scores_exactly_the_codecs_rounding_error(monkeypatch, t
     rounded = codec.decode(codec.encode(truth, scale), scale)
     assert systems == SYSTEMS
     assert np.array_equal(samples[0], rounded)
-    assert scores["scores"] == scores["rounding"] == score(truth, rounded)
+    assert scores["scores"] == scores["rounding"] == score(truth, rounded, units=scale.unit * codec.target)
     assert scores["valid"] == 1.0
     assert (np.abs(samples[0] - truth) <= error_bound(codec, scale)[:, None, :]).all()
 
@@ -111,7 +111,7 @@ def test_a_persistence_model_scores_the_persistence_baseline(monkeypatch, traini
     scores, samples, _ = result(run_through(config_of(training), tmp_path))
     last = codec.decode(codec.encode(history, scale), scale)[:, -1:]
     assert np.array_equal(samples[0], np.repeat(last, 5, axis=1))
-    assert scores["scores"] == score(truth, np.repeat(last, 5, axis=1))
+    assert scores["scores"] == score(truth, np.repeat(last, 5, axis=1), units=scale.unit * codec.target)
     bound = float(error_bound(codec, scale).max())
     assert abs(scores["scores"]["overall"]["mae"] - scores["baselines"]["persistence"]["overall"]["mae"]) <= bound
     assert scores["baselines"]["persistence"] == score(truth, np.repeat(history[:, -1:], 5, axis=1))
@@ -195,7 +195,7 @@ def test_one_scale_for_all_is_that_of_the_series_that_trained(monkeypatch, train
     scores, samples, _ = result(run_through(config_of(shared), tmp_path))
     rounded = codec.decode(codec.encode(truth, scale), scale)
     assert np.array_equal(samples[0], rounded)
-    assert scores["scores"] == scores["rounding"] == score(truth, rounded)
+    assert scores["scores"] == scores["rounding"] == score(truth, rounded, units=scale.unit * codec.target)
 
 
 def test_an_adapter_is_taken_up_exactly_and_one_that_is_not_is_refused(training, tmp_path):

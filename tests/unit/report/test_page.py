@@ -155,7 +155,7 @@ def test_tables_lie_beside_it_as_markdown_and_latex(typed, study):
     tables = study.layout.root / "report" / "tables"
     assert {path.name for path in tables.iterdir()} == {
         f"table-{name}.{suffix}"
-        for name in ("1-flops-of-a-step", "2-rank-and-rate", "3-context", "4-flops")
+        for name in ("1-flops-of-a-step", "2-rank-and-rate", "3-context", "4-flops", "horizons")
         for suffix in ("md", "tex")
     } | {"comparisons.md", "comparisons.tex"}
     for path in tables.iterdir():
