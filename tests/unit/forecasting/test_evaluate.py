@@ -114,7 +114,9 @@ def test_a_persistence_model_scores_the_persistence_baseline(monkeypatch, traini
     assert scores["scores"] == score(truth, np.repeat(last, 5, axis=1), units=scale.unit * codec.target)
     bound = float(error_bound(codec, scale).max())
     assert abs(scores["scores"]["overall"]["mae"] - scores["baselines"]["persistence"]["overall"]["mae"]) <= bound
-    assert scores["baselines"]["persistence"] == score(truth, np.repeat(history[:, -1:], 5, axis=1))
+    assert scores["baselines"]["persistence"] == score(
+        truth, np.repeat(history[:, -1:], 5, axis=1), units=scale.unit * codec.target
+    )
 
 
 def test_an_interrupted_evaluation_forecasts_no_series_twice_and_ends_the_same(training, tmp_path):
