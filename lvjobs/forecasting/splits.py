@@ -21,7 +21,7 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting.codec import Floats
 from lvjobs.study.params import TrainingConfig
 
-SplitName = Literal["last200", "random"]
+SplitName = Literal["last200", "random", "k-fold"]
 HISTORY, HORIZON = 80, 20
 SCORED = 5
 """One system in so many is scored: 20 %."""
@@ -34,8 +34,8 @@ class Split:
     """Systems by their index in the file, each at most once, and steps.
 
     Attributes:
-        name: `last200`, the last 20 % of the file, or `random`.
-        seed: The seed of a `random` split; without effect on the other.
+        name: `last200`, the last 20 % of the file; `random`, a fifth of it; or `k-fold`, one of several parts.
+        seed: The seed of the order from which a `random` or `k-fold` split is cut; without effect on the other.
         train: The systems that may be trained on.
         test: The systems that are scored, in the order in which they are forecast.
         history: Steps that a forecaster sees.
@@ -136,50 +136,83 @@ class Split:
 
 
 def make_split(
-    systems: int, name: SplitName = "last200", *, seed: int = 0, history: int = HISTORY, horizon: int = HORIZON
+    systems: int,
+    name: SplitName = "last200",
+    *,
+    seed: int = 0,
+    history: int = HISTORY,
+    horizon: int = HORIZON,
+    folds: int = 5,
+    fold: int = 0,
 ) -> Split:
     """Split a file of `systems` systems 80:20; at least one is scored.
 
-    `random` orders the systems by the SHA-256 of `seed:index`, not by a random generator: a generator's stream may
-    change with numpy's version, while hashes are the same on every machine, forever. Equal seeds give equal splits.
+    `random` and `k-fold` order the systems by the SHA-256 of `seed:index`, not by a random generator: a generator's
+    stream may change with numpy's version, while hashes are the same on every machine, forever. Equal seeds give equal
+    splits. `k-fold` cuts the order into `folds` parts, and scores part `fold` (from 0 on): over all parts each system
+    is scored once.
 
     Raises:
-        UsageError: there are fewer than two systems, or an argument is invalid.
+        UsageError: there are too few systems, or an argument is invalid.
     """
     if systems < 2:  # noqa: PLR2004
         raise UsageError(
             f"{systems} system(s) cannot be split, for one must train and one be scored", "give the file more"
         )
-    scored = max(1, systems // SCORED)
     order = list(range(systems))
-    if name == "random":
+    if name != "last200":
         order.sort(key=lambda index: hashlib.sha256(f"{seed}:{index}".encode()).digest())
-    return Split(name, seed, tuple(order[:-scored]), tuple(order[-scored:]), history, horizon)
+    first, last = systems - max(1, systems // SCORED), systems
+    if name == "k-fold":
+        if not 0 <= fold < folds <= systems:
+            raise UsageError(
+                f"fold = {fold} of folds = {folds}, of {systems} systems: folds are counted from 0 on, and each has a "
+                "system at least"
+            )
+        first, last = (place * systems // folds for place in (fold, fold + 1))
+    return Split(name, seed, tuple(order[:first] + order[last:]), tuple(order[first:last]), history, horizon)
 
 
-def training_split(systems: int, config: TrainingConfig) -> Split:
-    """Return how a training divides a file of so many systems into training and validation.
-
-    Both lie in the first 80 %. The last of these validate, whatever else is set, so that all cells of a study are
-    validated on the same systems.
+def whole_split(systems: int, config: TrainingConfig) -> Split:
+    """Return how a training divides a file of so many systems into those that may train and those that are scored.
 
     Raises:
         UsageError: there are too few systems for that.
     """
-    whole = make_split(systems, history=config.history_steps, horizon=config.horizon_steps)
+    return make_split(
+        systems,
+        config.split,
+        seed=config.split_seed,
+        history=config.history_steps,
+        horizon=config.horizon_steps,
+        folds=config.folds,
+        fold=config.fold,
+    )
+
+
+def training_split(systems: int, config: TrainingConfig) -> Split:
+    """Return how a training divides a file of so many systems into training, validation and scoring.
+
+    The last of those that may train validate, whatever else is set, so that all cells of a study are validated on the
+    same systems.
+
+    Raises:
+        UsageError: there are too few systems for that.
+    """
+    whole = whole_split(systems, config)
     held = config.validation_systems
     if held is None:
         held = max(1, len(whole.train) // VALIDATED)
     left = len(whole.train) - held
     if left < 1:
         raise UsageError(
-            f"the first {len(whole.train)} of {systems} systems may train, and {held} of them are to validate: give "
+            f"{len(whole.train)} of {systems} systems may train, and {held} of them are to validate: give "
             "the file more systems, or set validation_systems lower (0 validates on the scored ones)"
         )
     if (train := config.train_systems or left) > left:
         raise UsageError(
-            f"train_systems = {train}, but only the first {left} of {systems} systems may train: {held} validate, and "
-            f"the last {len(whole.test)} are scored",
+            f"train_systems = {train}, but only {left} of {systems} systems may train: {held} validate, and "
+            f"{len(whole.test)} are scored",
             f"set it to {left} at most",
         )
     return replace(whole, train=whole.train[:train], validation=whole.train[left:])

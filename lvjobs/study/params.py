@@ -106,6 +106,13 @@ class TrainingConfig(SettingsTable):
     head: Literal["full", "numeric"] = Field(
         default="full", description="loss over all tokens, or only over the characters of numbers"
     )
+    split: Literal["last200", "random", "k-fold"] = Field(
+        default="last200",
+        description="systems that are scored, and not trained on: the last fifth, a random fifth, or one fold",
+    )
+    split_seed: Int = Field(default=0, ge=0, description="order of the systems from which the other splits are cut")
+    folds: Int = Field(default=5, gt=1, description="parts of a k-fold split")
+    fold: Int = Field(default=0, ge=0, description="part that is scored, from 0 on; in a grid: each system once")
     train_systems: Int | None = Field(
         default=None,
         gt=0,
@@ -125,6 +132,14 @@ class TrainingConfig(SettingsTable):
         description="validation systems that each validation forecasts too: their validation_mae then decides which "
         "checkpoint is best and when to stop early; 0: none, and the loss decides",
     )
+
+    @model_validator(mode="after")
+    def _has_its_fold(self) -> "TrainingConfig":
+        if self.split != "k-fold" and (self.fold or self.folds != type(self).model_fields["folds"].default):
+            raise ValueError(f'fold and folds are of split = "k-fold", not of {self.split!r}')
+        if self.fold >= self.folds:
+            raise ValueError(f"fold = {self.fold}, and folds = {self.folds}: they are counted from 0 on")
+        return self
 
     @model_validator(mode="after")
     def _packs_raw_series_only(self) -> "TrainingConfig":

@@ -40,6 +40,29 @@ def test_every_system_is_on_one_side(systems, name, seed):
     assert split.to_dict() == json.loads(json.dumps(split.to_dict()))
 
 
+@given(systems=st.integers(5, 300), folds=st.integers(2, 5), seed=st.integers(0, 10**9))
+def test_each_system_is_scored_by_one_fold_that_did_not_train_on_it(systems, folds, seed):
+    parts = [make_split(systems, "k-fold", seed=seed, folds=folds, fold=fold) for fold in range(folds)]
+    assert sorted(system for part in parts for system in part.test) == list(range(systems))
+    assert {len(part.test) for part in parts} <= {systems // folds, systems // folds + 1}
+    for part in parts:
+        assert sorted(part.train + part.test) == list(range(systems))
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(5, 5), (5, -1), (31, 0)])
+def test_a_fold_that_is_not_there_is_refused(folds, fold):
+    with pytest.raises(UsageError, match="folds"):
+        make_split(30, "k-fold", folds=folds, fold=fold)
+
+
+@pytest.mark.parametrize("fold", range(5))
+def test_a_fold_trains_validates_and_scores_on_systems_of_its_own(fold):
+    split = training_split(1000, TrainingConfig(data="/d.h5", split="k-fold", fold=fold))
+    assert (len(split.train), len(split.validation), len(split.test)) == (720, 80, 200)
+    assert sorted(split.train + split.validation + split.test) == list(range(1000))
+    assert max(split.train) > 900
+
+
 def test_a_seed_decides_for_ever():
     # Written down: whatever python, numpy or machine reads this must draw the same.
     assert make_split(10, "random", seed=0).train == (7, 4, 9, 3, 8, 2, 6, 0)
@@ -100,11 +123,11 @@ def test_no_system_is_in_two_of_the_three(systems, train, held):
 
 
 def test_training_may_not_reach_into_validation():
-    with pytest.raises(UsageError, match=r"train_systems = 8, but only the first 7 of 10.*1 validate.*last 2"):
+    with pytest.raises(UsageError, match=r"train_systems = 8, but only 7 of 10.*1 validate.*2 are scored"):
         training(10, train_systems=8)
-    with pytest.raises(UsageError, match=r"train_systems = 9, but only the first 8 of 10"):
+    with pytest.raises(UsageError, match=r"train_systems = 9, but only 8 of 10"):
         training(10, train_systems=9, validation_systems=0)
-    with pytest.raises(UsageError, match=r"first 8 of 10 systems may train, and 8 of them are to validate"):
+    with pytest.raises(UsageError, match=r"8 of 10 systems may train, and 8 of them are to validate"):
         training(10, validation_systems=8)
     with pytest.raises(UsageError, match=r"validation_systems lower"):
         training(2)
