@@ -17,7 +17,7 @@ from lvjobs.files import expand_home
 from lvjobs.forecasting.adapters import unpack_adapter
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation, training_of
-from lvjobs.forecasting.splits import make_split, training_split
+from lvjobs.forecasting.splits import make_split, training_split, whole_split
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import Evaluated, evaluated
 from lvjobs.report.horizon_table import horizon_tables
@@ -92,13 +92,10 @@ def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: boo
             trained or validated.
     """
     systems = systems_in(training)
-    split = make_split(
-        systems,
-        "random" if trial.split == "random" else "last200",
-        seed=trial.seed,
-        history=training.history_steps,
-        horizon=training.horizon_steps,
-    )
+    split = whole_split(systems, training)
+    if trial.split == "random":
+        steps = {"history": training.history_steps, "horizon": training.horizon_steps}
+        split = make_split(systems, "random", seed=trial.seed, **steps)
     if trained:
         split.reject_seen(training_split(systems, training).seen)
     return list(split.test[: trial.series])

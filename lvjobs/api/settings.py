@@ -104,6 +104,8 @@ def located(settings: RunSettings, study: StudyContext) -> RunSettings:
         return settings
     data = _data_file(settings, study)
     changes: dict[str, Any] = {"data": str(data), "data_sha256": _sha256(data) if data.is_file() else ""}
+    if settings.split != "last200" and data.is_file():  # evaluations are declared where the data are not read
+        changes["data_systems"] = _systems(data)
     directory = study.root / expand_home(settings.model)
     if settings.model != "tiny" and directory.is_dir():
         changes["model"] = str(directory.resolve())
@@ -133,7 +135,10 @@ def request(
     )
     every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]
     every.append(validated(asked.model, {**asked.train, **asked.typed}, "settings"))
-    by_files = {(each.data, each.model): each for each in every if isinstance(each, TrainSettings)}
+    training = sorted(
+        (each for each in every if isinstance(each, TrainSettings)), key=lambda each: each.split != "last200"
+    )
+    by_files = {(each.data, each.model): each for each in training}
     found = {files: finish(each, study) for files, each in by_files.items()}
     return with_facts(asked, {files: each for files, each in found.items() if isinstance(each, TrainSettings)})
 
@@ -148,6 +153,13 @@ def _sha256(data: Path) -> str:
     from lvjobs.forecasting.data import sha256
 
     return sha256(data)
+
+
+@lru_cache(maxsize=1)
+def _systems(data: Path) -> int:
+    from lvjobs.forecasting.data import load_dataset
+
+    return len(load_dataset(data).trajectories)
 
 
 def _profile(given: str | None, study: StudyContext) -> str:

@@ -19,7 +19,7 @@ from lvjobs.forecasting.baselines import BASELINES, forecast_split
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset, load_dataset, sha256
 from lvjobs.forecasting.series_forecast import SeriesForecast
-from lvjobs.forecasting.splits import Split, make_split
+from lvjobs.forecasting.splits import Split, make_split, whole_split
 from lvjobs.forecasting.windows import codec_of, shared_scale
 from lvjobs.study.params import EvaluationConfig
 from lvjobs.study.run import RunConfig, read_params
@@ -79,16 +79,16 @@ def read_forecasts(path: Path) -> Forecasts:
 def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
     """Return the split from which the series were drawn, with only these series to be scored.
 
-    If the series were chosen by hand ("asked"), the baselines learn from the first four fifths without them.
+    The default split of an evaluation is that of the training. If the series were chosen by hand ("asked"), the
+    baselines learn from the systems that may train, without them.
     """
     training = config.training
-    whole = make_split(
-        len(data.trajectories),
-        "last200" if config.split == "asked" else config.split,
-        seed=seed,
-        history=training.history_steps,
-        horizon=training.horizon_steps,
-    )
+    count = len(data.trajectories)
+    if config.split == "random":
+        steps = {"history": training.history_steps, "horizon": training.horizon_steps}
+        whole = make_split(count, "random", seed=seed, **steps)
+    else:
+        whole = whole_split(count, training)
     train = whole.train
     if config.split == "asked":
         train = tuple(system for system in train if system not in set(config.systems))
@@ -120,7 +120,7 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
         "adapter_sha256": sha256_of_adapter(config.adapter),
         "data_sha256": config.training.data_sha256,
         "prompt": config.prompt,
-        "split": config.split,
+        "split": split.name if config.split == "last200" else config.split,
         "systems": list(config.systems),
         "history": split.history,
         "horizon": split.horizon,

@@ -118,6 +118,10 @@ class TrainingTask(Task):
 
     def evaluation(self, name: str, params: Params, final: Path, systems: Sequence[int]) -> RunConfig:
         training = read_params(TrainingConfig, params)
+        if training.split != "last200":
+            from lvjobs.forecasting.splits import whole_split
+
+            systems = whole_split(training.data_systems, training).test[: len(systems)]
         return evaluation(training, EvaluationRequest(), systems, adapter_of(final), training.format)
 
     def untrained(

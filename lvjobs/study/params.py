@@ -106,6 +106,9 @@ class TrainingConfig(SettingsTable):
     head: Literal["full", "numeric"] = Field(
         default="full", description="loss over all tokens, or only over the characters of numbers"
     )
+    data_systems: Int = Field(
+        default=0, ge=0, description="systems in the data, for splits other than last200; lvjobs sets it, too"
+    )
     split: Literal["last200", "random", "k-fold"] = Field(
         default="last200",
         description="systems that are scored, and not trained on: the last fifth, a random fifth, or one fold",

@@ -58,8 +58,9 @@ class Request(BaseModel):
     """[train] as it was, the values typed over it, the jobs' resources, and facts that only the data file has.
 
     `located` maps, for `data` and `model`, the written value to one that is valid from any directory; `sha256` is by
-    data file. `systems` are the held-out systems that evaluations forecast. `file` is what study.toml declared about
-    how runs are carried out (`study.config`); it is empty in requests of earlier releases.
+    data file, and so is `data_systems`, the number of its systems, where a split needs it. `systems` are the held-out
+    systems that evaluations forecast. `file` is what study.toml declared about how runs are carried out
+    (`study.config`); it is empty in requests of earlier releases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,7 @@ class Request(BaseModel):
     profile: str = "local"
     located: dict[str, dict[str, str]] = Field(default_factory=dict)
     sha256: dict[str, str] = Field(default_factory=dict)
+    data_systems: dict[str, int] = Field(default_factory=dict)
     systems: list[int] = Field(default_factory=list)
     file: dict[str, Any] = Field(default_factory=dict)
 
@@ -157,7 +159,10 @@ class Request(BaseModel):
             key: known.get(getattr(settings, key), getattr(settings, key)) for key, known in self.located.items()
         }
         data = changes.get("data", settings.data)
-        return settings.model_copy(update={**changes, "data_sha256": self.sha256.get(data, settings.data_sha256)})
+        changes["data_sha256"] = self.sha256.get(data, settings.data_sha256)
+        if settings.split != "last200":
+            changes["data_systems"] = self.data_systems.get(data, settings.data_systems)
+        return settings.model_copy(update=changes)
 
 
 def without_carried(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,4 +184,5 @@ def with_facts(request: Request, finished: Mapping[tuple[str, str], TrainSetting
         "model": {model: found.model for (_, model), found in finished.items()},
     }
     sha256 = {found.data: found.data_sha256 for found in finished.values()}
-    return request.model_copy(update={"located": located, "sha256": sha256})
+    counts = {found.data: found.data_systems for found in finished.values() if found.data_systems}
+    return request.model_copy(update={"located": located, "sha256": sha256, "data_systems": counts})

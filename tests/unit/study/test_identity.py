@@ -55,6 +55,7 @@ MEANT = {
         "format": "raw",
         "packing": False,
         "head": "full",
+        "data_systems": 0,
         "split": "last200",
         "split_seed": 0,
         "folds": 5,
