@@ -73,6 +73,7 @@ class TrainingTask(Task):
             f"r{params.get('lora_rank')}",
             f"lr{params.get('learning_rate'):g}",
             f"c{params.get('context_length')}",
+            *([f"f{params.get('fold', 0)}"] if params.get("split") == "k-fold" else []),
             f"s{config.seed}",
             config.fingerprint[:4],
         ]

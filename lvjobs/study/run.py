@@ -31,6 +31,8 @@ PARAMS: Mapping[str, type[BaseModel]] = {
 }
 """The models of the bundled tasks' params, and a program's; those of other tasks are opaque, and all of them count."""
 
+FOLD = "fold"
+"""The key of [train] with the part of the data that a run does not see. Like a seed, it makes no other candidate."""
 MEANT: Mapping[type[BaseModel], Mapping[str, Any]] = {TrainingConfig: {"validation_systems": 0}}
 """For a key that was added, or whose default changed, and whose default is not what older runs did: the value that
 these used. An entry may never change: fingerprints depend on it.
@@ -64,6 +66,12 @@ def content(values: Mapping[str, Any]) -> dict[str, Any]:
     if kept.get("data_sha256"):
         kept.pop("data", None)
     return kept
+
+
+def candidate_of(config: Mapping[str, Any]) -> str:
+    """Return a text of a configuration, given as plain values, without what repeats it: its seed and its fold."""
+    params = {key: value for key, value in config["params"].items() if key != FOLD}
+    return canonical_json({**config, "seed": None, "params": params})
 
 
 def read_params(model: type[_Model], params: Mapping[str, Any]) -> _Model:
@@ -143,6 +151,11 @@ class RunConfig(BaseModel):
         Such runs cost the same, and need the same models.
         """
         return self.model_dump_json(exclude={"seed"})
+
+    @property
+    def candidate(self) -> str:
+        """Return a text that is equal for configurations that repeat one another, with another seed or fold."""
+        return candidate_of(self.model_dump(mode="json"))
 
     @property
     def identity(self) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lvjobs.study.fields import Int
 from lvjobs.study.params import PromptName
-from lvjobs.study.run import NAME
+from lvjobs.study.run import FOLD, NAME
 from lvjobs.study.space import Search, Values, read_search, read_space
 from lvjobs.study.tables import SettingsTable
 
@@ -240,6 +240,11 @@ class Stage(SettingsTable):
         return [*self.grid, *self.space]
 
     @property
+    def repeats(self) -> int:
+        """Return the number of runs of a candidate: with each of its seeds, each fold of a grid that has folds."""
+        return len(self.seeds or [0]) * len(self.grid.get(FOLD) or [0])
+
+    @property
     def awaited(self) -> list[str]:
         """Return the stages that must be decided before it begins. Evaluations follow each run by itself."""
         return [*([self.origin] if self.origin else []), *self.after]
@@ -286,8 +291,9 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
 
 
 def carried(stage: Stage, stages: Collection[Stage]) -> list[str]:
-    """Return the keys of [train] that a stage `from` this one takes over."""
-    return list(dict.fromkeys([*taken(stage, stages), *stage.set, *stage.grid, *stage.space]))
+    """Return the keys of [train] that a stage `from` this one takes over: not the fold of the run that won."""
+    keys = dict.fromkeys([*taken(stage, stages), *stage.set, *stage.grid, *stage.space])
+    return [key for key in keys if key != FOLD]
 
 
 def taken(stage: Stage, stages: Collection[Stage]) -> list[str]:

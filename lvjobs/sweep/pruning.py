@@ -178,7 +178,7 @@ def check_rungs(stage: Stage, configs: Iterable[RunConfig]) -> None:
     if stage.prune is None:
         return
     configs = list(configs)
-    candidates = len({config.besides_seed for config in configs})
+    candidates = len({config.candidate for config in configs})
     if stage.prune.rule == "halving" and 1 < candidates <= stage.prune.keep[0]:
         raise UsageError(
             f"study.toml: stage {stage.name} has {candidates} candidates, and prune.keep = {stage.prune.keep}: no run "

@@ -220,7 +220,7 @@ def _count(
     def cells(name: str, configs: Sequence[RunConfig]) -> StageCells:
         stage = declared_stages.get(name)
         halving = stage.prune if stage is not None and stage.prune and stage.prune.rule == "halving" else None
-        seeds = len(stage.seeds or [0]) if stage is not None else 1
+        seeds = stage.repeats if stage is not None else 1
         return StageCells(name, [cell(name, each) for each in configs], halving, seeds)
 
     return [cells(name, configs) for name, configs in stages.items() if configs]

@@ -8,7 +8,7 @@ from lvjobs.control.budget.cost import work_ahead
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.curves import curves, value_at
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.run import canonical_json
+from lvjobs.study.run import candidate_of
 from lvjobs.study.stages import Select
 from lvjobs.study.words import HeldFor, RunState
 from lvjobs.sweep.selection import Outcome, Standing
@@ -32,7 +32,7 @@ def standing_of(run: RunRecord) -> Standing:
 
 def outcome_of(run: RunRecord, terms: Terms) -> Outcome:
     """Return a run's standing in its stage, with the FLOPs of its whole work, but without its value."""
-    candidate = canonical_json({key: value for key, value in run.config.items() if key != "seed"})
+    candidate = candidate_of(run.config)
     return Outcome(run.id, run.name, candidate, standing_of(run), flops=terms.price(run, work_ahead(run.config, 0)))
 
 

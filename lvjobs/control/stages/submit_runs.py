@@ -88,7 +88,7 @@ def _shortfall_beyond_the_rung(
                 flops += session.terms.price(follower, allowance(follower, WorkCounts(), 0, 0))
         return flops
 
-    seeds = len(wanted.sweep.stage.seeds or [0])
+    seeds = wanted.sweep.stage.repeats
     needed = Amount(dearest(rule, [run.steps for run in runs], price, seeds))
     room = books_of(transaction, session.terms, session.study.layout, session.clock()).room
     return None if needed.fits(room) else Shortfall(needed, room, session.terms)

@@ -57,7 +57,7 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
         if runs > 1:
             parts.append(f"the winner has the {stage.select.words}")
         if stage.prune and stage.prune.rule == "halving":
-            parts.append(_halved(stage.prune, runs, len(stage.seeds or [0])))
+            parts.append(_halved(stage.prune, runs, stage.repeats))
     if stage.origin:
         over = [key for key in taken(stage, every) if key not in {*stage.grid, *stage.space, *stage.set}]
         parts.append(f"takes {', '.join(over) or 'nothing'} from {stage.origin}'s winner")

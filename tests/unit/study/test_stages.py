@@ -245,3 +245,16 @@ def test_keys_of_halving_without_its_rule_name_the_rule():
     with pytest.raises(ValueError, match='are of halving: add rule = "halving"'):
         Stage(name="s", prune={"at": ["1/4"], "keep": [2]})
     assert Stage(name="s", prune={"kind": "median", "first": 5}).prune.rule == "median"
+
+
+def test_a_fold_repeats_a_candidate_as_a_seed_does_and_nobody_takes_it_over():
+    folds = Stage(name="folds", seeds=[0, 1], grid={"lora_rank": [2, 4], "fold": [0, 1, 2]}, set={"split": "k-fold"})
+    later = Stage(name="later", origin="folds")
+    assert folds.repeats == 6
+    assert later.repeats == 1
+    assert set(taken(later, [folds, later])) == {"lora_rank", "split"}
+    first, other, rank = (
+        RunConfig(task="a:b", steps=1, seed=seed, params={"lora_rank": rank, "fold": fold})
+        for seed, fold, rank in ((0, 0, 2), (1, 2, 2), (0, 0, 4))
+    )
+    assert first.candidate == other.candidate != rank.candidate
