@@ -16,10 +16,11 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.forecasting.adapters import unpack_adapter
 from lvjobs.forecasting.data import load_dataset
-from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation, training_of
+from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation, training_of
 from lvjobs.forecasting.splits import make_split, training_split, whole_split
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import Evaluated, evaluated
+from lvjobs.report.folds import with_folds_pooled
 from lvjobs.report.horizon_table import horizon_tables
 from lvjobs.report.study_tables import study_tables
 from lvjobs.report.table import Table
@@ -122,8 +123,8 @@ def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
 
 
 def done_evaluations(study: StudyContext) -> list[Evaluated]:
-    """Return the study's evaluations that are done."""
-    return evaluated(study.layout, seen_runs(study))
+    """Return the study's evaluations that are done, those of the folds of one split pooled."""
+    return with_folds_pooled(evaluated(study.layout, seen_runs(study)))
 
 
 def make_trial(*, samples: int = 1, temperature: float | None = None, **more: Any) -> EvaluationRequest:
@@ -156,6 +157,12 @@ def prepare_evaluations(
     """
     settings, resources, profile = settle(study, given)
     subjects = find_subjects(study, runs, zero_shot, adapter, settings)
+    if zero_shot and trial.split != "random":
+        subjects = [
+            replace(each, name=each.name + ending, training=training)
+            for each in subjects
+            for ending, training in by_fold(each.training)
+        ]
     configs = [_evaluation_of(subject, trial) for subject in subjects]
     names = [default_name(config, subject.name) for subject, config in zip(subjects, configs, strict=True)]
     after = [subject.after for subject in subjects]
@@ -185,10 +192,10 @@ def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> list[Tab
     """
     runs = [run.name for run in find_runs(study, runs)]
     done = done_evaluations(study)
-    subjects = {each.subject for each in done}
+    subjects = {name for each in done for name in _names(each)}
     if missing := [name for name in runs if name not in subjects]:
         raise UsageError(f"{missing[0]} has not been evaluated; type: {remedies.EVALUATE(*study.where, runs=missing)}")
-    tables = _tables(study, done, [each for each in done if not runs or each.is_zero_shot or each.subject in runs])
+    tables = _tables(study, done, [each for each in done if not runs or each.is_zero_shot or _names(each) & {*runs}])
     if not tables:
         command = remedies.EVALUATE(*study.where, runs="RUN")
         raise UsageError(f"nothing in this study has been evaluated yet; type: {command}")
@@ -198,10 +205,10 @@ def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> list[Tab
 def tables_of(study: StudyContext, names: Sequence[str]) -> tuple[list[Table], list[str]]:
     """Return the tables of these evaluations and of base models on the same series, and the names not done yet."""
     done = done_evaluations(study)
-    chosen = [each for each in done if each.files.root.name in names]
+    chosen = [each for each in done if {part.files.root.name for part in each.alone} & {*names}]
     same = {each.comparable for each in chosen}
     chosen += [each for each in done if each.is_zero_shot and each.comparable in same]
-    found = {each.files.root.name for each in chosen}
+    found = {part.files.root.name for each in chosen for part in each.alone}
     return _tables(study, done, chosen), [name for name in names if name not in found]
 
 
@@ -220,6 +227,11 @@ def _tables(study: StudyContext, done: Sequence[Evaluated], shown: Sequence[Eval
     if comparisons and comparisons.missing:
         return [replace(each, notes=[*each.notes, f"Not compared in pairs: {comparisons.missing}."]) for each in tables]
     return [*tables, comparisons] if comparisons else tables
+
+
+def _names(each: Evaluated) -> set[str]:
+    """Return the names of the models that were evaluated: several where folds are pooled."""
+    return {part.subject for part in each.alone}
 
 
 def _has_one(runs: Sequence[Evaluated], shown: Sequence[Evaluated]) -> bool:

@@ -47,7 +47,7 @@ class PreparedForecast:
         from lvjobs.forecasting.results import sha256_of_adapter
 
         (config,) = self.runs.wanted.configs
-        for each in done_evaluations(self.runs.study):
+        for each in (part for found in done_evaluations(self.runs.study) for part in found.alone):
             if self.series in each.scores["systems"] and same_forecast(each.run, config):
                 if each.scores["adapter_sha256"] != sha256_of_adapter(each.config.adapter):
                     raise UsageError(

@@ -41,6 +41,7 @@ def read_material(
 ) -> "Material":
     """Return the data of the study's figures. Forecasts are read when they are needed."""
     from lvjobs.forecasting.results import baselines_of, load_result
+    from lvjobs.report.folds import joined, joined_baselines
     from lvjobs.report.material import Material, read_losses
 
     losses: dict[str, Any] = {}
@@ -56,8 +57,8 @@ def read_material(
         train=train,
         losses=losses,
         evaluations=evaluations,
-        load=lambda each: load_result(each.files.final, each.run),
-        baselines=lambda each: baselines_of(each.run)[0],
+        load=lambda each: joined([load_result(part.files.final, part.run) for part in each.alone]),
+        baselines=lambda each: joined_baselines([baselines_of(part.run)[0] for part in each.alone]),
         stages=stages,
     )
 

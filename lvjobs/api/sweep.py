@@ -135,7 +135,7 @@ def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) 
             f"{evaluating[0].name} evaluates, and study.toml's [evaluation] has series = 0: ask for some, or take the "
             "stage out"
         )
-    training = training_of("[train]", asked.configs(evaluating[0], study.config.stage)[0])
+    training = training_of("[train]", asked.evaluated(evaluating[0], study.config.stage)[0])
     return asked.model_copy(update={"systems": held_out(training, EvaluationRequest(series=series), trained=True)})
 
 

@@ -58,6 +58,16 @@ def evaluation(
     )
 
 
+def by_fold(training: TrainingConfig) -> list[tuple[str, TrainingConfig]]:
+    """Return the evaluations that score each system once, each as an ending of its name and the settings it has.
+
+    They are of a model that was trained on none of these systems: one for each fold of a k-fold split, else just one.
+    """
+    if training.split != "k-fold":
+        return [("", training)]
+    return [(f"-f{fold}", training.model_copy(update={"fold": fold})) for fold in range(training.folds)]
+
+
 def same_forecast(one: RunConfig, other: RunConfig) -> bool:
     """Return whether two evaluations forecast the series that both have equally, to the last digit.
 

@@ -21,6 +21,7 @@ Scaled errors are divided by a unit of each series and variable: there, no syste
 larger.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -34,8 +35,6 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 MEDIANS = ("mae", "mse", "rmse")
 """The metrics whose median over systems is given."""
-BY_SYSTEM = ("mae", "mse")
-"""The metrics that are given system by system, for paired comparisons."""
 _NOTHING, _ZERO = 1e-12, 1e-100
 _BLOCK = 100
 """The number of resamples drawn at once, so that many systems fit into memory."""
@@ -62,7 +61,8 @@ def score(
         `systems`, their number; the metrics `overall`, `by_variable` and `by_step` (mae, mse, rmse and mre of each
         part); `scaled`, the mae and mse of the same parts in `units`, None without them; `median_mae`, `median_mse` and
         `median_rmse` over systems; `crps`, None without samples; `intervals`, `low` and `high` of each overall metric
-        and median; and `by_system`, the mae and mse of each system in order.
+        and median; and `by_system`, the mae, mse and mre of each system in order, with its `mse_by_variable`, and its
+        `crps` with samples.
 
     Raises:
         UsageError: a shape differs, a value is not finite, or a squared error overflows.
@@ -83,7 +83,7 @@ def score(
         "mae": sizes.mean(axis=(1, 2)),
         "mse": squares.mean(axis=(1, 2)),
         "mre": ratios.mean(axis=(1, 2)),
-        "rmse": np.sqrt(squares.mean(axis=1)).mean(axis=1),
+        "mse_by_variable": squares.mean(axis=1),
     }
     if samples is not None:
         by_system["crps"] = crps(truth, samples).mean(axis=(1, 2))
@@ -100,11 +100,60 @@ def score(
     return {
         "systems": len(truth),
         **_parts(errors, truth.shape),
-        **{f"median_{name}": float(np.median(by_system[name])) for name in MEDIANS},
         "scaled": None if units is None else _scaled(sizes, np.asarray(units, dtype=np.float64)),
-        "crps": float(by_system["crps"].mean()) if samples is not None else None,
-        "intervals": _intervals(by_system, squares.mean(axis=1), seed),
-        "by_system": {name: by_system[name].tolist() for name in BY_SYSTEM},
+        **_over_systems(by_system, seed),
+    }
+
+
+def pool(parts: Sequence[Mapping[str, Any]], *, seed: int = 0) -> dict[str, Any]:
+    """Return the scores of several parts' systems together, as `score` gives them for all at once.
+
+    The parts of a k-fold split have forecasts of different models. Two differences from `score`: no rmse `by_step`, and
+    where `score` would replace a system's size by the mean over all, the mean is that of its part.
+
+    Args:
+        parts: What `score` returned of each, with the same horizon and variables.
+        seed: The seed of the bootstrap's resamples.
+    """
+    weights = np.array([part["systems"] for part in parts], dtype=np.float64)
+    weights /= weights.sum()
+
+    def pooled(places: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        names = [name for name in places[0] if name != "rmse"]
+        return {name: float(weights @ [place[name] for place in places]) for name in names}
+
+    def divided(several: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        lists = {
+            name: [pooled(places) for places in zip(*(each[name] for each in several), strict=True)]
+            for name in ("by_variable", "by_step")
+        }
+        return {"overall": pooled([each["overall"] for each in several]), **lists}
+
+    found = divided(parts)
+    roots = [math.sqrt(each["mse"]) for each in found["by_variable"]]
+    found["overall"]["rmse"] = math.fsum(roots) / len(roots)
+    found["by_variable"] = [each | {"rmse": root} for each, root in zip(found["by_variable"], roots, strict=True)]
+    scaled = [part["scaled"] for part in parts]
+    names = [name for name in parts[0]["by_system"] if all(name in part["by_system"] for part in parts)]
+    by_system = {name: np.concatenate([np.array(part["by_system"][name]) for part in parts]) for name in names}
+    return {
+        "systems": sum(part["systems"] for part in parts),
+        **found,
+        "scaled": None if None in scaled else divided(scaled),
+        **_over_systems(by_system, seed),
+    }
+
+
+def _over_systems(by_system: Mapping[str, Floats], seed: int) -> dict[str, Any]:
+    """Return the medians, the CRPS, the intervals, and the metrics of each system."""
+    squares = by_system["mse_by_variable"]
+    metrics = {name: values for name, values in by_system.items() if name != "mse_by_variable"}
+    metrics["rmse"] = np.sqrt(squares).mean(axis=1)
+    return {
+        **{f"median_{name}": float(np.median(metrics[name])) for name in MEDIANS},
+        "crps": float(metrics["crps"].mean()) if "crps" in metrics else None,
+        "intervals": _intervals(metrics, squares, seed),
+        "by_system": {name: values.tolist() for name, values in by_system.items()},
     }
 
 

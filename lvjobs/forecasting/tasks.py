@@ -15,7 +15,7 @@ from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Counts, Workload
-from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation
+from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation
 from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, EvaluationConfig, PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.ask_process import Unanswered, ask
@@ -119,21 +119,33 @@ class TrainingTask(Task):
 
     def evaluation(self, name: str, params: Params, final: Path, systems: Sequence[int]) -> RunConfig:
         training = read_params(TrainingConfig, params)
-        if training.split != "last200":
-            from lvjobs.forecasting.splits import whole_split
-
-            systems = whole_split(training.data_systems, training).test[: len(systems)]
-        return evaluation(training, EvaluationRequest(), systems, adapter_of(final), training.format)
+        own = _scored(training, systems)
+        return evaluation(training, EvaluationRequest(), own, adapter_of(final), training.format)
 
     def untrained(
         self, params: Params, prompts: Sequence[PromptName], systems: Sequence[int]
     ) -> list[tuple[str, RunConfig]]:
         training = read_params(TrainingConfig, params)
-        model = Path(training.model).name
         return [
-            (f"zero-shot-{prompt}-{model}", evaluation(training, EvaluationRequest(), systems, prompt=prompt))
+            (
+                f"zero-shot-{prompt}-{Path(of.model).name}{fold}",
+                evaluation(of, EvaluationRequest(), _scored(of, systems), prompt=prompt),
+            )
             for prompt in prompts
+            for fold, of in by_fold(training)
         ]
+
+
+def _scored(training: TrainingConfig, systems: Sequence[int]) -> Sequence[int]:
+    """Return as many systems as these, of those that the training's own split scores.
+
+    They are these themselves for the default split, and for a plan without the data, of which their number counts.
+    """
+    if training.split == "last200" or not training.data_systems:
+        return systems
+    from lvjobs.forecasting.splits import whole_split
+
+    return whole_split(training.data_systems, training).test[: len(systems)]
 
 
 class EvaluationTask(Task):

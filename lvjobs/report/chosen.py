@@ -146,7 +146,7 @@ def _stage_of(model: Model) -> str:
 
 def _winners(every: Sequence[Model], stages: Sequence[StageStatus]) -> tuple[dict[str, Model], list[str]]:
     """Return the evaluated winners by stage, in declared order; and notes on later stages' that were not evaluated."""
-    by_run = {each.subject: model for model in every for each in model.runs}
+    by_run = {part.subject: model for model in every for each in model.runs for part in each.alone}
     won: dict[str, Model] = {}
     notes: list[str] = []
     for stage in stages:
@@ -160,7 +160,7 @@ def _winners(every: Sequence[Model], stages: Sequence[StageStatus]) -> tuple[dic
             )
             continue
         notes.clear()
-        first = sorted(model.runs, key=lambda each: each.subject != stage.winner)
+        first = sorted(model.runs, key=lambda each: stage.winner not in {part.subject for part in each.alone})
         source = "hand" if stage.by_hand else _source_of(every)
         won[stage.name] = Model(first, f"the winner of stage {stage.name} ({stage.because})", source)
     return won, notes
@@ -176,7 +176,7 @@ def _lowest(models: Sequence[Model], losses: Mapping[str, Losses]) -> Model:
     """Return the model with the lowest validation loss at its end, as a mean over seeds; by test if there is none."""
     if len(models) == 1:
         return replace(models[0], how="the only model evaluated", source="only")
-    found = [[losses.get(each.subject) for each in model.runs] for model in models]
+    found = [[losses.get(part.subject) for each in model.runs for part in each.alone] for model in models]
     known = [each for of_model in found for each in of_model if each is not None and max(each.validation, default=0)]
     texts = {
         repr([each.config.training.model, *(getattr(each.config.training, key) for key in sorted(OBJECTIVE))])

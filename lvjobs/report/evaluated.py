@@ -9,14 +9,14 @@ from typing import Any
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.run_files import Done
 from lvjobs.study.layout import RunLayout, StudyLayout
-from lvjobs.study.params import EvaluationConfig, TrainingConfig
-from lvjobs.study.run import RunConfig, read_params
+from lvjobs.study.params import SPLIT, EvaluationConfig, TrainingConfig
+from lvjobs.study.run import FOLD, RunConfig, read_params
 from lvjobs.tasks.registry import task_of
 
 OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
 """The training settings that decide how the base model reads and writes series."""
 
-_IGNORED = {"data", "data_sha256", "lora_alpha", "validation_limit"}
+_IGNORED = {"data", "data_sha256", "data_systems", "lora_alpha", "validation_limit"}
 """Training settings on which no metric depends, or that another key holds."""
 SCORES = "result/scores.json"
 
@@ -31,6 +31,8 @@ class Evaluated:
         trained: The run that was evaluated; None for a base model, or an adapter from elsewhere.
         steps: The number of steps of that run when it was completed.
         scores: Its result (docs/evaluate.md).
+        parts: The evaluations that this one pools, each of another fold (`report.folds`); its other attributes are
+            those of the first, except `scores`. Empty for an evaluation by itself.
     """
 
     files: RunLayout
@@ -38,6 +40,7 @@ class Evaluated:
     trained: RunRecord | None
     steps: int | None
     scores: Mapping[str, Any]
+    parts: Sequence["Evaluated"] = ()
 
     @property
     def config(self) -> EvaluationConfig:
@@ -46,13 +49,23 @@ class Evaluated:
 
     @property
     def subject(self) -> str:
-        """Return the name of what was evaluated: the run, the adapter, or `zero-shot` with the prompt."""
+        """Return the name of what was evaluated: the run, the adapter, or `zero-shot` with the prompt.
+
+        A run of one fold stands for those of all folds.
+        """
+        if self.parts:
+            return f"{self.parts[0].subject} ({len(self.parts)} folds)"
         if self.trained is not None:
             return self.trained.name
         if not self.config.adapter:
             return f"zero-shot {self.config.prompt}"
         directory = Path(self.config.adapter)
         return directory.parent.name if directory.name == "adapter" else directory.name  # of a checkpoint
+
+    @property
+    def alone(self) -> Sequence["Evaluated"]:
+        """Return the evaluations that were made: itself, or its parts."""
+        return self.parts or (self,)
 
     @property
     def mae(self) -> float:
@@ -98,6 +111,8 @@ class Evaluated:
 def settings_of(each: Evaluated) -> dict[str, Any]:
     """Return all settings that a run's metrics may depend on: the task's own keys, its steps and its seed."""
     settings = {key: value for key, value in each.config.training.model_dump().items() if key not in _IGNORED}
+    if each.parts:
+        settings.pop(FOLD)
     settings["alpha / rank"] = (each.config.training.lora_alpha or settings["lora_rank"]) / settings["lora_rank"]
     if each.trained is not None:
         settings |= {"steps": each.trained.steps, "seed": int(each.trained.config["seed"])}
@@ -157,7 +172,7 @@ def largest_group(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
     return next((group for group in candidates if any(each.trained for each in group)), candidates[0])
 
 
-_SERIES = ("data", "history_steps", "horizon_steps")
+_SERIES = ("data", "history_steps", "horizon_steps", *SPLIT)
 
 
 def subject_again(each: Evaluated, train: TrainingConfig | None) -> list[str]:
@@ -186,10 +201,10 @@ def sampled_like(chosen: Evaluated, evaluations: Sequence[Evaluated]) -> Evaluat
     """
     if chosen.config.samples > 1:
         return None
-    own = (chosen.config.training, chosen.config.adapter, chosen.config.prompt, chosen.config.systems)
+    own = (chosen.config.training, chosen.config.adapter, chosen.config.prompt, chosen.scores["systems"])
     for each in evaluations:
         config = each.config
-        if config.samples > 1 and (config.training, config.adapter, config.prompt, config.systems) == own:
+        if config.samples > 1 and (config.training, config.adapter, config.prompt, each.scores["systems"]) == own:
             return each
     return None
 

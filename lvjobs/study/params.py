@@ -26,6 +26,10 @@ One decimal less, for example, lowers it by about 2.3 nats per number, however g
 """
 
 
+SPLIT = ("split", "split_seed", "folds")
+"""Keys that decide which systems are scored, over all folds."""
+
+
 class TrainingConfig(SettingsTable):
     """LoRA fine-tuning of a causal language model on LLMTIME-formatted series.
 

@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from lvjobs.errors import UsageError
 from lvjobs.study.config import validated
+from lvjobs.study.params import SPLIT
 from lvjobs.study.run import CARRIED, RunConfig, canonical_json
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.space import Range, Values, corners
@@ -75,6 +76,12 @@ class Request(BaseModel):
     systems: list[int] = Field(default_factory=list)
     file: dict[str, Any] = Field(default_factory=dict)
 
+    @model_serializer(mode="wrap")
+    def _for_older_readers(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty `data_systems`, which an older release refuses to read."""
+        values: dict[str, Any] = serialize(self)
+        return {key: value for key, value in values.items() if key != "data_systems" or value}
+
     def file_of(self, stage: Stage) -> dict[str, Any]:
         """Return what study.toml declared about how this stage's runs are carried out."""
         return {key: stage.set.get(key, value) for key, value in self.file.items()}
@@ -118,6 +125,23 @@ class Request(BaseModel):
         made = [each.run_config() for each in self.settings(stage, stages, winner, points)]
         check_rungs(stage, made)
         return list({config.fingerprint: config for config in made}.values())
+
+    def evaluated(self, stage: Stage, stages: Collection[Stage]) -> list[RunConfig]:
+        """Return the configurations of the base model that a stage evaluates: one for each split of its stages.
+
+        Raises:
+            UsageError: see `configs`.
+        """
+        by_name = {each.name: each for each in stages}
+
+        def split_of(each: Stage) -> dict[str, Any]:
+            above = split_of(by_name[each.origin]) if each.origin else {}
+            return {**above, **{key: each.set[key] for key in SPLIT if key in each.set}}
+
+        splits = [split_of(by_name[name]) for name in stage.evaluate] or [{}]
+        once = {canonical_json(split): split for split in splits}.values()
+        same = [stage.model_copy(update={"set": {**split, **stage.set}}) for split in once]
+        return [self.configs(each, stages)[0] for each in same]
 
     def space(self, stage: Stage) -> dict[str, Values]:
         """Return the searched part of the stage's space, by key: a typed key has only its typed value."""

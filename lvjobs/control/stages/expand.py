@@ -96,6 +96,9 @@ def zero_shot(
     """
     if not stage.zero_shot:
         return []
-    config = request.configs(stage, stages)[0]
     systems = request.systems or list(range(series or 0))
-    return task_of(config).untrained(config.params, stage.zero_shot, systems)
+    return [
+        each
+        for config in request.evaluated(stage, stages)
+        for each in task_of(config).untrained(config.params, stage.zero_shot, systems)
+    ]

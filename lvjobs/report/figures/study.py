@@ -151,10 +151,12 @@ def _compared(material: Material, chosen: Sequence[Model]) -> Sequence[tuple[str
     if not baselines:
         return [("", "no baseline can be made of these series")] * 4
     order = np.argsort(best.errors.mean(axis=(1, 2)), kind="stable")
-    of, again = f": {shown.subject}; {shown.circumstances}", subject_again(shown, material.train)
+    of = f": {shown.subject}; {shown.circumstances}"
     drawn: list[tuple[str, Chart | str]] = []
     for row in (order[len(order) // 2], order[-1]):
         series = best.of_series(best.systems[row], {name: values[row] for name, values in baselines.items()})
+        by = next(part for part in shown.alone if series.series in part.scores["systems"])
+        again = subject_again(by, material.train)
         drawn.append((of, forecast(series, label=shown.subject, again=again)))
     models = {name: result.errors for name, result in results.items()}
     others = {name: best.errors_of(values) for name, values in baselines.items()}
