@@ -15,19 +15,19 @@ NUMERIC_HEAD = 14
 LOSS_NAMES = {"full": "loss", "numeric": "loss_numeric"}
 """The name of the loss, by `head`: the two are losses of different objectives. `records.curves.LOSSES` has both."""
 
+SPLIT = ("split", "split_seed", "folds")
+"""Keys that decide which systems are scored, over all folds."""
+
 OBJECTIVE = frozenset({
     *("data", "head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta"),
     *("history_steps", "horizon_steps", "validation_systems", "validation_limit", "validation_forecasts"),
+    *SPLIT,
 })  # fmt: skip
 """Keys that decide which text is validated, and over which characters: with another value, a loss measures something
 else.
 
 One decimal less, for example, lowers it by about 2.3 nats per number, however good the forecasts are.
 """
-
-
-SPLIT = ("split", "split_seed", "folds")
-"""Keys that decide which systems are scored, over all folds."""
 
 
 class TrainingConfig(SettingsTable):

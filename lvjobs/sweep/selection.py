@@ -129,7 +129,7 @@ def _why(ranked: Sequence[Candidate], others: Sequence[Candidate], rule: Select)
     best = ranked[0]
     words = f"{rule.words}: {best.value:.6g}"
     if best.error is not None:
-        words += f" (mean of {len(best.cells)} seeds, standard error {best.error:.2g})"
+        words += f" (mean of {len(best.cells)} runs, standard error {best.error:.2g})"
     if len(ranked) > 1:
         second = ranked[1]
         if second.value == best.value:

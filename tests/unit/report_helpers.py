@@ -76,10 +76,11 @@ class Finished:
         batch=20,
         seed=0,
         adapter="",
+        training=None,
         **base,
     ):
         """The evaluation of a run (None: of the base model or an adapter, with these settings); the run that it is."""
-        settings = TrainingConfig(**run.config["params"]) if run else self.training(**base)
+        settings = TrainingConfig(**run.config["params"]) if run else self.training(**base, **(training or {}))
         adapter = str(self.layout.run(run.name).final / "adapter") if run else adapter
         trial = EvaluationRequest(samples=samples, temperature=float(samples > 1), split=split, batch=batch, seed=seed)
         config = evaluation(settings, trial, systems, adapter, prompt)

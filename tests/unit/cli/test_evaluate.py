@@ -1,6 +1,7 @@
 """`lvjobs evaluate`: what it refuses, in one line; and an evaluation from the command line to its table."""
 
 import json
+import re
 
 import pytest
 
@@ -59,6 +60,14 @@ def test_a_checkpoint_is_evaluated_by_its_file(tmp_path, lvjobs):
     code, out, err = lvjobs("evaluate", "--adapter", str(path), "--dry-run")
     assert (code, out) == (2, "")
     assert "is not a checkpoint that can be used: adapter/adapter_config.json is not what was written" in err
+
+
+def test_the_base_model_forecasts_every_fold_of_a_k_fold_split(lvjobs):
+    asked = ["evaluate", "--zero-shot", "raw", "--set", "split=k-fold", "--set", "folds=3", "--dry-run"]
+    for more, endings in ([], ["-f0", "-f1", "-f2"]), (["--split", "random"], [""]):
+        code, out, err = lvjobs(*asked, *more)
+        assert code == 0, err
+        assert re.findall(r"checkpoints/eval-zero-shot-raw-tiny(-f\d)?-", out) == endings
 
 
 def test_a_dry_run_shows_the_cost_and_submits_nothing(tmp_path, lvjobs):

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from lvjobs.errors import UsageError
 from lvjobs.forecasting import metrics
 from lvjobs.forecasting.baselines import forecast as baseline
-from lvjobs.forecasting.metrics import crps, score
+from lvjobs.forecasting.metrics import crps, pool, score
 
 pytestmark = pytest.mark.heavy
 
@@ -85,6 +85,36 @@ def test_scaled_errors_are_those_of_scaled_series(case, shape):
             expected = [one[metric] for one in scaled[part]]
             assert [one[metric] for one in scores["scaled"][part]] == pytest.approx(expected)
     assert scores["scaled"]["overall"]["mse"] == pytest.approx(scaled["overall"]["mse"])
+
+
+@pytest.mark.parametrize("samples", [None, 3], ids=["one forecast", "samples"])
+def test_pooled_parts_score_as_all_systems_at_once(case, samples):
+    truth, forecast = case
+    rng = np.random.default_rng(2)
+    drawn = None if samples is None else forecast + rng.normal(size=(samples, *truth.shape))
+    units = rng.uniform(0.5, 4, size=(12, 2))
+    parts = [
+        score(truth[of], forecast[of], None if drawn is None else drawn[:, of], units=units[of])
+        for of in (slice(0, 3), slice(3, 4), slice(4, 12))
+    ]
+    whole, pooled = score(truth, forecast, drawn, units=units), pool(parts)
+    for step in whole["by_step"]:
+        del step["rmse"]
+    assert leaves(pooled) == pytest.approx(leaves(whole))
+    assert (whole["crps"] is None) == (samples is None)
+
+
+def leaves(value, at=""):
+    """Every number of nested scores, by its place."""
+    if isinstance(value, (dict, list)):
+        found = value.items() if isinstance(value, dict) else enumerate(value)
+        return {place: number for key, each in found for place, number in leaves(each, f"{at}/{key}").items()}
+    return {} if value is None else {at: value}
+
+
+def test_parts_without_scaled_errors_have_none_together(case):
+    truth, forecast = case
+    assert pool([score(truth[:6], forecast[:6], units=np.ones(2)), score(truth[6:], forecast[6:])])["scaled"] is None
 
 
 @given(pairs())

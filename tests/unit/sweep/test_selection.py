@@ -77,7 +77,7 @@ def test_seeds_are_one_candidate_with_their_mean():
     assert names(ranking.ranked) == ["b0", "a0"]
     assert ranking.ranked[1].value == pytest.approx(0.2)
     assert ranking.ranked[1].error == pytest.approx(0.1)
-    assert "mean of 2 seeds" in ranking.why
+    assert "mean of 2 runs" in ranking.why
 
 
 def test_a_candidate_with_a_seed_missing_does_not_compare():
