@@ -128,7 +128,7 @@ def test_every_link_leads_to_its_place(report, visit):
     page.wait_for_timeout(500)
     assert abs(page.evaluate("document.getElementById('budget').getBoundingClientRect().top")) < WIDE["height"]
     files = page.evaluate("[...document.querySelectorAll('a[href^=\"tables/\"]')].map(link => link.href)")
-    assert len(files) == 10
+    assert len(files) == 12
     for address in files:
         assert visit(address)[0].inner_text("body").strip()
 
