@@ -16,6 +16,7 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Counts, Workload
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, evaluation
+from lvjobs.forecasting.origins import evaluation_at, training_at
 from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, EvaluationConfig, PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.ask_process import Unanswered, ask
@@ -135,6 +136,12 @@ class TrainingTask(Task):
             for prompt in prompts
         ]
 
+    def origin(self, params: Params) -> int:
+        return read_params(TrainingConfig, params).history_steps
+
+    def at_origin(self, config: RunConfig, origin: int) -> RunConfig:
+        return training_at(config, origin)
+
 
 class EvaluationTask(Task):
     """Forecasts of held-out series, scored beside the baselines (`forecasting.evaluate`). A step is one batch."""
@@ -168,6 +175,12 @@ class EvaluationTask(Task):
     def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
         wanted = read_params(EvaluationConfig, params)
         return [UsableModel(wanted.training.model, wanted.training.decimals, wanted.prompt == "instruct")]
+
+    def origin(self, params: Params) -> int:
+        return read_params(EvaluationConfig, params).training.history_steps
+
+    def at_origin(self, config: RunConfig, origin: int) -> RunConfig:
+        return evaluation_at(config, origin)
 
 
 def adapter_parameters(training: TrainingConfig) -> int:
