@@ -2,13 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from lvjobs.control.budget.accounts import Priced, Terms
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, RunRecord, WorkCounts
-from lvjobs.tasks.protocol import Rates
 from lvjobs.tasks.registry import task_of
 
 
@@ -59,19 +57,3 @@ def _validations(config: Mapping[str, Any], after: int, until: int) -> int:
     every = int(config.get("validate_every", until))
     regular = until // every - after // every
     return regular + (until % every != 0 and after < until) + (after == 0)
-
-
-@dataclass(frozen=True)
-class ForecastsElsewhere:
-    """The series that a trained run forecasts from another origin, at the rates of such a forecast."""
-
-    rates: Rates
-    series: int
-
-    def less(self, made: int) -> "ForecastsElsewhere":
-        """Return what is left of them when so many series are forecast or declared already."""
-        return replace(self, series=max(0, self.series - made))
-
-    def price(self, terms: Terms) -> int:
-        """Return their FLOPs that count against the limit."""
-        return terms.price(Priced("", self.rates), WorkCounts(generation=self.series))

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from lvjobs.control.budget.accounts import Account, Books, Terms
-from lvjobs.control.budget.cost import ForecastsElsewhere, replay_of_an_interval, work_ahead
+from lvjobs.control.budget.accounts import Account, Books, ForecastsElsewhere, Terms
+from lvjobs.control.budget.cost import replay_of_an_interval, work_ahead
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan
 from lvjobs.control.planning.plans import Demand, FlopNeed, judge
 from lvjobs.flops.conventions import BINDING

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Any
 
 from lvjobs.cluster.backends import backend_of
-from lvjobs.control.budget.accounts import Books, Terms, keep_books
-from lvjobs.control.budget.cost import ForecastsElsewhere, allowance, newest_checkpoints, work_ahead
+from lvjobs.control.budget.accounts import Books, ForecastsElsewhere, Terms, keep_books
+from lvjobs.control.budget.cost import allowance, newest_checkpoints, work_ahead
 from lvjobs.control.budget.gpu_hours import gpu_hours_of
 from lvjobs.control.budget.gpu_hours import hours as hours_of
 from lvjobs.control.budget.limit import terms_of
