@@ -13,8 +13,8 @@ from lvjobs.report.table import Table
 IDENTITY = "table-origins"
 TITLE = "Errors by forecast origin"
 _READ = (
-    "MAE in original units. From another origin other steps are forecast, of which some are harder: compare down a "
-    "column, not along a row. The mean gives each origin the same weight."
+    "MAE in original units. From another origin more or fewer steps are seen, and other steps are forecast: compare "
+    "down a column, not along a row. The mean gives each origin the same weight."
 )
 
 _Row = Mapping[int, Evaluated]
