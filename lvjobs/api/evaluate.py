@@ -7,21 +7,24 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.material import read_material, stages_of
+from lvjobs.api.material import base_origin, read_material, stages_of
 from lvjobs.api.settings import Overrides, pinned, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.planning.foresee import read_ledger
+from lvjobs.control.stages.origins import OWN, from_origins
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.forecasting.adapters import unpack_adapter
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation, training_of
+from lvjobs.forecasting.origins import check_origins
 from lvjobs.forecasting.splits import make_split, training_split, whole_split
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import Evaluated, evaluated
 from lvjobs.report.folds import with_folds_pooled
 from lvjobs.report.horizon_table import horizon_tables
+from lvjobs.report.origin_table import origin_tables
 from lvjobs.report.study_tables import study_tables
 from lvjobs.report.table import Table
 from lvjobs.study.config import StudyContext
@@ -102,6 +105,13 @@ def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: boo
     return list(split.test[: trial.series])
 
 
+def check_origins_in_data(training: TrainingConfig, origins: Sequence[int]) -> None:
+    """Refuse forecast origins from which no forecast of the training's data can be made and scored (UsageError)."""
+    if origins:
+        steps = training.history_steps + training.horizon_steps
+        check_origins(origins, training, len(load_dataset(Path(training.data), steps=steps).time))
+
+
 def systems_in(training: TrainingConfig) -> int:
     """Count the systems in the data file. Raises UsageError if the file cannot be used."""
     steps = training.history_steps + training.horizon_steps
@@ -124,7 +134,7 @@ def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
 
 def done_evaluations(study: StudyContext) -> list[Evaluated]:
     """Return the study's evaluations that are done, those of the folds of one split pooled."""
-    return with_folds_pooled(evaluated(study.layout, seen_runs(study)))
+    return with_folds_pooled(evaluated(study.layout, seen_runs(study), base_origin(study)))
 
 
 def make_trial(*, samples: int = 1, temperature: float | None = None, **more: Any) -> EvaluationRequest:
@@ -149,11 +159,15 @@ def prepare_evaluations(
     runs: Sequence[str] = (),
     zero_shot: PromptName | None = None,
     adapter: Path | None = None,
+    origins: Sequence[int] = (),
 ) -> PreparedRuns:
     """Prepare evaluations of runs, of the base model with a prompt, or of an adapter: of exactly one of these kinds.
 
+    `origins`: the forecast origins, each an evaluation of its own; none: that of each training (`history_steps`).
+
     Raises:
-        UsageError: None or several of the kinds are given, or a named run or adapter does not exist.
+        UsageError: None or several of the kinds are given, a named run or adapter does not exist, or no forecast can be
+            made and scored from an origin.
     """
     settings, resources, profile = settle(study, given)
     subjects = find_subjects(study, runs, zero_shot, adapter, settings)
@@ -163,9 +177,13 @@ def prepare_evaluations(
             for each in subjects
             for ending, training in by_fold(each.training)
         ]
-    configs = [_evaluation_of(subject, trial) for subject in subjects]
-    names = [default_name(config, subject.name) for subject, config in zip(subjects, configs, strict=True)]
-    after = [subject.after for subject in subjects]
+    configs, names, after = [], [], []
+    for subject in subjects:
+        check_origins_in_data(subject.training, origins)
+        for config, name in from_origins(_evaluation_of(subject, trial), subject.name, origins or (OWN,)):
+            configs.append(config)
+            names.append(name)
+            after.append(subject.after)
     wanted = RunRequest(configs, names, EVALUATE, profile, resources, after=after)
     return PreparedRuns(study, wanted, default_name)
 
@@ -223,7 +241,8 @@ def _tables(study: StudyContext, done: Sequence[Evaluated], shown: Sequence[Eval
     choices = choose(material := read_material(study, seen_runs(study), done, stages_of(study)))
     names = {model.label for model in (*choices.every, choices.best_by_test) if model and _has_one(model.runs, shown)}
     comparisons = comparison_table(compare_all(choices, material), choices, names)
-    tables = [*study_tables(shown, choices.marked), *horizon_tables(shown, choices.marked)]
+    made = (study_tables, horizon_tables, origin_tables)
+    tables = [each for tables_of_kind in made for each in tables_of_kind(shown, choices.marked)]
     if comparisons and comparisons.missing:
         return [replace(each, notes=[*each.notes, f"Not compared in pairs: {comparisons.missing}."]) for each in tables]
     return [*tables, comparisons] if comparisons else tables

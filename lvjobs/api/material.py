@@ -36,6 +36,12 @@ def stages_of(study: StudyContext) -> list[StageStatus]:
         return stage_rows(transaction)
 
 
+def base_origin(study: StudyContext) -> int | None:
+    """Return the forecast origin of [train]; None for a task of the user's own."""
+    train = study.config.train
+    return train.history_steps if isinstance(train, TrainSettings) else None
+
+
 def read_material(
     study: StudyContext, runs: Sequence[RunRecord], evaluations: Sequence[Evaluated], stages: Sequence[StageStatus]
 ) -> "Material":

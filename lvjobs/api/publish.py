@@ -10,7 +10,7 @@ from typing import Any
 from lvjobs import __version__, remedies
 from lvjobs.api import updates
 from lvjobs.api.evaluate import done_evaluations, seen_runs
-from lvjobs.api.material import read_material, stages_of
+from lvjobs.api.material import base_origin, read_material, stages_of
 from lvjobs.api.results import WrittenFiles
 from lvjobs.control.inspect.export import tables
 from lvjobs.control.session import held_study
@@ -42,10 +42,11 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     with updates.open_session(study, wait=updates.READ_WAIT_SECONDS) as session:
         data = report_data(session)
     runs, layout = data["runs"], study.layout
+    found = evaluated(layout, runs, base_origin(study))
     page, tables = compose(
         study.root.resolve().name,
         data,
-        read_material(study, runs, with_folds_pooled(evaluated(layout, runs)), data["summary"].stages),
+        read_material(study, runs, with_folds_pooled(found), data["summary"].stages),
         {run.name: read_origin(layout, run) for run in runs},
         declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,

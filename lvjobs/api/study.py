@@ -14,6 +14,8 @@ from lvjobs.study import config
 from lvjobs.study.tables import Budget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lvjobs.api.submit import Agree
     from lvjobs.study.params import PromptName
 
@@ -162,6 +164,7 @@ class Study(StudyView):
         *runs: str,
         zero_shot: "PromptName | None" = None,
         adapter: Path | None = None,
+        origins: "Sequence[int]" = (),
         settings: Values | None = None,
         resources: Values | None = None,
         profile: str | None = None,
@@ -173,6 +176,7 @@ class Study(StudyView):
             *runs: Names of runs. Without any, give `zero_shot` or `adapter`.
             zero_shot: Evaluate the base model with this prompt: "raw" or "instruct".
             adapter: An adapter's directory, in PEFT's format, or a checkpoint of a training.
+            origins: The numbers of observed steps to forecast from, each an evaluation. None: the training's own.
             settings: Keys of [train] that override study.toml: the model and the data, if no run is named.
             resources: Keys of [resources] that override study.toml.
             profile: The cluster profile; None: that of study.toml.
@@ -186,7 +190,7 @@ class Study(StudyView):
         from lvjobs.api.evaluate import make_trial, prepare_evaluations
 
         return prepare_evaluations(
-            self, given(settings, resources, profile), make_trial(**trial), runs, zero_shot, adapter
+            self, given(settings, resources, profile), make_trial(**trial), runs, zero_shot, adapter, origins
         ).submit()
 
     def reconcile(self) -> Status:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.evaluate import held_out
+from lvjobs.api.evaluate import check_origins_in_data, held_out
 from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, pinned, request
 from lvjobs.api.submit import PreparedRuns
@@ -136,7 +136,9 @@ def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) 
             "stage out"
         )
     training = training_of("[train]", asked.evaluated(evaluating[0], study.config.stage)[0])
-    return asked.model_copy(update={"systems": held_out(training, EvaluationRequest(series=series), trained=True)})
+    check_origins_in_data(training, origins := study.config.evaluation.origins)
+    systems = held_out(training, EvaluationRequest(series=series), trained=True)
+    return asked.model_copy(update={"systems": systems, "origins": origins})
 
 
 def standing(study: StudyContext, name: str) -> tuple[Status, Mapping[str, Any] | None]:

@@ -68,6 +68,13 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
     show_default=True,
     help="Which fifth of the file is held out: the last, or one that is drawn by --seed.",
 )
+@click.option(
+    "--origin",
+    "origins",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Forecast from so many observed steps (default: the training's history_steps). Give several times.",
+)
 @sampling_options
 @click.option("--likelihood", is_flag=True, help="Also score how likely the model holds the truth (a pass more).")
 @click.option("--batch", type=click.IntRange(min=1), default=20, show_default=True, help="Series forecast at once.")
@@ -83,6 +90,7 @@ def evaluate(
     runs: tuple[str, ...],
     zero_shot: PromptName | None,
     adapter: Path | None,
+    origins: tuple[int, ...],
     root: Path,
     profile: str | None,
     pairs: tuple[str, ...],
@@ -110,7 +118,7 @@ def evaluate(
         return
     study = load_study(root)
     trial = trial_of(options, "series", "split", "batch", "likelihood")
-    prepared = prepare_evaluations(study, overrides(options, pairs, profile), trial, runs, zero_shot, adapter)
+    prepared = prepare_evaluations(study, overrides(options, pairs, profile), trial, runs, zero_shot, adapter, origins)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json))
     if dry_run or as_json:
         return

@@ -37,8 +37,9 @@ _OF_A_PROGRAM = ("checkpoint", "resume", "progress", "flops")
 @click.option(
     "--preset",
     type=click.Choice([*sorted(STUDIES), *get_args(PresetName)]),
-    help="The stages, and what they train: published, published-fits (its parts within 1e17 FLOPs) or study-tiny (for "
-    "a laptop; default on local and lab, else published); or a program's library (default: as its source shows).",
+    help="The stages, and what they train: published, published-fits (its parts within 1e17 FLOPs), five-steps (the "
+    "same for forecasts of 5 steps) or study-tiny (for a laptop; default on local and lab, else published); or a "
+    "program's library (default: as its source shows).",
 )
 @click.option("--command", "typed", metavar="TEXT", help="A program, as you type it in a shell; or write it after --.")
 @click.option(

@@ -16,6 +16,6 @@ without a language model; `comparison` compares two forecasters in pairs. `resul
 result and reads it back, and `series_forecast` has one series of it.
 
 For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
-evaluations as runs, and `adapters` copies an adapter out of a checkpoint. `instruction_tokens` counts an instruction's
-tokens in a process of its own.
+evaluations as runs, `origins` moves them to other forecast origins, and `adapters` copies an adapter out of a
+checkpoint. `instruction_tokens` counts an instruction's tokens in a process of its own.
 """

@@ -16,6 +16,7 @@ from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Counts, Workload
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation
+from lvjobs.forecasting.origins import evaluation_at, training_at
 from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, EvaluationConfig, PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.ask_process import Unanswered, ask
@@ -135,6 +136,12 @@ class TrainingTask(Task):
             for fold, of in by_fold(training)
         ]
 
+    def origin(self, params: Params) -> int:
+        return read_params(TrainingConfig, params).history_steps
+
+    def at_origin(self, config: RunConfig, origin: int) -> RunConfig:
+        return training_at(config, origin)
+
 
 def _scored(training: TrainingConfig, systems: Sequence[int]) -> Sequence[int]:
     """Return as many systems as these, of those that the training's own split scores.
@@ -180,6 +187,12 @@ class EvaluationTask(Task):
     def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
         wanted = read_params(EvaluationConfig, params)
         return [UsableModel(wanted.training.model, wanted.training.decimals, wanted.prompt == "instruct")]
+
+    def origin(self, params: Params) -> int:
+        return read_params(EvaluationConfig, params).training.history_steps
+
+    def at_origin(self, config: RunConfig, origin: int) -> RunConfig:
+        return evaluation_at(config, origin)
 
 
 def adapter_parameters(training: TrainingConfig) -> int:

@@ -9,6 +9,6 @@ Results: `evaluated` finds the finished evaluations, groups those that compare, 
 `folds` pools those of a k-fold split.
 `chosen` picks the models that are shown, by validation and never silently by their test score; `comparisons` compares
 them in pairs. `study_tables` makes Tables 2 to 4, and `horizon_table` the errors of the first steps, by variable, and
-scaled. `material` reads the journals' loss curves, and gathers what figures
-are drawn from.
+scaled, and `origin_table` those by forecast origin. `material` reads the journals' loss curves, and gathers what
+figures are drawn from.
 """

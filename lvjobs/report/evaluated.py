@@ -33,6 +33,7 @@ class Evaluated:
         scores: Its result (docs/evaluate.md).
         parts: The evaluations that this one pools, each of another fold (`report.folds`); its other attributes are
             those of the first, except `scores`. Empty for an evaluation by itself.
+        base_origin: The forecast origin of [train], which is that of base models; None: it is not known.
     """
 
     files: RunLayout
@@ -41,6 +42,7 @@ class Evaluated:
     steps: int | None
     scores: Mapping[str, Any]
     parts: Sequence["Evaluated"] = ()
+    base_origin: int | None = None
 
     @property
     def config(self) -> EvaluationConfig:
@@ -77,6 +79,16 @@ class Evaluated:
         """Return whether the base model was evaluated without an adapter."""
         return not self.config.adapter
 
+    @property
+    def own_origin(self) -> int | None:
+        """Return the `history_steps` with which the run was trained; for other models, that of [train]."""
+        return self.base_origin if self.trained is None else origin_of(self.trained)
+
+    @property
+    def is_moved(self) -> bool:
+        """Return whether the forecasts are from another origin than the model's own."""
+        return self.own_origin not in (None, self.scores["history"])
+
     def is_base_of(self, other: "Evaluated") -> bool:
         """Return whether this is the base model of `other`, with the same settings for reading and writing series."""
         own, its = self.config.training, other.config.training
@@ -85,8 +97,13 @@ class Evaluated:
     @property
     def comparable(self) -> str:
         """Return a key that is equal for evaluations of the same series, forecast and decoded in the same way."""
+        return json.dumps([self.scores["history"], self.comparable_elsewhere])
+
+    @property
+    def comparable_elsewhere(self) -> str:
+        """Return the same key without the forecast origin."""
         config, scores = self.config, self.scores
-        same = [scores[key] for key in ("data_sha256", "split", "systems", "history", "horizon", "prompt", "samples")]
+        same = [scores[key] for key in ("data_sha256", "split", "systems", "horizon", "prompt", "samples")]
         return json.dumps([*same, config.temperature, config.top_p if config.temperature else 1.0])
 
     @property
@@ -99,12 +116,16 @@ class Evaluated:
     @property
     def circumstances(self) -> str:
         """Return in words what `comparable` compares."""
+        return self.described(f"{self.scores['history']} steps of history, the next {self.scores['horizon']} forecast")
+
+    def described(self, steps: str) -> str:
+        """Return `circumstances` with other words for the steps that are seen and forecast."""
         config, scores = self.config, self.scores
         drawn = {"asked": "asked for by hand"}.get(scores["split"], f"held out by {scores['split']}")
         how = f"medians of {config.samples} samples at temperature {config.temperature:g}"
         return (
-            f"{len(scores['systems'])} series {drawn}, {scores['history']} steps of history, the next "
-            f"{scores['horizon']} forecast; prompt {scores['prompt']}, {how if config.temperature else 'greedy'}"
+            f"{len(scores['systems'])} series {drawn}, {steps}; prompt {scores['prompt']}, "
+            f"{how if config.temperature else 'greedy'}"
         )
 
 
@@ -116,7 +137,13 @@ def settings_of(each: Evaluated) -> dict[str, Any]:
     settings["alpha / rank"] = (each.config.training.lora_alpha or settings["lora_rank"]) / settings["lora_rank"]
     if each.trained is not None:
         settings |= {"steps": each.trained.steps, "seed": int(each.trained.config["seed"])}
+        settings["history_steps"] = origin_of(each.trained)  # as it was trained, from wherever it forecasts
     return settings
+
+
+def origin_of(run: RunRecord) -> int:
+    """Return the forecast origin with which a run was trained."""
+    return task_of(run.config).origin(run.params)
 
 
 def read_scores(files: RunLayout) -> dict[str, Any] | None:
@@ -128,8 +155,11 @@ def read_scores(files: RunLayout) -> dict[str, Any] | None:
     return found
 
 
-def evaluated(layout: StudyLayout, runs: Iterable[RunRecord]) -> list[Evaluated]:
-    """Return the study's finished evaluations, in the order in which they were declared."""
+def evaluated(layout: StudyLayout, runs: Iterable[RunRecord], base_origin: int | None = None) -> list[Evaluated]:
+    """Return the study's finished evaluations, in the order in which they were declared.
+
+    `base_origin`: see `Evaluated`.
+    """
     every = list(runs)
     trainings = [run for run in every if task_of(run.config).can_be_evaluated]
     by_adapter = {str(layout.run(run.name).final / "adapter"): run for run in trainings}
@@ -140,7 +170,7 @@ def evaluated(layout: StudyLayout, runs: Iterable[RunRecord]) -> list[Evaluated]
         if task_of(run.config).is_evaluation and (scores := read_scores(files)) is not None:
             trained = by_adapter.get(run.params["adapter"]) or by_id.get(run.after)
             steps = None if trained is None else _steps_of(layout.run(trained.name), trained)
-            found.append(Evaluated(files, run.configuration, trained, steps, scores))
+            found.append(Evaluated(files, run.configuration, trained, steps, scores, base_origin=base_origin))
     return found
 
 
@@ -156,16 +186,22 @@ def groups(evaluations: Iterable[Evaluated]) -> list[list[Evaluated]]:
     """Return groups of evaluations that compare, the largest first.
 
     Series that were chosen by hand are left out. Of several equal evaluations of one model, the first is kept.
+    Groups in which every model forecasts from another origin than its own are left out where there is any other
+    group: `origin_table` has them.
     """
     found: dict[str, dict[str, Evaluated]] = {}
     for each in evaluations:
         if each.scores["split"] != "asked":
             found.setdefault(each.comparable, {}).setdefault(each.identity, each)
-    return sorted((list(group.values()) for group in found.values()), key=len, reverse=True)
+    every = sorted((list(group.values()) for group in found.values()), key=len, reverse=True)
+    return [group for group in every if not all(each.is_moved for each in group)] or every
 
 
 def largest_group(evaluations: Sequence[Evaluated]) -> list[Evaluated]:
-    """Return the group with the most series, if possible one with an evaluated run; empty if there is none."""
+    """Return the group with the most series, if possible one with an evaluated run; empty if there is none.
+
+    Where models forecast from their own origin, no other is chosen (see `groups`).
+    """
     candidates = sorted(groups(evaluations), key=lambda group: -len(group[0].scores["systems"]))
     if not candidates:
         return []

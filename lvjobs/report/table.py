@@ -47,8 +47,11 @@ class Table:
     missing: str = ""
 
     def narrow(self) -> "Table":
-        """Return the table for a terminal: only its first metric has its interval, as all of them would be too wide."""
-        first = next(place for place, cell in enumerate(self.rows[0]) if " [" in cell) + 1
+        """Return the table for a terminal: only its first metric has its interval, as all of them would be too wide.
+
+        A table without intervals stays as it is.
+        """
+        first = next((place + 1 for place, cell in enumerate(self.rows[0]) if " [" in cell), len(self.headers))
         rows = [(*row[:first], *(cell.partition(" [")[0] for cell in row[first:])) for row in self.rows]
         return replace(self, rows=rows)
 

@@ -83,6 +83,7 @@ STUDIES: Mapping[str, tuple[Mapping[str, Any], tuple[Stage, ...]]] = MappingProx
     {
         "published": (_QWEN, PUBLISHED),
         "published-fits": (_QWEN, PUBLISHED_FITS),
+        "five-steps": ({**_QWEN, "horizon_steps": 5}, PUBLISHED_FITS),
         "study-tiny": (
             {
                 "steps": 200,
@@ -97,4 +98,6 @@ STUDIES: Mapping[str, tuple[Mapping[str, Any], tuple[Stage, ...]]] = MappingProx
         ),
     }
 )
-"""The content that `lvjobs init --preset NAME` writes: [train], and the stages."""
+"""The content that `lvjobs init --preset NAME` writes: [train], and the stages. `five-steps` forecasts as many steps as
+other published studies of these data (docs/evaluate.md).
+"""

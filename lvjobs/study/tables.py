@@ -265,6 +265,17 @@ class Evaluation(SettingsTable):
     series: Int = Field(
         default=200, ge=0, description="held-out series that each trained run of a stage forecasts; 0: none"
     )
+    origins: list[Int] = Field(
+        default_factory=list,
+        description="forecast origins (observed steps) from which stages evaluate as well as from history_steps",
+    )
+
+    @field_validator("origins")
+    @classmethod
+    def _are_steps(cls, value: list[int]) -> list[int]:
+        if wrong := [origin for origin in value if origin < 1]:
+            raise ValueError(f"{wrong[0]} is no forecast origin: write numbers of observed steps, such as [40, 60]")
+        return list(dict.fromkeys(value))
 
 
 class Policy(SettingsTable):

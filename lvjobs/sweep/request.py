@@ -55,13 +55,16 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     return {**params, **values}
 
 
+_NEWER = ("data_systems", "origins")
+
+
 class Request(BaseModel):
     """[train] as it was, the values typed over it, the jobs' resources, and facts that only the data file has.
 
     `located` maps, for `data` and `model`, the written value to one that is valid from any directory; `sha256` is by
     data file, and so is `data_systems`, the number of its systems, where a split needs it. `systems` are the held-out
-    systems that evaluations forecast. `file` is what study.toml declared about how runs are carried out
-    (`study.config`); it is empty in requests of earlier releases.
+    systems that evaluations forecast, and `origins` the forecast origins beside the runs' own. `file` is what
+    study.toml declared about how runs are carried out (`study.config`); it is empty in requests of earlier releases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,13 +77,14 @@ class Request(BaseModel):
     sha256: dict[str, str] = Field(default_factory=dict)
     data_systems: dict[str, int] = Field(default_factory=dict)
     systems: list[int] = Field(default_factory=list)
+    origins: list[int] = Field(default_factory=list)
     file: dict[str, Any] = Field(default_factory=dict)
 
     @model_serializer(mode="wrap")
-    def _for_older_readers(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an empty `data_systems`, which an older release refuses to read."""
-        values: dict[str, Any] = serialize(self)
-        return {key: value for key, value in values.items() if key != "data_systems" or value}
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer keys without a value, which earlier releases refuse to read."""
+        found: dict[str, Any] = dump(self)
+        return {key: value for key, value in found.items() if value or key not in _NEWER}
 
     def file_of(self, stage: Stage) -> dict[str, Any]:
         """Return what study.toml declared about how this stage's runs are carried out."""

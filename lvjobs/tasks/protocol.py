@@ -179,3 +179,11 @@ class Task(Protocol):
     ) -> list[tuple[str, RunConfig]]:
         """Return the evaluations of the untrained model, one for each prompt, each with its name."""
         return []
+
+    def origin(self, params: Params) -> int:
+        """Return the forecast origin: the steps observed before each forecast; 0 for a task without forecasts."""
+        return 0
+
+    def at_origin(self, config: RunConfig, origin: int) -> RunConfig:
+        """Return the run with another forecast origin; the run itself for a task without forecasts."""
+        return config

@@ -77,15 +77,18 @@ class Finished:
         seed=0,
         adapter="",
         training=None,
+        origin=None,
         **base,
     ):
         """The evaluation of a run (None: of the base model or an adapter, with these settings); the run that it is."""
         settings = TrainingConfig(**run.config["params"]) if run else self.training(**base, **(training or {}))
+        settings = settings.model_copy(update={"history_steps": origin or settings.history_steps})
         adapter = str(self.layout.run(run.name).final / "adapter") if run else adapter
         trial = EvaluationRequest(samples=samples, temperature=float(samples > 1), split=split, batch=batch, seed=seed)
         config = evaluation(settings, trial, systems, adapter, prompt)
-        loaded = load_dataset(self.data, steps=HISTORY + HORIZON)
-        truth = loaded.trajectories[systems, HISTORY : HISTORY + HORIZON].astype(np.float64)
+        first, end = settings.history_steps, settings.history_steps + settings.horizon_steps
+        loaded = load_dataset(self.data, steps=end)
+        truth = loaded.trajectories[systems, first:end].astype(np.float64)
         off = np.random.default_rng(0).standard_normal((samples, *truth.shape))
         made = Forecasts(truth[None] + noise * off, list(systems))
         name = f"eval-{run.name if run else 'zero-shot'}-{config.fingerprint[:4]}"

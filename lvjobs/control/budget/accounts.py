@@ -83,6 +83,22 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class ForecastsElsewhere:
+    """The series that a trained run forecasts from another origin, at the rates of such a forecast."""
+
+    rates: Mapping[str, Mapping[str, int]]
+    series: int
+
+    def less(self, made: int) -> "ForecastsElsewhere":
+        """Return what is left of them when so many series are forecast or declared already."""
+        return replace(self, series=max(0, self.series - made))
+
+    def price(self, terms: Terms) -> int:
+        """Return their FLOPs that count against the limit."""
+        return terms.price(Priced("", self.rates), WorkCounts(generation=self.series))
+
+
+@dataclass(frozen=True)
 class Account:
     """The account of one run, or of several closed runs together: executed units by kind of charge, and a reservation.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from lvjobs.control.budget.accounts import Account, Books, Terms
+from lvjobs.control.budget.accounts import Account, Books, ForecastsElsewhere, Terms
 from lvjobs.control.budget.cost import replay_of_an_interval, work_ahead
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan
 from lvjobs.control.planning.plans import Demand, FlopNeed, judge
@@ -25,8 +25,9 @@ PARTS = ("training", "validation", "evaluation", "replay")
 class Cell:
     """One run, declared or to be declared, with its account if the ledger has it.
 
-    `series` counts the held-out systems that the run forecasts once it is trained. `checkpoint` is the step of its
-    newest checkpoint. `same_as` names an earlier stage that trains the same run: it costs nothing more here.
+    `series` counts the held-out systems that the run forecasts once it is trained, and `elsewhere` has its forecasts
+    from other origins. `checkpoint` is the step of its newest checkpoint. `same_as` names an earlier stage that trains
+    the same run: it costs nothing more here.
     """
 
     run: RunRecord
@@ -34,9 +35,12 @@ class Cell:
     account: Account | None = None
     checkpoint: int = 0
     same_as: str = ""
+    elsewhere: Sequence[ForecastsElsewhere] = ()
 
     def work(self, part: str, stop_at: int = 0) -> WorkCounts:
         """Return all work of one part (of `PARTS`), from the run's beginning to `stop_at` (0: to its end).
+
+        Forecasts from other origins have other rates, and are not part of it.
 
         `replay` is the checkpoint interval that is reserved for one failure.
         """
@@ -50,7 +54,9 @@ class Cell:
 
     def flops(self, convention: str, part: str, stop_at: int = 0) -> int:
         """Return the FLOPs of one part, whether or not it counts, by a convention of which the run has rates."""
-        return Terms(limit=0, convention=convention).price(self.run, self.work(part, stop_at))
+        terms = Terms(limit=0, convention=convention)
+        moved = self.elsewhere if part == "evaluation" and not stop_at else ()
+        return terms.price(self.run, self.work(part, stop_at)) + sum(each.price(terms) for each in moved)
 
     def need(self, terms: Terms, stop_at: int = 0) -> FlopNeed:
         """Return the FLOPs that the run needs until `stop_at` (0: its end), beyond what is spent or reserved already.
@@ -76,7 +82,15 @@ class Cell:
         """Return the counted FLOPs of the forecasts that the run has not made yet. No reservation covers them."""
         made = self.account.executed.generation if self.account else 0
         is_wanted = self.run.state is not RunState.CANCELLED and not self.same_as
-        return terms.price(self.run, WorkCounts(generation=max(0, self.series - made))) if is_wanted else 0
+        if not is_wanted:
+            return 0
+        own = terms.price(self.run, WorkCounts(generation=max(0, self.series - made)))
+        return own + sum(each.price(terms) for each in self.elsewhere)
+
+    @property
+    def all_series(self) -> int:
+        """Return the series that the run forecasts, over all origins."""
+        return self.series + sum(each.series for each in self.elsewhere)
 
     def cut(self, steps: int) -> "Cell":
         """Return the cell with at most so many steps."""
@@ -217,7 +231,7 @@ def _row(stage: StageCells, conventions: Sequence[str], stopwatch: Stopwatch, pl
         "existing": sum(cell.account is not None for cell in cells),
         "steps": stage.sum(lambda cell, stop_at: stop_at or cell.run.steps),
         "windows": stage.sum(lambda cell, stop_at: cell.work("validation", stop_at).validation),
-        "series": stage.sum(lambda cell, stop_at: 0 if stop_at else cell.series),
+        "series": stage.sum(lambda cell, stop_at: 0 if stop_at else cell.all_series),
         **{part: {name: stage.flops(name, part) for name in conventions} for part in PARTS},
         **_times(stage, [stopwatch.pace(cell.run) for cell in cells], place),
         "checkpoint_bytes": max(cell.checkpoint_bytes for cell in cells),

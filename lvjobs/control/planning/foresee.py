@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from lvjobs.cluster.backends import backend_of
-from lvjobs.control.budget.accounts import Books, Terms, keep_books
+from lvjobs.control.budget.accounts import Books, ForecastsElsewhere, Terms, keep_books
 from lvjobs.control.budget.cost import allowance, newest_checkpoints, work_ahead
 from lvjobs.control.budget.gpu_hours import gpu_hours_of
 from lvjobs.control.budget.gpu_hours import hours as hours_of
@@ -105,7 +105,8 @@ def unfolded(study: StudyContext, request: Request, seen: LedgerView) -> dict[st
             return ()
         return [trial.point for trial in kept.trials]
 
-    return unfold(study.config.stage, request, price, winners, study.config.evaluation.series, proposed)
+    wanted = study.config.evaluation
+    return unfold(study.config.stage, request, price, winners, wanted.series, proposed, wanted.origins)
 
 
 def foresee(
@@ -193,27 +194,34 @@ def _count(
     check_costs(every, study.config.budget)
     known = KnownRuns(seen.runs)
     evaluated = {name for stage in study.config.stage for name in stage.evaluate}
-    evaluated |= set(stages) - {stage.name for stage in study.config.stage}  # a single run: as if it is evaluated
+    singles = set(stages) - {stage.name for stage in study.config.stage}  # a single run: as if it is evaluated
     first: dict[str, str] = {}
     newest = newest_checkpoints(seen.attempts)
     # Evaluations that exist are runs with their own reservations. They are not counted again.
-    declared: dict[str, int] = defaultdict(int)
+    declared: dict[tuple[str, int], int] = defaultdict(int)
     for run in seen.runs:
         if run.after and run.state is not RunState.CANCELLED:
-            declared[run.after] = max(declared[run.after], work_ahead(run.config, 0).generation)
+            key = run.after, task_of(run.config).origin(run.params)
+            declared[key] = max(declared[key], work_ahead(run.config, 0).generation)
+    wanted = study.config.evaluation
 
     def cell(name: str, config: RunConfig) -> Cell:
-        drawn = sketch(config, rates_of(config), name, profile)
+        task, drawn = task_of(config), sketch(config, rates_of(config), name, profile)
         found = known.find(config)
-        series = study.config.evaluation.series if task_of(config).can_be_evaluated and name in evaluated else 0
+        own = task.origin(config.params)
+        series = wanted.series if task.can_be_evaluated and name in evaluated | singles else 0
+        moved = [origin for origin in wanted.origins if origin != own] if series and name in evaluated else []
+        elsewhere = {origin: ForecastsElsewhere(rates_of(task.at_origin(config, origin)), series) for origin in moved}
         earlier = first.setdefault(config.fingerprint, name)
         if earlier != name:
-            return Cell(drawn, series, same_as=earlier)
+            return Cell(drawn, series, same_as=earlier, elsewhere=[*elsewhere.values()])
         if found is None:
-            return Cell(drawn, series)
+            return Cell(drawn, series, elsewhere=[*elsewhere.values()])
         # An earlier release may have priced the run by fewer conventions than are shown.
         run = replace(found, rates=drawn.rates)
-        return Cell(run, max(0, series - declared[found.id]), books.accounts[found.id], newest[found.id])
+        left = [each.less(declared[found.id, origin]) for origin, each in elsewhere.items()]
+        series = max(0, series - declared[found.id, own])
+        return Cell(run, series, books.accounts[found.id], newest[found.id], elsewhere=left)
 
     declared_stages = {stage.name: stage for stage in study.config.stage}
 

@@ -7,6 +7,7 @@ from lvjobs import remedies
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.halving import align, end_waiting, halve
+from lvjobs.control.stages.origins import OWN, from_origins
 from lvjobs.control.stages.outcomes import measured, outcome_of, standing_of
 from lvjobs.control.stages.pruning import prune
 from lvjobs.control.stages.requests import stage_request
@@ -255,9 +256,12 @@ def _evaluations_of(
     stage: Stage, request: Request, seen: _Stages, session: Session
 ) -> Iterator[tuple[RunConfig, str, str]]:
     """Yield the stage's evaluations of the base model and of runs: configuration, name, and the id of the run."""
+    origins = (OWN, *request.origins)
     for subject, config in zero_shot(stage, seen.stages, request):
-        yield config, default_name(config, subject), ""
+        for made, name in from_origins(config, subject, origins):
+            yield made, name, ""
     for run in _sources(seen, stage):
         final = session.study.layout.run(run.name).final
         config = task_of(run.config).evaluation(run.name, run.params, final, request.systems)
-        yield config, default_name(config, run.name), run.id
+        for made, name in from_origins(config, run.name, origins):
+            yield made, name, run.id

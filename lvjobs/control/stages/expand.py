@@ -7,6 +7,7 @@ yet, the most expensive point of the stage's space is assumed.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lvjobs.control.stages.origins import OWN, from_origins
 from lvjobs.study.run import RunConfig
 from lvjobs.study.space import corners, ends
 from lvjobs.study.stages import Stage
@@ -28,6 +29,7 @@ def unfold(
     winners: Mapping[str, RunConfig],
     series: int,
     proposed: Proposed = lambda _stage, _ground: (),
+    origins: Sequence[int] = (),
 ) -> dict[str, list[RunConfig]]:
     """Return the configurations of each stage's runs, by the stage's name, without evaluations of runs.
 
@@ -39,12 +41,13 @@ def unfold(
             with the highest price, so that the result is the most that they can cost.
         series: The number of held-out systems of an evaluation; 0 for none.
         proposed: The points that a sampler has already proposed.
+        origins: The forecast origins of evaluations, beside each run's own.
     """
     found: dict[str, list[RunConfig]] = {}
     for stage in stages:
         if stage.evaluates:
             made = zero_shot(stage, stages, request, series) if series else []
-            found[stage.name] = [config for _, config in made]
+            found[stage.name] = [config for name, own in made for config, _ in from_origins(own, name, (OWN, *origins))]
             continue
         winner = None
         if stage.origin is not None:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from lvjobs import remedies
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.summary import StageStatus, Summary
-from lvjobs.report.chosen import choose
+from lvjobs.report.chosen import Choices, choose
 from lvjobs.report.comparisons import compare_all, comparison_table
 from lvjobs.report.figures.attempts import Spans, at_once, burn_down, by_stage, gantt
 from lvjobs.report.figures.elements import Chart
@@ -19,6 +19,7 @@ from lvjobs.report.figures.study import charts
 from lvjobs.report.horizon_table import horizon_tables
 from lvjobs.report.material import NOTHING_EVALUATED, Material
 from lvjobs.report.numbers import percent
+from lvjobs.report.origin_table import origin_tables
 from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages
 from lvjobs.report.page.grids import (
     Origin,
@@ -117,11 +118,7 @@ def compose(
         last = datetime.fromtimestamp(summary.time, timezone.utc)
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
     drawn = list(charts(material, _MOST_CURVES))
-    tables, files = published_tables(data["step"], summary, study_tables(material.evaluations, choices.marked))
-    if material.evaluations:
-        placed, own_files = with_files(horizon_tables(material.evaluations, choices.marked))
-        tables += placed
-        files |= own_files
+    tables, files = _tables(data, material, choices)
     lead: list[Piece] = [scores(choices)] if material.evaluations else []
     if comparisons := comparison_table(compared, choices):
         placed, own_files = with_files([comparisons])
@@ -152,6 +149,18 @@ def compose(
         lead=lead,
     )
     return page, files
+
+
+def _tables(data: Mapping[str, Any], material: Material, choices: Choices) -> tuple[list[Table], dict[str, str]]:
+    """Return the tables, and the contents of their files by name."""
+    evaluations, chosen = material.evaluations, choices.marked
+    tables, files = published_tables(data["step"], data["summary"], study_tables(evaluations, chosen))
+    for own in (horizon_tables(evaluations, chosen), origin_tables(evaluations, chosen)):
+        if own:
+            placed, own_files = with_files(own)
+            tables += placed
+            files |= own_files
+    return tables, files
 
 
 def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[KeyFigure]:

@@ -235,12 +235,14 @@ def test_a_run_and_a_stage_alone(study, lvjobs):
 
 def test_the_published_study_that_fits_has_all_parts_of_the_published_one(study, lvjobs):
     plans = {}
-    for preset in ("published", "published-fits"):
+    for preset in ("published", "published-fits", "five-steps"):
         assert lvjobs("init", "--preset", preset, "--force")[0] == 0
         plans[preset] = json.loads(lvjobs("sweep", "plan", "--json")[1])
     whole, fitting = plans["published"], plans["published-fits"]
     assert not whole["fits"]
     assert fitting["fits"]
+    assert plans["five-steps"]["fits"]
+    assert plans["five-steps"]["needed"] < fitting["needed"], "fewer steps are validated and forecast"
     assert fitting["limit"] == 10**17
     parts = [(stage["name"], stage["runs"]) for stage in fitting["stages"]]
     assert parts == [(stage["name"], stage["runs"]) for stage in whole["stages"]]

@@ -34,6 +34,8 @@ def lvjobs(tmp_path, monkeypatch, typed):
         (["--zero-shot", "raw", "--seed", "abc"], ["--seed", "abc", "not a number"]),
         (["--zero-shot", "raw", "--data", "other.h5"], ["other.h5", "no such file"]),
         (["--zero-shot", "raw", "--model", "gpt-17"], ["gpt-17"]),
+        (["--zero-shot", "raw", "--origin", "81"], ["origin 81", "the data have 100 steps", "from 21 to 80"]),
+        (["--zero-shot", "raw", "--origin", "40", "--origin", "20"], ["origin 20", "every baseline", "from 21 to 80"]),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_a_line(tmp_path, lvjobs, arguments, words):
@@ -79,6 +81,68 @@ def test_a_dry_run_shows_the_cost_and_submits_nothing(tmp_path, lvjobs):
     assert stage["evaluation"]["official"] > 0
     assert stage["training"]["official"] == 0
     assert not (tmp_path / "checkpoints").exists()
+
+
+def planned(lvjobs, *arguments):
+    """The runs and FLOPs of a dry run of these evaluations."""
+    code, out, err = lvjobs("evaluate", "--zero-shot", "raw", "--series", "2", *arguments, "--dry-run", "--json")
+    assert code == 0, err
+    (stage,) = json.loads(out)["estimate"]["stages"]
+    return stage["runs"], stage["evaluation"]["official"]
+
+
+def test_each_origin_is_an_evaluation_and_one_given_twice_is_one(lvjobs):
+    own = planned(lvjobs)
+    assert planned(lvjobs, "--origin", "80") == planned(lvjobs, "--origin", "80", "--origin", "80") == own
+    both = planned(lvjobs, "--origin", "40", "--origin", "80", "--origin", "40")
+    assert (own[0], both[0]) == (1, 2)
+    assert own[1] < both[1] < 2 * own[1], "40 steps of history are a shorter prompt"
+    code, _, err = lvjobs("evaluate", "--zero-shot", "raw", "--origin", "0")
+    assert (code, "--origin" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("origins", "words"),
+    [
+        ("[81]", ["origin 81", "from 21 to 80"]),
+        ("[0]", ["evaluation.origins", "0 is no forecast origin"]),
+        ('["x"]', ["evaluation.origins"]),
+    ],
+)
+def test_a_sweep_refuses_origins_without_room_before_anything_is_asked_for(tmp_path, lvjobs, origins, words):
+    stage = f'[evaluation]\norigins = {origins}\n[[stage]]\nname = "scores"\nzero_shot = ["raw"]\n'
+    (tmp_path / "study.toml").write_text(stage)
+    code, out, err = lvjobs("sweep", "all")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    for word in words:
+        assert word in err
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_evaluations_from_every_origin_spend_what_was_planned(tmp_path, lvjobs):
+    """From study.toml to the table of origins: the model is trained on 80 steps of history, and forecasts from 40."""
+    (tmp_path / "study.toml").write_text(
+        "[train]\nsteps = 2\ncontext_length = 48\nbatch_size = 1\nvalidation_limit = 1\n"
+        "[evaluation]\nseries = 2\norigins = [80, 40]\n"
+        '[[stage]]\nname = "one"\n[[stage]]\nname = "scores"\nevaluate = ["one"]\nzero_shot = ["raw"]\n'
+    )
+    plan = json.loads(lvjobs("sweep", "plan", "--json")[1])
+    assert plan["total"]["series"] == 2 * 2, "of the trained run; each evaluation of the base model is a run"
+    code, _, err = lvjobs("sweep", "all", "--wait")
+    assert code == 0, err
+    spent = json.loads(lvjobs("budget", "--json")[1])
+    assert spent["generation"] == plan["total"]["evaluation"]["official"] > 0
+    rows = {row["name"]: row for row in json.loads(lvjobs("status", "--json")[1])["runs"]}
+    assert {row["state"] for row in rows.values()} == {"completed"}
+    assert sum("-origin-40-" in name for name in rows) == 2
+    tables = json.loads(lvjobs("evaluate", "--table", "--json")[1])["tables"]
+    (of_origins,) = [table for table in tables if table["title"] == "Errors by forecast origin"]
+    name = next(name for name in rows if name.startswith("one-"))
+    assert [row["name"] for row in of_origins["rows"][:2]] == [name, "zero-shot raw"]
+    assert {"mae_40", "mae_80", "mae_mean"} <= set(of_origins["rows"][0])
+    (third,) = [table for table in tables if table["title"].startswith("Table 3")]
+    assert "80 steps of history" in third["circumstances"]
 
 
 def test_a_dry_run_with_an_evaluation_shows_the_trainings_script(lvjobs):

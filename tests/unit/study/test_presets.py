@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from lvjobs.control.stages.expand import zero_shot
 from lvjobs.forecasting.data import STEPS
+from lvjobs.report.horizon_table import SCALED_STEPS
 from lvjobs.study.config import TrainSettings
-from lvjobs.study.presets import TINY_TRAINING
+from lvjobs.study.params import EvaluationConfig
+from lvjobs.study.presets import STUDIES, TINY_TRAINING
+from lvjobs.sweep.request import Request
+from lvjobs.tasks.registry import task_of
 
 TINY = Path(__file__).parents[3] / "docs" / "tiny.md"
 
@@ -37,3 +42,15 @@ def test_a_window_of_tinys_preset_is_a_whole_series():
 def test_a_preset_stays_as_it_is():
     with pytest.raises(TypeError):
         TINY_TRAINING["steps"] = 1
+
+
+def test_every_run_of_five_steps_is_trained_for_and_scored_on_five_steps():
+    train, stages = STUDIES["five-steps"]
+    request = Request(train=dict(train), systems=[7, 8])
+    scored = [config for stage in stages for _, config in zero_shot(stage, stages, request)]
+    trained = [config for stage in stages if not stage.evaluates for config in request.configs(stage, stages)]
+    scored += [task_of(config).evaluation("run", config.params, Path("/final"), [7, 8]) for config in trained]
+    asked = [EvaluationConfig(**config.params).training for config in scored]
+    assert len(asked) == 2 + 1 + 9 + 3 + 1
+    assert {(each.horizon_steps, each.history_steps) for each in asked} == {(SCALED_STEPS, 80)}
+    assert {name for stage in stages for name in stage.evaluate} == {"base", "stage1", "stage2", "final"}

@@ -8,9 +8,10 @@ from control_builders import an_attempt
 from lvjobs.control.budget.accounts import Account, Terms, keep_books
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan, samples_of
 from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
-from lvjobs.control.planning.foresee import LedgerView, foresee
+from lvjobs.control.planning.foresee import LedgerView, foresee, unfolded
 from lvjobs.control.planning.plans import FlopNeed
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
+from lvjobs.forecasting.origins import evaluation_at
 from lvjobs.forecasting.tasks import adapter_parameters
 from lvjobs.ledger.records import WorkCounts
 from lvjobs.study.config import TrainSettings, load_study
@@ -18,6 +19,7 @@ from lvjobs.study.params import TrainingConfig
 from lvjobs.study.stages import Prune
 from lvjobs.study.tables import Resources
 from lvjobs.study.words import HeldFor, RunState
+from lvjobs.sweep.request import Request
 from lvjobs.tasks.registry import rates_of
 
 RATES = {
@@ -352,3 +354,37 @@ def test_an_evaluation_that_exists_is_not_foreseen_again(tmp_path, state, left):
     forecasts = replace(forecasts, id="scored", name="scored", after="trained", state=state)
     told = foresee(study, {"s": [config]}, LedgerView([trained, forecasts]), Resources(), "local")
     assert told["stages"][0]["series"] == left
+
+
+def test_every_origin_of_an_evaluation_is_foreseen_at_its_own_price(tmp_path):
+    """One evaluation from another origin exists already, in part."""
+    stages = '[[stage]]\nname = "s"\n[[stage]]\nname = "scores"\nevaluate = ["s"]\nzero_shot = ["raw"]\n'
+    for origins in ("[40, 80, 60]", "[]"):
+        (tmp_path / "study.toml").write_text(f"[evaluation]\nseries = 20\norigins = {origins}\n" + stages)
+        study = load_study(tmp_path)
+        config = Request().configs(study.config.stage_named("s"), study.config.stage)[0]
+        asked = evaluation(TrainingConfig.model_validate(config.params), EvaluationRequest(), range(20), "/adapter")
+        prices = {at: rates_of(evaluation_at(asked, at))["official"]["generation"] for at in (80, 60, 40)}
+        chosen = [80, 60, 40] if origins != "[]" else [80]
+        trained = replace(sketch(config, rates_of(config), "s"), id="trained", name="trained")
+        there = evaluation_at(asked.model_copy(update={"params": {**asked.params, "systems": [7, 8, 9]}}), 60)
+        scored = replace(sketch(there, rates_of(there), "evaluate"), id="scored", name="scored", after="trained")
+        left = {80: 20, 60: 17, 40: 20}
+        for seen, series in ((LedgerView(), dict.fromkeys(left, 20)), (LedgerView([trained, scored]), left)):
+            configs = unfolded(study, Request(), seen)
+            told = foresee(study, configs, seen, Resources(), "local")
+            by_name = {stage["name"]: stage for stage in told["stages"]}
+            flops = sum(prices[at] * series[at] for at in chosen)
+            assert by_name["s"]["series"] == sum(series[at] for at in chosen)
+            assert by_name["s"]["evaluation"]["official"] == told["needed_for_evaluation"] == flops
+            zero_shot = evaluation(TrainingConfig.model_validate(config.params), EvaluationRequest(), range(20))
+            each = [rates_of(evaluation_at(zero_shot, at))["official"]["generation"] for at in chosen]
+            assert by_name["scores"]["runs"] == len(chosen)
+            assert by_name["scores"]["evaluation"]["official"] == 20 * sum(each)
+
+
+def test_a_single_run_is_foreseen_as_evaluated_from_its_own_origin_alone(tmp_path):
+    (tmp_path / "study.toml").write_text("[evaluation]\nseries = 20\norigins = [40]\n")
+    study = load_study(tmp_path)
+    told = foresee(study, {"train": [study.config.train.run_config()]}, LedgerView(), Resources(), "local")
+    assert told["stages"][0]["series"] == 20

@@ -431,6 +431,27 @@ def test_evaluations_are_reserved_with_what_they_follow(sweep):
     assert scene.stands("first", "table") == ["completed", "completed"]
 
 
+def test_evaluations_from_several_origins_are_runs_of_their_own(sweep):
+    scene = sweep(FIRST, Stage(name="scores", evaluate=["first"], zero_shot=["raw"]))
+    scene.ask(request=REQUEST.model_copy(update={"origins": [40, 80, 60]}))
+    scene.go(600)
+    assert scene.stands("first", "scores") == ["completed", "completed"]
+    names = scene.cells("scores")
+    assert len(names) == len(set(names)) == (3 + 1) * 3, "80 is the runs' own, and is there once"
+    for beginning in (RANK4, "zero-shot-raw-tiny"):
+        own = [name for name in names if name.startswith(f"eval-{beginning}")]
+        assert sorted("-origin-40-" in name for name in own) == [False, False, True]
+        assert sorted("-origin-" in name for name in own) == [False, True, True]
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        found = {run.name: run.params["training"]["history_steps"] for run in transaction.runs() if run.name in names}
+    assert sorted(found.values()) == [40] * 4 + [60] * 4 + [80] * 4
+    assert all(f"-origin-{steps}-" in name for name, steps in found.items() if steps != 80)
+    asked = REQUEST.model_copy(update={"origins": [80, 40, 60, 70]})
+    scene.ask("scores", request=asked)
+    scene.go(600)
+    assert len(scene.cells("scores")) == (3 + 1) * 4, "only what is new is evaluated"
+
+
 # -- runs that compare badly ---------------------------------------------------------------------------------------
 
 PRUNED = FIRST.model_copy(
