@@ -46,8 +46,8 @@ def read_material(
     study: StudyContext, runs: Sequence[RunRecord], evaluations: Sequence[Evaluated], stages: Sequence[StageStatus]
 ) -> "Material":
     """Return the data of the study's figures. Forecasts are read when they are needed."""
+    from lvjobs.forecasting.pooling import joined, joined_baselines
     from lvjobs.forecasting.results import baselines_of, load_result
-    from lvjobs.report.folds import joined, joined_baselines
     from lvjobs.report.material import Material, read_losses
 
     losses: dict[str, Any] = {}

@@ -13,7 +13,8 @@ scripts/pretrain_tiny.py.
 Forecasts: `evaluate` is the task that forecasts held-out series. `decode` writes forecasts, with `cache` for its keys
 and values. `likelihood` computes how likely a truth is. `metrics` defines every score, and `baselines` has forecasts
 without a language model; `comparison` compares two forecasters in pairs. `results` scores both, writes an evaluation's
-result and reads it back, and `series_forecast` has one series of it.
+result and reads it back, `pooling` joins those of the parts of a k-fold split, and `series_forecast` has one series of
+a result.
 
 For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
 evaluations as runs, `origins` moves them to other forecast origins, and `adapters` copies an adapter out of a

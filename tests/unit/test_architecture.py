@@ -31,7 +31,7 @@ ARROWS = {
     "forecasting": {"worker", "tasks", "study", "flops"},
     "report": {
         *("tasks", "ledger", "records", "study", "forecasting.results", "forecasting.series_forecast"),
-        *("forecasting.baselines", "forecasting.comparison"),
+        *("forecasting.baselines", "forecasting.comparison", "forecasting.pooling"),
     },
     "lab": set(),
     "doctor": {"study", "tasks", "records", "ledger", "cluster", "control", "flops", "forecasting"},

@@ -7,13 +7,14 @@ import pytest
 from report_helpers import Finished, a_material, data
 
 from lvjobs.forecasting import results as results_module
+from lvjobs.forecasting.pooling import joined, joined_baselines
 from lvjobs.forecasting.results import baselines_of, load_result
 from lvjobs.forecasting.splits import whole_split
 from lvjobs.records.summary import StageStatus, read_row
 from lvjobs.report.chosen import choose
 from lvjobs.report.comparisons import compare_all
 from lvjobs.report.evaluated import base_of, evaluated, groups
-from lvjobs.report.folds import joined, joined_baselines, with_folds_pooled
+from lvjobs.report.folds import with_folds_pooled
 from lvjobs.report.study_tables import study_tables
 from lvjobs.study.params import TrainingConfig
 
