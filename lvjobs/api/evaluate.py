@@ -28,9 +28,11 @@ from lvjobs.report.origin_table import origin_tables
 from lvjobs.report.study_tables import study_tables
 from lvjobs.report.table import Table
 from lvjobs.study.config import StudyContext
-from lvjobs.study.params import PromptName, TrainingConfig
-from lvjobs.study.run import RunConfig, find_name
+from lvjobs.study.params import SPLIT, PromptName, TrainingConfig
+from lvjobs.study.run import FOLD, RunConfig, find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
+
+_HELD = ("train_systems", "validation_systems")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def find_subjects(
         )
     # [train] is read for the model and the data only. `pinned` refuses data that cannot be used.
     training = training_of("[train]", pinned(settings, study).run_config())
+    if adapter:
+        training = _with_split_of(study, adapter, training)
     name = Path(directory).name or f"zero-shot-{zero_shot}-{Path(settings.model).name}"
     return [Subject(name, training, directory, zero_shot or "raw")]
 
@@ -86,6 +90,21 @@ def _adapter_directory(study: StudyContext, adapter: Path) -> str:
     if not (path / "adapter_config.json").is_file():
         raise UsageError(f"{path} holds no adapter_config.json: name the directory that PEFT saved, or a checkpoint")
     return str(path)
+
+
+def _with_split_of(study: StudyContext, adapter: Path, training: TrainingConfig) -> TrainingConfig:
+    """Return the settings with the split of the study's run that made the adapter, whose scored systems it never saw.
+
+    An adapter from elsewhere has the split that the settings have: nothing is known of what it was trained on.
+    """
+    path = (study.root / expand_home(adapter)).resolve()
+    for run in seen_runs(study):
+        if path.is_relative_to(study.layout.run(run.name).root.resolve()):
+            made = training_of(run.name, run.configuration)
+            return training.model_copy(
+                update={key: getattr(made, key) for key in (*SPLIT, FOLD, "data_systems", *_HELD)}
+            )
+    return training
 
 
 def held_out(training: TrainingConfig, trial: EvaluationRequest, *, trained: bool) -> list[int]:

@@ -92,7 +92,7 @@ class Split:
         if both := sorted(set(seen) & set(self.test)):
             raise UsageError(
                 f"{len(both)} system(s) that were trained or validated on would be scored, system {both[0]} first: "
-                f"score with the split that the run was trained with"
+                f"score with the split that the run was trained with: leave out --split"
             )
 
     def histories(self, trajectories: NDArray[Any]) -> Floats:
@@ -166,11 +166,12 @@ def make_split(
     if name == "k-fold":
         if not 0 <= fold < folds <= systems:
             raise UsageError(
-                f"fold = {fold} of folds = {folds}, of {systems} systems: folds are counted from 0 on, and each has a "
-                "system at least"
+                f"fold = {fold} of folds = {folds}, and the file has {systems} systems: each fold has one at least",
+                f"set folds to {systems} at most, and fold below it",
             )
         first, last = (place * systems // folds for place in (fold, fold + 1))
-    return Split(name, seed, tuple(order[:first] + order[last:]), tuple(order[first:last]), history, horizon)
+    # Those before the scored ones come last: the last of them validate, which are then others in each fold.
+    return Split(name, seed, tuple(order[last:] + order[:first]), tuple(order[first:last]), history, horizon)
 
 
 def whole_split(systems: int, config: TrainingConfig) -> Split:
@@ -193,8 +194,8 @@ def whole_split(systems: int, config: TrainingConfig) -> Split:
 def training_split(systems: int, config: TrainingConfig) -> Split:
     """Return how a training divides a file of so many systems into training, validation and scoring.
 
-    The last of those that may train validate, whatever else is set, so that all cells of a study are validated on the
-    same systems.
+    The last of those that may train validate, whatever else is set, so that all cells of a study that have the same
+    split, and fold, are validated on the same systems.
 
     Raises:
         UsageError: there are too few systems for that.

@@ -123,6 +123,9 @@ class TrainingTask(Task):
         own = _scored(training, systems)
         return evaluation(training, EvaluationRequest(), own, adapter_of(final), training.format)
 
+    def scored(self, params: Params, series: int) -> int:
+        return len(_scored(read_params(TrainingConfig, params), range(series)))
+
     def untrained(
         self, params: Params, prompts: Sequence[PromptName], systems: Sequence[int]
     ) -> list[tuple[str, RunConfig]]:

@@ -16,8 +16,8 @@ SCALED_STEPS = 5
 IDENTITY = "table-horizons"
 _NOT_KEPT = "Scaled errors of evaluations of earlier releases are not on record: evaluate these runs again."
 _SCALED = (
-    "Scaled: each error divided by what its series and variable were scaled by, the quantile of the history that is "
-    "written as 1 (docs/evaluate.md)."
+    "Scaled: each error divided by the quantile of its series' and variable's history from which numbers are scaled "
+    "before they are written (docs/evaluate.md)."
 )
 
 

@@ -59,7 +59,7 @@ def _table(every: Sequence[_Row], chosen: Collection[str]) -> Table | None:
     notes = [_READ, *notes]
     trained = [row[origins[0]].trained for row in models]
     if own := {origin_of(run) for run in trained if run}:
-        notes.append(f"The runs were trained with {' or '.join(map(str, sorted(own)))} steps of history.")
+        notes.append(f"Own origin of the runs (history_steps): {' or '.join(map(str, sorted(own)))}.")
     if left := len(every) - len(models):
         notes.append(f"Left out, because they lack one of these origins: {counted(left, 'models')}.")
     headers = ["", *(f"from {origin}" for origin in origins), "mean"]

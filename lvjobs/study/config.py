@@ -28,12 +28,12 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.fields import Int, Mark, marked
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.params import OBJECTIVE
+from lvjobs.study.params import OBJECTIVE, VALIDATED
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import CARRIED, model_of
 from lvjobs.study.settings import OwnSettings, ProgramSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
-from lvjobs.study.stages import LOSSES, Stage, in_order
+from lvjobs.study.stages import LOSSES, VALIDATION_MAE, Stage, in_order
 from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
 
 if sys.version_info >= (3, 11):
@@ -69,7 +69,7 @@ class StudyConfig(SettingsTable):
             raise ValueError(f"two stages are called {twice}; give each a name of its own")
         declared = info.data.get("train", TrainSettings())
         for stage in stages:
-            _check_keys(stage, type(declared))
+            _check_keys(stage, declared)
             if isinstance(declared, ProgramSettings):
                 _check_program(stage, declared)
         return in_order(stages)
@@ -83,8 +83,9 @@ class StudyConfig(SettingsTable):
         raise UsageError(f"no stage {name!r} in study.toml (declared: {known}); add a [[stage]] with that name")
 
 
-def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
+def _check_keys(stage: Stage, declared: RunSettings) -> None:
     """Refuse a stage that names keys which [train] does not have, or that its runs cannot be used for."""
+    train = type(declared)
     if stage.evaluates and issubclass(train, OwnSettings):
         raise ValueError(
             f"stage {stage.name} evaluates forecasts, and runs of a task of your own make none: leave it out"
@@ -95,15 +96,30 @@ def _check_keys(stage: Stage, train: type[RunSettings]) -> None:
             hint = f"; did you mean {near[0]!r}?" if near else "; leave it out"
             raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
     check_keys(stage.space, stage.name, train)
-    if issubclass(train, TrainSettings) and stage.select.metric in LOSSES:
-        ways = [*stage.grid.items(), *stage.space.items()]
-        varied = {key for key, values in ways if not isinstance(values, (list, tuple)) or len(values) > 1}
-        if wrong := sorted(varied & OBJECTIVE):
-            raise ValueError(
-                f"stage {stage.name} would compare runs that differ in {wrong[0]} by {stage.select.metric}, which is "
-                "then of two texts or two objectives; make a stage of each value, evaluate their runs, and compare by: "
-                f"{remedies.EVALUATIONS}"
-            )
+    _check_metric(stage, declared)
+
+
+def _check_metric(stage: Stage, declared: RunSettings) -> None:
+    """Refuse a stage whose runs do not have its metric, or have it of different systems, texts or objectives."""
+    metric = stage.select.metric
+    if not isinstance(declared, TrainSettings):
+        return
+    own = {*stage.set, *stage.grid, *stage.space}
+    has_forecasts = declared.validation_forecasts or stage.origin is not None or "validation_forecasts" in own
+    if metric == VALIDATION_MAE and not has_forecasts:
+        raise ValueError(
+            f"stage {stage.name} compares by {metric}, and its runs would have none: set validation_forecasts = 16 in "
+            "[train]"
+        )
+    ways = [*stage.grid.items(), *stage.space.items()]
+    varied = {key for key, values in ways if not isinstance(values, (list, tuple)) or len(values) > 1}
+    kept = OBJECTIVE if metric in LOSSES else VALIDATED if metric == VALIDATION_MAE else frozenset()
+    if wrong := sorted(varied & kept):
+        raise ValueError(
+            f"stage {stage.name} would compare runs that differ in {wrong[0]} by {metric}, which is "
+            "then of two texts, two objectives or other systems; make a stage of each value, evaluate their runs, and "
+            f"compare by: {remedies.EVALUATIONS}"
+        )
 
 
 def _check_program(stage: Stage, train: ProgramSettings) -> None:

@@ -18,11 +18,15 @@ LOSS_NAMES = {"full": "loss", "numeric": "loss_numeric"}
 SPLIT = ("split", "split_seed", "folds")
 """Keys that decide which systems are scored, over all folds."""
 
-OBJECTIVE = frozenset({
-    *("data", "head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta"),
-    *("history_steps", "horizon_steps", "validation_systems", "validation_limit", "validation_forecasts"),
+VALIDATED = frozenset({
+    *("data", "history_steps", "horizon_steps", "validation_systems", "validation_limit", "validation_forecasts"),
     *SPLIT,
 })  # fmt: skip
+"""Keys that decide which systems and steps are validated."""
+
+OBJECTIVE = VALIDATED | {
+    *("head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta"),
+}
 """Keys that decide which text is validated, and over which characters: with another value, a loss measures something
 else.
 
@@ -143,9 +147,9 @@ class TrainingConfig(SettingsTable):
     @model_validator(mode="after")
     def _has_its_fold(self) -> "TrainingConfig":
         if self.split != "k-fold" and (self.fold or self.folds != type(self).model_fields["folds"].default):
-            raise ValueError(f'fold and folds are of split = "k-fold", not of {self.split!r}')
+            raise ValueError(f'fold and folds are of another split than {self.split!r}: add split = "k-fold"')
         if self.fold >= self.folds:
-            raise ValueError(f"fold = {self.fold}, and folds = {self.folds}: they are counted from 0 on")
+            raise ValueError(f"fold = {self.fold}, and with folds = {self.folds} it is 0 to {self.folds - 1}")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lvjobs.study.fields import Int
-from lvjobs.study.params import PromptName
+from lvjobs.study.params import SPLIT, PromptName
 from lvjobs.study.run import FOLD, NAME
 from lvjobs.study.space import Search, Values, read_search, read_space
 from lvjobs.study.tables import SettingsTable
@@ -18,6 +18,7 @@ WORDS = ("all", "plan", "show", "retry", "stop")
 """Words after `lvjobs sweep` that name no stage."""
 
 LOSSES = ("validation_loss", "training_loss")
+VALIDATION_MAE = "validation_mae"
 """Metrics that every training has, each of its own objective."""
 
 At: TypeAlias = Literal["last", "best"]
@@ -209,6 +210,7 @@ class Stage(SettingsTable):
         own = {*self.set, *(["steps"] if self.steps is not None else [])}
         twice = next((key for key in self.space if key in own), None)
         ends = self.select != Select() or self.quorum is not None
+        split = next((key for key in (*SPLIT, FOLD) if key in self.set), None)
         problems = {
             f"evaluates, and {trained} is of stages that train; leave one out": self.evaluates and trained,
             "evaluates, and has no winner: leave select and quorum out": self.evaluates and ends,
@@ -222,6 +224,12 @@ class Stage(SettingsTable):
                 self.space and self.prune and self.prune.rule == "halving"
             ),
             "searches seed: give it seeds = [...], and means are compared": "seed" in self.space,
+            f"searches {FOLD}, which is a part of the data: have all folds in a grid": FOLD in self.space,
+            f'has folds in its grid, and prune.rule = "{self.prune.rule if self.prune else ""}" compares single runs: '
+            'take rule = "halving", which compares means over folds': (
+                FOLD in self.grid and self.prune and self.prune.rule != "halving"
+            ),
+            f"evaluates runs by their own split, and sets {split}; leave it out": self.evaluate and split,
             f"searches {twice}, and sets it; leave one out": twice,
         }
         for problem, is_there in problems.items():

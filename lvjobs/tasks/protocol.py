@@ -174,6 +174,10 @@ class Task(Protocol):
         """
         raise UsageError(f"{name} is no forecaster: name a run of the bundled training task")
 
+    def scored(self, params: Params, series: int) -> int:
+        """Return how many of `series` held-out systems an evaluation of the run forecasts; 0 if it has none."""
+        return 0
+
     def untrained(
         self, params: Params, prompts: Sequence[PromptName], systems: Sequence[int]
     ) -> list[tuple[str, RunConfig]]:

@@ -209,7 +209,7 @@ def _count(
         task, drawn = task_of(config), sketch(config, rates_of(config), name, profile)
         found = known.find(config)
         own = task.origin(config.params)
-        series = wanted.series if task.can_be_evaluated and name in evaluated | singles else 0
+        series = task.scored(config.params, wanted.series) if name in evaluated | singles else 0
         moved = [origin for origin in wanted.origins if origin != own] if series and name in evaluated else []
         elsewhere = {origin: ForecastsElsewhere(rates_of(task.at_origin(config, origin)), series) for origin in moved}
         earlier = first.setdefault(config.fingerprint, name)

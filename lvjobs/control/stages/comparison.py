@@ -10,6 +10,7 @@ from lvjobs.control.stages.outcomes import measured
 from lvjobs.control.stages.search import trials_of
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord
+from lvjobs.study.run import FOLD
 from lvjobs.sweep.request import settings_of
 from lvjobs.sweep.selection import Candidate, rank
 
@@ -34,7 +35,8 @@ def standing(session: Session, name: str) -> dict[str, Any]:
         raise UsageError(f"{name} evaluates, and has no winner; its table: {remedies.EVALUATIONS(*where)}")
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in cells], stage.select)
     every = [settings_of(run.configuration) for run in cells]
-    varied = [key for key in every[0] if key != "seed" and len({repr(each.get(key)) for each in every}) > 1]
+    repeats = ("seed", FOLD)
+    varied = [key for key in every[0] if key not in repeats and len({repr(each.get(key)) for each in every}) > 1]
     spent = {run.id: books.accounts[run.id].spent(session.terms) for run in cells}
     return {
         "stage": name,

@@ -107,7 +107,8 @@ def script(session: Session, wanted: RunRequest) -> tuple[str, str]:
     declared = session.ledger.call(declare, wanted)
     check_costs([run.configuration for run in declared.new], session.study.config.budget)
     runs = [replace(run, code=run.code or "0" * 16) for run in declared.new or declared.existing]
-    first = [run for run in runs if run.stage == wanted.stage]  # an evaluation comes later, in a job of its own
+    # An evaluation comes later, in a job of its own. Runs of another stage are there already.
+    first = [run for run in runs if run.stage == wanted.stage] or runs
     prepared = prepare_submission(session.study, Queue(session.ledger, session.clock()), cluster, first)
     return cluster.script(replace(prepared.first.requests[0], token="0" * 12)), prepared.timing.words
 

@@ -40,6 +40,13 @@ _SOURCES: Mapping[Source, str] = {
 }
 
 
+_FOLDS = (
+    "The systems that validate in one fold are scored in another, so a choice over all folds is not independent of the "
+    "scored series: its errors are biased low, if little. Systems of one fold share a trained run, and all runs share "
+    "training systems; the intervals leave that out."
+)
+
+
 @dataclass(frozen=True)
 class StudyAnswer:
     """A question with the `sentences` that answer it, as far as possible; `notes` are the caveats."""
@@ -196,6 +203,8 @@ def _listed(names: Sequence[str], last: str = "and") -> str:
 
 def _notes(chosen: Model, choices: Choices, compared: Compared) -> Iterator[str]:
     yield _SOURCES[chosen.source].format(name=chosen.name, how=chosen.how)
+    if chosen.runs[0].parts and chosen.source == "validation":
+        yield _FOLDS
     if best := choices.best_by_test:
         yield (
             f"{best.name} has the lowest MAE of {len(choices.every)} models on the scored series, {short(best.mae)}. A "

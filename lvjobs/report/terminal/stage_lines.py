@@ -87,7 +87,7 @@ def _searched(search: Search) -> str:
 def candidates(found: Mapping[str, Any], steps: str = "") -> tuple[list[str], list[list[str]]]:
     """Return headers and rows of a stage's candidates, the best first. `steps` is the format of a number of steps."""
     has_seeds = any(len(row["runs"]) > 1 for row in found["candidates"])
-    headers = ["run", *found["varied"], "value", *(["error", "seeds"] if has_seeds else []), "steps", "FLOPs"]
+    headers = ["run", *found["varied"], "value", *(["error", "runs"] if has_seeds else []), "steps", "FLOPs"]
     rows = []
     for row in found["candidates"]:
         error = "" if row["standard_error"] is None else short(row["standard_error"])

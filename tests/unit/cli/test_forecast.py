@@ -124,5 +124,5 @@ def test_an_evaluation_that_holds_the_series_gives_its_forecast_for_nothing(tmp_
     assert code == 0
     assert "| zero-shot raw" in out
     assert "\\toprule" in out
-    (table,) = json.loads(lvjobs("evaluate", "--table", "--json")[1])["tables"]
+    table, _ = json.loads(lvjobs("evaluate", "--table", "--json")[1])["tables"]
     assert table["rows"][0]["mae"]["value"] > 0

@@ -63,6 +63,14 @@ def test_a_fold_trains_validates_and_scores_on_systems_of_its_own(fold):
     assert max(split.train) > 900
 
 
+@pytest.mark.parametrize(("systems", "folds"), [(1000, 5), (20, 3), (47, 10)])
+def test_each_fold_is_validated_on_systems_of_its_own(systems, folds):
+    """Else a choice over all folds would be one by a few systems, all of which one other fold scores."""
+    settings = [TrainingConfig(data="/d.h5", split="k-fold", folds=folds, fold=fold) for fold in range(folds)]
+    validating = [system for each in settings for system in training_split(systems, each).validation]
+    assert len(validating) == len(set(validating))
+
+
 def test_a_seed_decides_for_ever():
     # Written down: whatever python, numpy or machine reads this must draw the same.
     assert make_split(10, "random", seed=0).train == (7, 4, 9, 3, 8, 2, 6, 0)

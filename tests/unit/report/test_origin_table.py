@@ -53,7 +53,7 @@ def test_each_figure_is_that_of_the_scores(finished):
     assert len({by_name["persistence"][key] for key in ("mae_40", "mae_60", "mae_70")}) == 3
     assert table.values[-1]["name"] == "ode (knows the law)"
     assert "the 5 steps after each origin forecast" in table.circumstances
-    assert "The runs were trained with 60 steps of history." in table.notes
+    assert "Own origin of the runs (history_steps): 60." in table.notes
 
 
 def test_tables_without_intervals_are_printed_whole(finished):

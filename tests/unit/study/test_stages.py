@@ -58,6 +58,9 @@ def test_stages_that_make_no_sense_together(stages, words):
         in_order(stages)
 
 
+BY_MAE = 'select = { metric = "validation_mae" }'
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -78,6 +81,18 @@ def test_stages_that_make_no_sense_together(stages, words):
             "runs that differ in decimals by validation_loss",
         ),
         ('name = "a"\ngrid = { data = ["a.h5", "b.h5"] }', "two objectives"),
+        ('name = "a"\ngrid = { split = ["random", "k-fold"] }', "differ in split by validation_loss"),
+        (
+            'name = "a"\ngrid = { folds = [2, 5] }\nset = { split = "k-fold", validation_forecasts = 8 }\n' + BY_MAE,
+            "differ in folds by validation_mae",
+        ),
+        ('name = "a"\n' + BY_MAE, "validation_forecasts = 16"),
+        ('name = "a"\nspace = { fold = [0, 1] }\nsearch = { trials = 2 }', "have all folds in a grid"),
+        (
+            'name = "a"\ngrid = { fold = [0, 1] }\nset = { split = "k-fold" }\nprune = { rule = "median", first = 5 }',
+            'take rule = "halving"',
+        ),
+        ('name = "b"\n[[stage]]\nname = "a"\nevaluate = ["b"]\nset = { split = "k-fold" }', "by their own split"),
         ('name = "b"\n[[stage]]\nname = "a"\nfrom = "b"\ntake = ["lora_rnk"]', "did you mean 'lora_rank'"),
     ],
 )
@@ -93,6 +108,8 @@ def test_bad_stages_are_one_line(tmp_path, text, words):
     [
         '[[stage]]\nname = "a"\ngrid = { decimals = [2] }',
         '[[stage]]\nname = "a"\ngrid = { decimals = [2, 3] }\nselect = { metric = "mae" }',
+        '[train]\nvalidation_forecasts = 8\n[[stage]]\nname = "a"\ngrid = { decimals = [2, 3] }\n' + BY_MAE,
+        '[[stage]]\nname = "a"\ngrid = { fold = [0, 1] }\nset = { split = "k-fold" }\nprune = { rule = "halving" }',
         '[train]\ntask = "mine:train"\nformat = 1\n[[stage]]\nname = "a"\ngrid = { format = [1, 2] }',
     ],
 )
