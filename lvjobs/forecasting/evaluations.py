@@ -68,6 +68,18 @@ def by_fold(training: TrainingConfig) -> list[tuple[str, TrainingConfig]]:
     return [(f"-f{fold}", training.model_copy(update={"fold": fold})) for fold in range(training.folds)]
 
 
+def scored_systems(training: TrainingConfig, systems: Sequence[int]) -> Sequence[int]:
+    """Return as many systems as these, of those that the training's own split scores.
+
+    They are these themselves for the default split, and for a plan without the data, of which their number counts.
+    """
+    if training.split == "last200" or not training.data_systems:
+        return systems
+    from lvjobs.forecasting.splits import whole_split
+
+    return whole_split(training.data_systems, training).test[: len(systems)]
+
+
 def same_forecast(one: RunConfig, other: RunConfig) -> bool:
     """Return whether two evaluations forecast the series that both have equally, to the last digit.
 

@@ -15,7 +15,7 @@ from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Counts, Workload
-from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation
+from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation, scored_systems
 from lvjobs.forecasting.origins import evaluation_at, training_at
 from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, EvaluationConfig, PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
@@ -120,11 +120,11 @@ class TrainingTask(Task):
 
     def evaluation(self, name: str, params: Params, final: Path, systems: Sequence[int]) -> RunConfig:
         training = read_params(TrainingConfig, params)
-        own = _scored(training, systems)
+        own = scored_systems(training, systems)
         return evaluation(training, EvaluationRequest(), own, adapter_of(final), training.format)
 
     def scored(self, params: Params, series: int) -> int:
-        return len(_scored(read_params(TrainingConfig, params), range(series)))
+        return len(scored_systems(read_params(TrainingConfig, params), range(series)))
 
     def untrained(
         self, params: Params, prompts: Sequence[PromptName], systems: Sequence[int]
@@ -133,7 +133,7 @@ class TrainingTask(Task):
         return [
             (
                 f"zero-shot-{prompt}-{Path(of.model).name}{fold}",
-                evaluation(of, EvaluationRequest(), _scored(of, systems), prompt=prompt),
+                evaluation(of, EvaluationRequest(), scored_systems(of, systems), prompt=prompt),
             )
             for prompt in prompts
             for fold, of in by_fold(training)
@@ -144,18 +144,6 @@ class TrainingTask(Task):
 
     def at_origin(self, config: RunConfig, origin: int) -> RunConfig:
         return training_at(config, origin)
-
-
-def _scored(training: TrainingConfig, systems: Sequence[int]) -> Sequence[int]:
-    """Return as many systems as these, of those that the training's own split scores.
-
-    They are these themselves for the default split, and for a plan without the data, of which their number counts.
-    """
-    if training.split == "last200" or not training.data_systems:
-        return systems
-    from lvjobs.forecasting.splits import whole_split
-
-    return whole_split(training.data_systems, training).test[: len(systems)]
 
 
 class EvaluationTask(Task):

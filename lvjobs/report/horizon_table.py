@@ -38,12 +38,16 @@ def _table(group: Sequence[Evaluated], chosen: Collection[str]) -> Table:
     steps = [count for count in HORIZONS if count <= len(found[0][1]["by_step"])]
     names = variable_names(len(found[0][1]["by_variable"]))
     figures = [_figures(scores, steps, names) for _, scores in found]
-    notes = ["MAE in original units, over the first steps of the horizon; of each variable over all of it.", _SCALED]
-    if any(row["scaled_mae"] is None for row in figures):
-        notes.append(_NOT_KEPT)
-    few = counted(SCALED_STEPS, "steps")
+    notes = ["MAE in original units, over the first steps of the horizon; of each variable over all of it."]
+    missing = [row["scaled_mae"] is None for row in figures]
+    notes += ([] if all(missing) else [_SCALED]) + ([_NOT_KEPT] if any(missing) else [])
     headers = ["", *(f"MAE, {counted(count, 'steps')}" for count in steps), *names]
-    headers += [f"scaled MAE, {few}", f"scaled MSE, {few}", "scaled MAE", "scaled MSE"]
+    if all(missing):
+        figures = [{key: value for key, value in row.items() if not key.startswith("scaled")} for row in figures]
+    else:
+        few = counted(SCALED_STEPS, "steps")
+        headers += [f"scaled MAE, {few}", f"scaled MSE, {few}"] if _has_more(found[0][1]) else []
+        headers += ["scaled MAE", "scaled MSE"]
     rows = [[name, *map(_cell, row.values())] for (name, _), row in zip(found, figures, strict=True)]
     values = [{"name": name, **row} for (name, _), row in zip(found, figures, strict=True)]
     marked = {place for place, each in enumerate(models) if each.subject in chosen}
@@ -60,11 +64,16 @@ def _figures(scores: Mapping[str, Any], steps: Sequence[int], names: Sequence[st
     figures: dict[str, float | None] = {f"mae_{count}": _mean(scores["by_step"], "mae", count) for count in steps}
     figures |= {f"mae_{name}": part["mae"] for name, part in zip(names, scores["by_variable"], strict=True)}
     scaled = scores.get("scaled")
-    for metric in ("mae", "mse"):
+    for metric in ("mae", "mse") if _has_more(scores) else ():
         figures[f"scaled_{metric}_{SCALED_STEPS}"] = _mean(scaled["by_step"], metric, SCALED_STEPS) if scaled else None
     for metric in ("mae", "mse"):
         figures[f"scaled_{metric}"] = scaled["overall"][metric] if scaled else None
     return figures
+
+
+def _has_more(scores: Mapping[str, Any]) -> bool:
+    """Return whether the horizon has more steps than those of which scaled errors are shown apart."""
+    return len(scores["by_step"]) > SCALED_STEPS
 
 
 def _mean(by_step: Sequence[Mapping[str, float]], metric: str, count: int) -> float:

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from report_helpers import Finished, data
+from report_helpers import HORIZON, Finished, data
 
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import read_forecasts
+from lvjobs.report import horizon_table
 from lvjobs.report.evaluated import evaluated
 from lvjobs.report.horizon_table import HORIZONS, horizon_tables
 
@@ -26,7 +27,9 @@ def table_of(finished, chosen=()):
     return table
 
 
-def test_each_figure_is_that_of_the_forecasts(finished, data):
+@pytest.mark.parametrize("few", [3, HORIZON], ids=["fewer than the horizon", "the horizon"])
+def test_each_figure_is_that_of_the_forecasts(finished, data, monkeypatch, few):
+    monkeypatch.setattr(horizon_table, "SCALED_STEPS", few)
     run = finished.trained("a")
     done = finished.evaluated(run, noise=0.3)
     finished.evaluated(noise=0.5)
@@ -45,9 +48,14 @@ def test_each_figure_is_that_of_the_forecasts(finished, data):
     offset = low - 0.3 * (past.max(axis=1) - low)
     unit = np.quantile(past - offset[:, None], 0.99, axis=1)
     scaled = errors / unit[:, None]
-    assert [row["scaled_mae_5"], row["scaled_mse_5"]] == pytest.approx(
-        [scaled[:, :5].mean(), (scaled[:, :5] ** 2).mean()]
-    )
+    if few == HORIZON:  # columns of the same figures twice
+        assert "scaled_mae_5" not in row
+        assert len(table.headers) == 1 + len(steps) + 2 + 2
+    else:
+        expected = [scaled[:, :3].mean(), (scaled[:, :3] ** 2).mean()]
+        assert [row["scaled_mae_3"], row["scaled_mse_3"]] == pytest.approx(expected)
+        assert "scaled MAE, 3 steps" in table.headers
+    assert len(table.headers) == len(table.rows[0])
     assert [row["scaled_mae"], row["scaled_mse"]] == pytest.approx([scaled.mean(), (scaled**2).mean()])
     assert table.marked == {0}
     assert [each["name"] for each in table.values[:2]] == ["a", "zero-shot raw"]
@@ -63,7 +71,12 @@ def test_an_evaluation_of_an_earlier_release_has_no_scaled_errors(finished):
         scores.pop("scaled", None)
     path.write_text(json.dumps(kept | {"schema": 2}))
     table = table_of(finished)
-    assert {row["scaled_mae"] for row in table.values} == {None}
+    assert "scaled_mae" not in table.values[0]
     assert all(row["mae_1"] for row in table.values)
     assert any("evaluate these runs again" in note for note in table.notes)
+    assert not any("scaled" in header for header in table.headers)
+    finished.evaluated(noise=0.5)
+    table = table_of(finished)
     assert table.rows[0][-1] == ""
+    assert table.values[0]["scaled_mae"] is None
+    assert table.values[1]["scaled_mae"] > 0
