@@ -207,7 +207,7 @@ EVALUATIONS = Remedy(
     "lvjobs evaluate --table",
     "A stage of evaluations has no winner, or runs cannot be compared by their loss.",
     "Shows all evaluations in one table.",
-    ("evaluates, and has no winner", "two texts or two objectives"),
+    ("evaluates, and has no winner", "two texts, two objectives or other systems"),
 )
 
 # -- stages ---------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from lvjobs.control.stages.expand import zero_shot
 from lvjobs.forecasting.splits import make_split
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request
+from lvjobs.tasks.registry import task_of
 
 SYSTEMS = 20
 LAST = list(range(16, 20))
@@ -57,6 +58,12 @@ def test_a_plan_without_the_data_counts_the_series_of_each_fold():
     scores = Stage(name="scores", evaluate=["folds"], zero_shot=["raw"])
     found = zero_shot(scores, [FOLDS, scores], Request(train={"data": "d.h5"}), series=7)
     assert [len(config.params["systems"]) for _, config in found] == [7, 7, 7]
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(200, [6, 7, 7]), (3, [3, 3, 3])])
+def test_a_plan_counts_no_more_series_than_a_fold_has(asked, expected):
+    configs = request().configs(FOLDS, [FOLDS])
+    assert [task_of(config).scored(config.params, asked) for config in configs] == expected
 
 
 def test_a_request_is_read_by_a_release_that_knows_no_splits():
