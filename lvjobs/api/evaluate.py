@@ -16,12 +16,14 @@ from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.forecasting.adapters import unpack_adapter
+from lvjobs.forecasting.baselines.extras import canonical
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation, training_of
 from lvjobs.forecasting.origins import check_origins
 from lvjobs.forecasting.splits import make_split, training_split, whole_split
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import Evaluated, evaluated
+from lvjobs.report.extras import with_extras_shared
 from lvjobs.report.folds import with_folds_pooled
 from lvjobs.report.horizon_table import horizon_tables
 from lvjobs.report.origin_table import origin_tables
@@ -153,7 +155,7 @@ def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
 
 def done_evaluations(study: StudyContext) -> list[Evaluated]:
     """Return the study's evaluations that are done, those of the folds of one split pooled."""
-    return with_folds_pooled(evaluated(study.layout, seen_runs(study), base_origin(study)))
+    return with_folds_pooled(with_extras_shared(evaluated(study.layout, seen_runs(study), base_origin(study))))
 
 
 def make_trial(*, samples: int = 1, temperature: float | None = None, **more: Any) -> EvaluationRequest:
@@ -179,15 +181,18 @@ def prepare_evaluations(
     zero_shot: PromptName | None = None,
     adapter: Path | None = None,
     origins: Sequence[int] = (),
+    baselines: Sequence[str] | None = None,
 ) -> PreparedRuns:
     """Prepare evaluations of runs, of the base model with a prompt, or of an adapter: of exactly one of these kinds.
 
     `origins`: the forecast origins, each an evaluation of its own; none: that of each training (`history_steps`).
+    `baselines`: the extra baselines; None: those of study.toml.
 
     Raises:
-        UsageError: None or several of the kinds are given, a named run or adapter does not exist, or no forecast can be
-            made and scored from an origin.
+        UsageError: None or several of the kinds are given, a named run or adapter does not exist, no forecast can be
+            made and scored from an origin, or there is no such extra baseline.
     """
+    trial = replace(trial, baselines=baselines_of_study(study, baselines))
     settings, resources, profile = settle(study, given)
     subjects = find_subjects(study, runs, zero_shot, adapter, settings)
     if zero_shot and trial.split != "random":
@@ -211,8 +216,17 @@ def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tup
     """Return the evaluation of a run that is not trained yet, and its name: all held-out series, greedily."""
     training = training_of(name, config)
     subject = Subject(name, training, adapter_of(study.layout.run(name).final), training.format)
-    made = _evaluation_of(subject, EvaluationRequest())
+    made = _evaluation_of(subject, EvaluationRequest(baselines=baselines_of_study(study)))
     return made, default_name(made, name)
+
+
+def baselines_of_study(study: StudyContext, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return extra baselines of these names, sorted and once each; None: those of [evaluation] in study.toml.
+
+    Raises:
+        UsageError: there is no such baseline.
+    """
+    return tuple(canonical(study.config.evaluation.baselines if names is None else names, study.root))
 
 
 def _evaluation_of(subject: Subject, trial: EvaluationRequest) -> RunConfig:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import __version__
-from lvjobs.api.evaluate import Subject, done_evaluations, find_subjects, systems_in
+from lvjobs.api.evaluate import Subject, baselines_of_study, done_evaluations, find_subjects, systems_in
 from lvjobs.api.settings import Overrides, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
@@ -14,6 +14,7 @@ from lvjobs.files import write_atomic, write_json
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation, same_forecast
 from lvjobs.forecasting.splits import training_split
 from lvjobs.report.evaluated import Evaluated
+from lvjobs.report.extras import read_kept
 from lvjobs.report.outputs import claim
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import PromptName
@@ -67,7 +68,7 @@ class PreparedForecast:
         from lvjobs.report.figures.draw import save
         from lvjobs.report.figures.forecasts import forecast as forecast_chart
 
-        made = load_series(found.files.final, found.run, self.series)
+        made = load_series(found.files.final, found.run, self.series, read_kept(found))
         evidence = {
             **made.evidence,
             "name": self.subject.name,
@@ -109,6 +110,7 @@ def prepare_forecast(
     settings, resources, profile = settle(study, given)
     (subject,) = find_subjects(study, [run] if run else [], zero_shot, adapter, settings)
     role = _role(subject, series)
+    trial = replace(trial, baselines=baselines_of_study(study))
     config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)
     name = default_name(config, f"{subject.name}-series-{series}")
     wanted = RunRequest([config], [name], EVALUATE, profile, resources, after=[subject.after])

@@ -20,6 +20,7 @@ from lvjobs.ledger.copies import back_up as copy
 from lvjobs.records.curves import measurements, rows
 from lvjobs.records.software import record_of, software_columns
 from lvjobs.report.evaluated import evaluated
+from lvjobs.report.extras import with_extras_shared
 from lvjobs.report.folds import with_folds_pooled
 from lvjobs.report.outputs import FORMATS, as_text, write_events
 from lvjobs.study.config import StudyContext
@@ -46,7 +47,7 @@ def write_report(study: StudyContext, out: Path | None) -> WrittenFiles:
     page, tables = compose(
         study.root.resolve().name,
         data,
-        read_material(study, runs, with_folds_pooled(found), data["summary"].stages),
+        read_material(study, runs, with_folds_pooled(with_extras_shared(found)), data["summary"].stages),
         {run.name: read_origin(layout, run) for run in runs},
         declared=layout.config.read_text(encoding="utf-8") if layout.config.exists() else "",
         version=__version__,

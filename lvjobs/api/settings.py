@@ -124,6 +124,8 @@ def request(
     Raises:
         UsageError: A value is not allowed; or see `pinned`.
     """
+    from lvjobs.forecasting.baselines.extras import canonical
+
     base = study.config
     resources, profile = _requested(study, given)
     asked = Request(
@@ -131,6 +133,7 @@ def request(
         typed=dict(given.settings),
         resources=resources,
         profile=profile,
+        baselines=canonical(base.evaluation.baselines, study.root),
         file=declared_settings(base, _profile(None, study), ""),
     )
     every = [each for stage in base.stage for each in asked.settings(stage, base.stage)]

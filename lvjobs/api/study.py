@@ -165,6 +165,7 @@ class Study(StudyView):
         zero_shot: "PromptName | None" = None,
         adapter: Path | None = None,
         origins: "Sequence[int]" = (),
+        baselines: "Sequence[str] | None" = None,
         settings: Values | None = None,
         resources: Values | None = None,
         profile: str | None = None,
@@ -177,6 +178,7 @@ class Study(StudyView):
             zero_shot: Evaluate the base model with this prompt: "raw" or "instruct".
             adapter: An adapter's directory, in PEFT's format, or a checkpoint of a training.
             origins: The numbers of observed steps to forecast from, each an evaluation. None: the training's own.
+            baselines: Names of extra baselines, such as "auto-theta" (docs/evaluate.md). None: those of [evaluation].
             settings: Keys of [train] that override study.toml: the model and the data, if no run is named.
             resources: Keys of [resources] that override study.toml.
             profile: The cluster profile; None: that of study.toml.
@@ -190,7 +192,7 @@ class Study(StudyView):
         from lvjobs.api.evaluate import make_trial, prepare_evaluations
 
         return prepare_evaluations(
-            self, given(settings, resources, profile), make_trial(**trial), runs, zero_shot, adapter, origins
+            self, given(settings, resources, profile), make_trial(**trial), runs, zero_shot, adapter, origins, baselines
         ).submit()
 
     def reconcile(self) -> Status:

@@ -18,6 +18,7 @@ from lvjobs.control.stages.requests import ask, asked_for, stage_request
 from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
+from lvjobs.forecasting.needs import UsableBaseline
 from lvjobs.report.terminal.estimate_lines import refusal
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
@@ -60,6 +61,8 @@ class PreparedStages:
         trained = [config for one in self.chosen if not one.evaluates for config in asked.configs(one, every)]
         untrained = [config for one in self.chosen for _, config in zero_shot(one, every, asked)]
         check_needs([*trained, *untrained], self.study.root, asked.resources.activate)
+        for name in asked.baselines if any(one.evaluates for one in self.chosen) else ():
+            UsableBaseline(name).check()
 
 
 def stages_named(study: StudyContext, name: str) -> list[Stage]:

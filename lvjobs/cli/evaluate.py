@@ -75,6 +75,13 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
     multiple=True,
     help="Forecast from so many observed steps (default: the training's history_steps). Give several times.",
 )
+@click.option(
+    "--baseline",
+    "baselines",
+    metavar="NAME",
+    multiple=True,
+    help="An extra baseline: auto-arima, auto-ets, auto-theta, chronos:MODEL (default: [evaluation]). Several times.",
+)
 @sampling_options
 @click.option("--likelihood", is_flag=True, help="Also score how likely the model holds the truth (a pass more).")
 @click.option("--batch", type=click.IntRange(min=1), default=20, show_default=True, help="Series forecast at once.")
@@ -91,6 +98,7 @@ def evaluate(
     zero_shot: PromptName | None,
     adapter: Path | None,
     origins: tuple[int, ...],
+    baselines: tuple[str, ...],
     root: Path,
     profile: str | None,
     pairs: tuple[str, ...],
@@ -118,7 +126,8 @@ def evaluate(
         return
     study = load_study(root)
     trial = trial_of(options, "series", "split", "batch", "likelihood")
-    prepared = prepare_evaluations(study, overrides(options, pairs, profile), trial, runs, zero_shot, adapter, origins)
+    given = overrides(options, pairs, profile)
+    prepared = prepare_evaluations(study, given, trial, runs, zero_shot, adapter, origins, baselines or None)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json))
     if dry_run or as_json:
         return

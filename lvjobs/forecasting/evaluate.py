@@ -1,19 +1,24 @@
 """The bundled evaluation, `lvjobs.forecasting.evaluate:evaluate`: held-out series forecast, and scored.
 
 A step is a batch of series. A checkpoint holds the forecasts so far: finished series are not forecast again. The last
-one holds the scores too, and becomes the run's `final/`.
+one holds the scores too, and becomes the run's `final/`. Extra baselines are made after the forecasts, in steps and
+checkpoints of their own: a preemption meanwhile costs a batch of one baseline.
 """
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.baselines.extras import CannotForecast, forecast_extra, made_by
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import load_declared
 from lvjobs.forecasting.decode import Decoding, sample
+from lvjobs.forecasting.extra_files import BASELINES_FILE, ExtraForecasts, read_extras, write_extras
 from lvjobs.forecasting.grammar import Sampling
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.models import attach_adapter, load_base
@@ -30,16 +35,24 @@ def evaluate(run: Run) -> None:
     config = read_params(EvaluationConfig, run.config.params)
     candidate = EvaluatedModel(config, run.config.seed, run.directory.name)
     resumed = run.resume()
-    done = read_forecasts(resumed.directory(RESULT) / FORECASTS) if resumed else None
+    done, extras = None, {}
+    if resumed:
+        kept = resumed.directory(RESULT)
+        done = read_forecasts(kept / FORECASTS)
+        extras = read_extras(kept / BASELINES_FILE, config.baselines) if run.step > config.batches else {}
     for step in range(run.step + 1, run.config.steps + 1):
-        systems = config.systems[(step - 1) * config.batch : step * config.batch]
-        made = Forecasts(candidate.forecast(systems), systems, candidate.likelihood(systems))
-        done = made if done is None else done + made
-        run.generated(step, len(systems))
-        run.log(step, mae=float(np.abs(np.median(made.samples, axis=0) - candidate.truth(systems)).mean()))
+        baseline, systems = config.step_of(step)
+        if baseline:
+            extras[baseline] = candidate.extra(baseline, systems, extras.get(baseline))
+            run.log(step)
+        else:
+            made = Forecasts(candidate.forecast(systems), systems, candidate.likelihood(systems))
+            done = made if done is None else done + made
+            run.generated(step, len(systems))
+            run.log(step, mae=float(np.abs(np.median(made.samples, axis=0) - candidate.truth(systems)).mean()))
         stop = run.should_stop()
-        if stop or run.due(step):
-            run.checkpoint(step, {RESULT: candidate.saver(done, is_last=step == run.config.steps)})
+        if done is not None and (stop or run.due(step)):
+            run.checkpoint(step, {RESULT: candidate.saver(done, extras, is_last=step == run.config.steps)})
         if stop:
             return
 
@@ -110,13 +123,38 @@ class EvaluatedModel:
             prompt=self.decoding.prompt,
         )
 
-    def saver(self, done: Forecasts, *, is_last: bool) -> Any:
-        """Return a Saver of the forecasts so far, and of the scores with the last of them."""
+    def extra(self, name: str, systems: list[int], before: ExtraForecasts | None) -> ExtraForecasts:
+        """Return an extra baseline's forecasts with those of further series.
+
+        If another version or other weights made those `before`, they are made again.
+
+        Raises:
+            LvjobsError: its package or its model is not here, or the model cannot be loaded.
+        """
+        evidence = made_by(name)
+        if before is not None and before.made_by == evidence:
+            if before.problem:
+                return before
+            known = before
+        else:
+            systems = self.config.systems[: self.config.systems.index(systems[-1]) + 1]
+            _, horizon, variables = self.truth(systems).shape
+            known = ExtraForecasts(np.zeros((0, horizon, variables)), evidence)
+        try:
+            return known + forecast_extra(name, self.history(systems), self.config.training.horizon_steps, systems)
+        except CannotForecast as error:
+            return replace(known, problem=str(error))
+
+    def saver(self, done: Forecasts, extras: Mapping[str, ExtraForecasts], *, is_last: bool) -> Any:
+        """Return a Saver of the forecasts and extra baselines so far, and of the scores with the last of them."""
+        extras = dict(extras)
 
         def save(directory: Path) -> None:
             write_forecasts(directory / FORECASTS, done)
+            if extras:
+                write_extras(directory / BASELINES_FILE, extras)
             if is_last:
-                result = examine(self.config, self.data, done, self.seed)
+                result = examine(self.config, self.data, done, self.seed, extras)
                 (directory / SCORES).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
         return save

@@ -14,7 +14,7 @@ class EvaluationRequest:
     """The settings of an evaluation: the number of held-out series (None: all), the split, greedy or sampled forecasts.
 
     `batch` series go through the model at once; it changes only time and memory. `likelihood`: whether the likelihood
-    of the truth is computed as well.
+    of the truth is computed as well. `baselines` are the extra ones, as `baselines.extras.canonical` returns them.
     """
 
     series: int | None = None
@@ -25,6 +25,7 @@ class EvaluationRequest:
     seed: int = 0
     batch: int = 20
     likelihood: bool = False
+    baselines: tuple[str, ...] = ()
 
 
 def evaluation(
@@ -46,6 +47,7 @@ def evaluation(
         top_p=trial.top_p,
         samples=trial.samples,
         likelihood=trial.likelihood,
+        baselines=list(trial.baselines),
     )
     return RunConfig(
         task=EVALUATE_TASK,
@@ -56,6 +58,14 @@ def evaluation(
         keep_best=False,
         params=params.model_dump(mode="json"),
     )
+
+
+def with_baselines(config: RunConfig, names: Sequence[str]) -> RunConfig:
+    """Return the evaluation with these extra baselines beside its forecasts."""
+    known = read_params(EvaluationConfig, config.params).model_dump(mode="json")
+    params = EvaluationConfig.model_validate({**known, "baselines": list(names)})
+    changes = {"steps": params.steps, "validate_every": params.steps, "params": params.model_dump(mode="json")}
+    return config.model_copy(update=changes)
 
 
 def by_fold(training: TrainingConfig) -> list[tuple[str, TrainingConfig]]:

@@ -67,13 +67,13 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
         UsageError: it is not here, or not complete, or its tokenizer would merge digits or separators, or it has no
             chat template and needs one. The text says what to type.
     """
-    directory = directory_of(model)
-    if directory is None:
-        raise _absent(model)
-    if missing := lacking(directory):
-        remedy = "copy it anew" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
-        raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}", remedy)
-    parameters = _parameters(directory)
+    directory = whole(model)
+    if pipeline_of(directory):
+        raise UsageError(
+            f"model {model!r} is a Chronos model: it forecasts numbers, and is neither trained nor prompted here",
+            f"to compare with it, evaluate with --baseline chronos:{model}",
+        )
+    parameters = parameters_of(directory)
     settings = directory / "tokenizer_config.json"
     has_template = any((directory / name).is_file() for name in _TEMPLATES) or (
         settings.is_file() and bool(_read_json(settings).get("chat_template"))
@@ -85,11 +85,33 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
     return BaseModel(directory, parameters, has_template, _split(model, directory, decimals))
 
 
+def pipeline_of(directory: Path) -> str:
+    """Return the class that forecasts with a Chronos model; empty for a model of another kind."""
+    if not (file := directory / "config.json").is_file():
+        return ""
+    config = _read_json(file)
+    return str(config.get("chronos_pipeline_class") or ("ChronosPipeline" if "chronos_config" in config else ""))
+
+
+def whole(model: str) -> Path:
+    """Return the directory of a model. Raises UsageError if it is not here, or not complete."""
+    directory = directory_of(model)
+    if directory is None:
+        raise _absent(model)
+    if missing := lacking(directory):
+        remedy = "copy it anew" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
+        raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}", remedy)
+    return directory
+
+
 def lacking(directory: Path) -> list[str]:
-    """Return what a model's directory lacks of configuration, weights as safetensors, and tokenizer."""
+    """Return what a model's directory lacks of configuration, weights as safetensors, and tokenizer.
+
+    A Chronos model has no tokenizer.
+    """
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
-    missing += [name for name in _weight_files(directory) if not (directory / name).is_file()]
-    if not has_tokenizer(directory):
+    missing += [name for name in weight_files(directory) if not (directory / name).is_file()]
+    if not has_tokenizer(directory) and not pipeline_of(directory):
         missing.append(_TOKENIZERS[0])
     return missing
 
@@ -99,7 +121,7 @@ def has_tokenizer(directory: Path) -> bool:
     return any((directory / name).is_file() for name in _TOKENIZERS)
 
 
-def _weight_files(directory: Path) -> list[str]:
+def weight_files(directory: Path) -> list[str]:
     index = directory / INDEX
     if (directory / WEIGHTS).is_file() or not index.is_file():
         return [WEIGHTS]
@@ -136,14 +158,14 @@ def is_hub_id(model: str) -> bool:
     return True
 
 
-def _parameters(directory: Path) -> int | None:
+def parameters_of(directory: Path) -> int | None:
     """Return the number of weights, from the files' headers alone; None if they are packed.
 
     Raises:
         UsageError: a file of weights is cut short, or is none.
     """
     total, is_packed = 0, False
-    for name in _weight_files(directory):
+    for name in weight_files(directory):
         path = directory / name
         try:
             with path.open("rb") as stream:

@@ -34,7 +34,7 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     Raises:
         LvjobsError: the model is not on this machine, or transformers cannot load it.
     """
-    transformers = _transformers()
+    transformers = offline_transformers()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     options: dict[str, Any] = {"dtype": torch.bfloat16 if config.precision == "bf16" else torch.float32}
     # By itself on a GPU alone, and not for `tiny`, which is too small to gain anything.
@@ -72,12 +72,12 @@ def load_tokenizer(model: str) -> Any:
         LvjobsError: it is not on this machine, or transformers cannot load it.
     """
     try:
-        return _transformers().AutoTokenizer.from_pretrained(_source(model), local_files_only=True)
+        return offline_transformers().AutoTokenizer.from_pretrained(_source(model), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:  # KeyError: a tokenizer.json that lacks a part
         raise _unloadable(model, error) from error
 
 
-def _transformers() -> Any:
+def offline_transformers() -> Any:
     """Import transformers so that it never uses the network."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is first imported
     import transformers

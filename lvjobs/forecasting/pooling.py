@@ -22,14 +22,22 @@ def pooled(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "systems": [system for part in parts for system in part["systems"]],
         "valid": float(np.average([part["valid"] for part in parts], weights=counts)),
         "scores": pool([part["scores"] for part in parts]),
-        "baselines": {name: _baseline([part["baselines"][name] for part in parts]) for name in parts[0]["baselines"]},
+        "baselines": {
+            name: _baseline([part["baselines"][name] for part in parts])
+            for name in parts[0]["baselines"]
+            if all(name in part["baselines"] for part in parts)
+        },
         "rounding": pool([part["rounding"] for part in parts]),
     }
 
 
 def _baseline(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the scores of a baseline, or why it could not be made of one of the folds."""
-    return next(({"problem": part["problem"]} for part in parts if "problem" in part), None) or pool(parts)
+    weights = {part.get("made_by", {}).get("weights_sha256") for part in parts}
+    problem = next((part["problem"] for part in parts if "problem" in part), "")
+    if not problem and len(weights) > 1:
+        problem = "it has other weights in other folds"
+    return {"problem": problem} if problem else pool(parts)
 
 
 def joined(results: Sequence[Result]) -> Result:

@@ -18,6 +18,7 @@ from lvjobs.forecasting import metrics
 from lvjobs.forecasting.baselines import BASELINES, forecast_split
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import Dataset, load_dataset, sha256
+from lvjobs.forecasting.extra_files import ExtraForecasts
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.forecasting.splits import Split, make_split, whole_split
 from lvjobs.forecasting.windows import codec_of, shared_scale
@@ -95,7 +96,13 @@ def split_of(config: EvaluationConfig, data: Dataset, seed: int) -> Split:
     return replace(whole, train=train, test=tuple(config.systems))  # refuses to score systems in `train`
 
 
-def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed: int) -> dict[str, Any]:
+def examine(
+    config: EvaluationConfig,
+    data: Dataset,
+    forecasts: Forecasts,
+    seed: int,
+    extras: Mapping[str, ExtraForecasts] | None = None,
+) -> dict[str, Any]:
     """Return the scores of the forecasts of `config.systems`, in their order, fit for JSON.
 
     With several samples, the median is the forecast. A baseline that cannot be made of these data has a reason instead
@@ -113,6 +120,8 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
     codec = codec_of(config.training)
     scale = shared_scale(data, codec, config.training) or codec.fit(split.histories(data.trajectories))
     score = partial(metrics.score, units=scale.unit * codec.target)
+    own = {name: _baseline(name, split, data, partial(score, truth)) for name in BASELINES}
+    extra = {name: _extra(each, partial(score, truth)) for name, each in (extras or {}).items()}
     return {
         "schema": SCHEMA,
         "model": config.training.model,
@@ -129,7 +138,7 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
         "scores": score(truth, np.median(samples, axis=0), several),
         # Nats per step, as text: of the rounded values, over the characters of a series.
         "nll": None if nll is None else {"overall": float(nll.mean()), "by_step": nll.mean(axis=0).tolist()},
-        "baselines": {name: _baseline(name, split, data, partial(score, truth)) for name in BASELINES},
+        "baselines": {**own, **extra},
         # The score of a perfect model, because numbers are written with few decimals.
         "rounding": score(truth, codec.decode(codec.encode(truth, scale), scale)),
     }
@@ -140,6 +149,13 @@ def _baseline(name: str, split: Split, data: Dataset, score: Callable[[Floats], 
         return score(forecast_split(name, split, data.trajectories, data.time))
     except LvjobsError as error:
         return {"problem": str(error)}
+
+
+def _extra(made: ExtraForecasts, score: Callable[[Floats], dict[str, Any]]) -> dict[str, Any]:
+    evidence = {"made_by": dict(made.made_by)}
+    if made.problem:
+        return {"problem": made.problem, **evidence}
+    return {**score(made.values), **evidence, "forecasts_sha256": made.sha256}
 
 
 def sha256_of_adapter(adapter: str) -> str:
@@ -234,22 +250,30 @@ def load_result(final: Path, run: RunConfig) -> Result:
     return result
 
 
-def load_series(final: Path, run: RunConfig, series: int) -> SeriesForecast:
+def load_series(
+    final: Path, run: RunConfig, series: int, extras: tuple[Mapping[str, Floats], Mapping[str, str]] = ({}, {})
+) -> SeriesForecast:
     """Load one series of that evaluation, beside the baselines' forecasts of it.
+
+    `extras` are the kept forecasts of extra baselines, (systems, horizon, variables), and the problems of others.
 
     Raises:
         LvjobsError: as `load_result`; or it was not forecast, or no baseline could be made.
     """
     result = load_result(final, run)
-    result.row_of(series)
+    row = result.row_of(series)
     alone = run.model_copy(update={"params": {**run.params, "systems": [series]}})
     made, problems = baselines_of(alone)
-    found = result.of_series(series, {name: values[0] for name, values in made.items()})
-    return replace(found, evidence={**found.evidence, "baseline_problems": problems})
+    kept, lost = extras
+    shown = {name: values[0] for name, values in made.items()} | {name: values[row] for name, values in kept.items()}
+    found = result.of_series(series, shown)
+    return replace(found, evidence={**found.evidence, "baseline_problems": {**problems, **lost}})
 
 
 def baselines_of(run: RunConfig) -> tuple[dict[str, Floats], dict[str, str]]:
-    """Return each baseline's forecasts of the evaluation's systems, (systems, horizon, variables), and problems.
+    """Return each built-in baseline's forecasts of the evaluation's systems, and problems.
+
+    Forecasts are (systems, horizon, variables).
 
     A baseline that cannot be made has its reason among the problems.
 

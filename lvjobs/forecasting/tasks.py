@@ -5,7 +5,7 @@ Costs are FLOPs of a step and of a forecast by each convention.
 
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,15 @@ from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
 from lvjobs.flops.workload import Counts, Workload
-from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation, scored_systems
+from lvjobs.forecasting.evaluations import (
+    EvaluationRequest,
+    adapter_of,
+    by_fold,
+    evaluation,
+    scored_systems,
+    with_baselines,
+)
+from lvjobs.forecasting.needs import UsableBaseline, UsableModel
 from lvjobs.forecasting.origins import evaluation_at, training_at
 from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, EvaluationConfig, PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
@@ -42,21 +50,6 @@ _SAME_PACE = (
     "validation_forecasts",
 )
 """The settings that decide the time of a step, on the same cluster with as many threads."""
-
-
-@dataclass(frozen=True)
-class UsableModel:
-    """A base model that a job can load and use."""
-
-    model: str
-    decimals: int
-    has_instruction: bool
-
-    def check(self) -> None:
-        """Raise UsageError if the model is not on this machine, not complete, or not usable (see `hub.find_model`)."""
-        from lvjobs.forecasting.hub import find_model
-
-        find_model(self.model, self.decimals, instruct=self.has_instruction)
 
 
 class TrainingTask(Task):
@@ -147,7 +140,10 @@ class TrainingTask(Task):
 
 
 class EvaluationTask(Task):
-    """Forecasts of held-out series, scored beside the baselines (`forecasting.evaluate`). A step is one batch."""
+    """Forecasts of held-out series, scored beside the baselines (`forecasting.evaluate`). A step is one batch.
+
+    The batches of extra baselines come after those of the model, and cost no FLOPs.
+    """
 
     is_evaluation = True
 
@@ -177,13 +173,17 @@ class EvaluationTask(Task):
 
     def needs(self, params: Params, root: Path, activate: str = "") -> Sequence[Need]:
         wanted = read_params(EvaluationConfig, params)
-        return [UsableModel(wanted.training.model, wanted.training.decimals, wanted.prompt == "instruct")]
+        model = UsableModel(wanted.training.model, wanted.training.decimals, wanted.prompt == "instruct")
+        return [model, *map(UsableBaseline, wanted.baselines)]
 
     def origin(self, params: Params) -> int:
         return read_params(EvaluationConfig, params).training.history_steps
 
     def at_origin(self, config: RunConfig, origin: int) -> RunConfig:
         return evaluation_at(config, origin)
+
+    def with_baselines(self, config: RunConfig, names: Sequence[str]) -> RunConfig:
+        return with_baselines(config, names)
 
 
 def adapter_parameters(training: TrainingConfig) -> int:

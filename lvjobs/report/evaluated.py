@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Evaluated:
         scores: Its result (docs/evaluate.md).
         parts: The evaluations that this one pools, each of another fold (`report.folds`); its other attributes are
             those of the first, except `scores`. Empty for an evaluation by itself.
+        extras: The extra baselines in `scores`, each with the evaluation that made it and its name there
+            (`report.extras`).
         base_origin: The forecast origin of [train], which is that of base models; None: it is not known.
     """
 
@@ -43,6 +45,7 @@ class Evaluated:
     scores: Mapping[str, Any]
     parts: Sequence["Evaluated"] = ()
     base_origin: int | None = None
+    extras: Mapping[str, tuple["Evaluated", str]] = field(default_factory=dict)
 
     @property
     def config(self) -> EvaluationConfig:

@@ -13,6 +13,7 @@ from lvjobs.forecasting.results import Result
 from lvjobs.records.curves import LOSSES, curves
 from lvjobs.records.summary import StageStatus
 from lvjobs.report.evaluated import Evaluated
+from lvjobs.report.extras import read_kept
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.params import TrainingConfig
 
@@ -78,9 +79,10 @@ class Material:
         losses: The runs' losses, stage by stage.
         evaluations: The finished ones.
         load: A function that returns the forecasts of one.
-        baselines: A function that returns the baselines' forecasts of its series, each (systems, horizon, variables).
+        baselines: A function that returns the built-in baselines' forecasts of its series, each (systems, horizon, variables).
         train: [train] of study.toml, if it is known.
         stages: The study's stages in their declared order, with their winners.
+        extras: A function that returns the same of the extra baselines, and the problems of others.
     """
 
     data: tuple[NDArray[Any], NDArray[Any], int] | str
@@ -90,6 +92,7 @@ class Material:
     baselines: Callable[[Evaluated], Arrays]
     train: TrainingConfig | None = None
     stages: Sequence[StageStatus] = ()
+    extras: Callable[[Evaluated], tuple[Arrays, Mapping[str, str]]] = read_kept
 
     def errors(self, each: Evaluated) -> Mapping[str, Any]:
         """Return the `mae` and `mse` of each series, in the order of the evaluation's series.
@@ -106,10 +109,11 @@ class Material:
     def baseline_errors(self, each: Evaluated) -> dict[str, Mapping[str, Any]]:
         """Return the same of each baseline that could be made of the evaluation's series. Raises as `errors` does."""
         made = {name: scores for name, scores in each.scores["baselines"].items() if "problem" not in scores}
-        if any("by_system" not in scores for scores in made.values()):
+        kept = {name: scores["by_system"] for name, scores in made.items() if "by_system" in scores}
+        if len(kept) < len(made):
             truth = self.load(each).truth
-            return {name: errors_of(values, truth) for name, values in self.baselines(each).items()}
-        return {name: scores["by_system"] for name, scores in made.items()}
+            return {name: errors_of(values, truth) for name, values in self.baselines(each).items()} | kept
+        return kept
 
 
 @dataclass(frozen=True)

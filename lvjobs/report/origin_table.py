@@ -75,7 +75,8 @@ def _table(every: Sequence[_Row], chosen: Collection[str]) -> Table | None:
 def _baselines(row: _Row, origins: Sequence[int]) -> tuple[list[tuple[str, list[float]]], list[str]]:
     """Return the baselines with their errors from each origin, and notes on those that lack one."""
     made, notes = [], []
-    names = sorted(row[origins[0]].scores["baselines"], key=lambda name: name in KNOWING)
+    every = dict.fromkeys(name for origin in origins for name in row[origin].scores["baselines"])
+    names = sorted(every, key=lambda name: name in KNOWING)
     for name in names:
         own = {origin: row[origin].scores["baselines"].get(name, {"problem": "not made"}) for origin in origins}
         lacking = next((origin for origin, scores in own.items() if "problem" in scores), None)

@@ -2,9 +2,9 @@
 
 from typing import Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from lvjobs.study.fields import Float, Int
+from lvjobs.study.fields import Float, Int, Texts
 from lvjobs.study.tables import SettingsTable
 
 TRAIN_TASK = "lvjobs.forecasting.train:train"
@@ -182,6 +182,7 @@ class EvaluationConfig(BaseModel):
     `training` has the model, data and codec (its settings of the training itself have no effect); `adapter` is a
     directory in PEFT's format, empty for the base model as it is. `systems` are the indices of the series in the file,
     drawn by `split` when the evaluation was declared. `batch` series go through the model at once, and are one step.
+    `baselines` are the extra ones. Each is made after the model's forecasts, in as many steps of as many series.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -196,8 +197,25 @@ class EvaluationConfig(BaseModel):
     top_p: Float = Field(default=1.0, gt=0, le=1)
     samples: Int = Field(default=1, gt=0)
     likelihood: bool = Field(default=False, description="also how likely the model holds the truth, a pass more")
+    baselines: Texts = Field(default_factory=list, description="extra baselines, sorted and once each")
+
+    @field_validator("baselines")
+    @classmethod
+    def _in_one_order(cls, value: list[str]) -> list[str]:
+        return sorted(set(value))
+
+    @property
+    def batches(self) -> int:
+        """Return the number of batches of series."""
+        return -(-len(self.systems) // self.batch)
 
     @property
     def steps(self) -> int:
-        """Return the number of batches."""
-        return -(-len(self.systems) // self.batch)
+        """Return the number of steps: a batch of forecasts each, of the model and then of each extra baseline."""
+        return self.batches * (1 + len(self.baselines))
+
+    def step_of(self, step: int) -> tuple[str, list[int]]:
+        """Return what a step forecasts, from 1 on: the extra baseline (empty: the model) and the systems."""
+        number, place = divmod(step - 1, self.batches)
+        systems = self.systems[place * self.batch : (place + 1) * self.batch]
+        return self.baselines[number - 1] if number else "", systems

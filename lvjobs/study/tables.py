@@ -269,6 +269,10 @@ class Evaluation(SettingsTable):
         default_factory=list,
         description="forecast origins (observed steps) from which stages evaluate as well as from history_steps",
     )
+    baselines: Texts = Field(
+        default_factory=list,
+        description="extra baselines of all evaluations: auto-arima, auto-ets, auto-theta, chronos:MODEL",
+    )
 
     @field_validator("origins")
     @classmethod

@@ -55,7 +55,7 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     return {**params, **values}
 
 
-_NEWER = ("data_systems", "origins")
+_NEWER = ("data_systems", "origins", "baselines")
 
 
 class Request(BaseModel):
@@ -63,8 +63,9 @@ class Request(BaseModel):
 
     `located` maps, for `data` and `model`, the written value to one that is valid from any directory; `sha256` is by
     data file, and so is `data_systems`, the number of its systems, where a split needs it. `systems` are the held-out
-    systems that evaluations forecast, and `origins` the forecast origins beside the runs' own. `file` is what
-    study.toml declared about how runs are carried out (`study.config`); it is empty in requests of earlier releases.
+    systems that evaluations forecast, `origins` the forecast origins beside the runs' own, and `baselines` the extra
+    baselines. `file` is what study.toml declared about how runs are carried out (`study.config`); it is empty in
+    requests of earlier releases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +79,7 @@ class Request(BaseModel):
     data_systems: dict[str, int] = Field(default_factory=dict)
     systems: list[int] = Field(default_factory=list)
     origins: list[int] = Field(default_factory=list)
+    baselines: list[str] = Field(default_factory=list)
     file: dict[str, Any] = Field(default_factory=dict)
 
     @model_serializer(mode="wrap")

@@ -191,3 +191,7 @@ class Task(Protocol):
     def at_origin(self, config: RunConfig, origin: int) -> RunConfig:
         """Return the run with another forecast origin; the run itself for a task without forecasts."""
         return config
+
+    def with_baselines(self, config: RunConfig, names: Sequence[str]) -> RunConfig:
+        """Return the evaluation with extra baselines of these names; the run itself if it is none."""
+        return config

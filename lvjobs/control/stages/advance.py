@@ -258,10 +258,10 @@ def _evaluations_of(
     """Yield the stage's evaluations of the base model and of runs: configuration, name, and the id of the run."""
     origins = (OWN, *request.origins)
     for subject, config in zero_shot(stage, seen.stages, request):
-        for made, name in from_origins(config, subject, origins):
+        for made, name in from_origins(config, subject, origins, request.baselines):
             yield made, name, ""
     for run in _sources(seen, stage):
         final = session.study.layout.run(run.name).final
         config = task_of(run.config).evaluation(run.name, run.params, final, request.systems)
-        for made, name in from_origins(config, run.name, origins):
+        for made, name in from_origins(config, run.name, origins, request.baselines):
             yield made, name, run.id

@@ -47,7 +47,11 @@ def unfold(
     for stage in stages:
         if stage.evaluates:
             made = zero_shot(stage, stages, request, series) if series else []
-            found[stage.name] = [config for name, own in made for config, _ in from_origins(own, name, (OWN, *origins))]
+            found[stage.name] = [
+                config
+                for name, own in made
+                for config, _ in from_origins(own, name, (OWN, *origins), request.baselines)
+            ]
             continue
         winner = None
         if stage.origin is not None:

@@ -76,7 +76,8 @@ def is_same(record: StageRecord, asked: StageRecord) -> bool:
     old, new = (Request.model_validate(each) for each in (record.request, asked.request))
     patience = {"on_hold": now.on_hold, "quorum": now.quorum}
     before, now = (each.model_copy(update={"set": without_carried(each.set)}) for each in (before, now))
-    same_systems = (old.systems, old.origins) == (new.systems, new.origins) or not now.evaluates
+    scored = [(each.systems, each.origins, each.baselines) for each in (old, new)]
+    same_systems = scored[0] == scored[1] or not now.evaluates
     return before.model_copy(update=patience) == now and old.trains_as(new) and same_systems
 
 

@@ -145,14 +145,15 @@ def _compared(material: Material, chosen: Sequence[Model]) -> Sequence[tuple[str
     try:
         results = {model.label: material.load(model.runs[0]) for model in chosen}
         best = results[chosen[0].label] if shown is first else material.load(shown)
-        baselines = material.baselines(first)
+        kept, lost = material.extras(first)
+        baselines = {**material.baselines(first), **kept}
     except LvjobsError as error:  # the data are elsewhere, or not those that were forecast: all other figures are shown
         return [("", str(error))] * 4
     if not baselines:
         return [("", "no baseline can be made of these series")] * 4
     order = np.argsort(best.errors.mean(axis=(1, 2)), kind="stable")
     of = f": {shown.subject}; {shown.circumstances}"
-    drawn: list[tuple[str, Chart | str]] = []
+    drawn: list[tuple[str, Chart]] = []
     for row in (order[len(order) // 2], order[-1]):
         series = best.of_series(best.systems[row], {name: values[row] for name, values in baselines.items()})
         by = next(part for part in shown.alone if series.series in part.scores["systems"])
@@ -165,7 +166,8 @@ def _compared(material: Material, chosen: Sequence[Model]) -> Sequence[tuple[str
             {name: errors.mean(axis=axis) for name, errors in found.items()} for found in (models, others)
         )
         drawn.append(("", describe(of_models, of_others)))
-    return drawn
+    missing = "".join(f". Not shown, {name}: {why}" for name, why in lost.items())
+    return [(of, replace(chart, caption=f"{chart.caption}{missing}")) for of, chart in drawn]
 
 
 MARKER = "index.json"
