@@ -43,7 +43,7 @@ def evaluate(run: Run) -> None:
     for step in range(run.step + 1, run.config.steps + 1):
         baseline, systems = config.step_of(step)
         if baseline:
-            extras[baseline] = candidate.extra(baseline, systems, extras.get(baseline))
+            extras[baseline] = candidate.with_baseline(baseline, systems, extras.get(baseline))
             run.log(step)
         else:
             made = Forecasts(candidate.forecast(systems), systems, candidate.likelihood(systems))
@@ -123,7 +123,7 @@ class EvaluatedModel:
             prompt=self.decoding.prompt,
         )
 
-    def extra(self, name: str, systems: list[int], before: ExtraForecasts | None) -> ExtraForecasts:
+    def with_baseline(self, name: str, systems: list[int], before: ExtraForecasts | None) -> ExtraForecasts:
         """Return an extra baseline's forecasts with those of further series.
 
         If another version or other weights made those `before`, they are made again.

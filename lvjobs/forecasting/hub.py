@@ -86,7 +86,7 @@ def find_model(model: str, decimals: int = 2, *, instruct: bool = False) -> Base
 
 
 def pipeline_of(directory: Path) -> str:
-    """Return the class that forecasts with a Chronos model; empty for a model of another kind."""
+    """Return the name of the class that forecasts with a Chronos model; empty for a model of another kind."""
     if not (file := directory / "config.json").is_file():
         return ""
     config = _read_json(file)
@@ -122,6 +122,7 @@ def has_tokenizer(directory: Path) -> bool:
 
 
 def weight_files(directory: Path) -> list[str]:
+    """Return the names of a model's files of weights, whether or not they exist."""
     index = directory / INDEX
     if (directory / WEIGHTS).is_file() or not index.is_file():
         return [WEIGHTS]

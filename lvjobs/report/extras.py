@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from numpy.typing import NDArray
+
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.extra_files import BASELINES_FILE, read_extra
 from lvjobs.forecasting.pooling import joined_baselines
 from lvjobs.forecasting.results import RESULT
@@ -54,7 +55,7 @@ def _with(each: Evaluated, made: Mapping[str, Mapping[str, Evaluated]]) -> Evalu
     return replace(each, scores={**each.scores, "baselines": own}, extras=sources)
 
 
-def read_kept(each: Evaluated) -> tuple[dict[str, Floats], dict[str, str]]:
+def read_kept(each: Evaluated) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Return the kept forecasts of an evaluation's extra baselines, in the order of its series, and problems.
 
     Of pooled folds, those that every fold has. A baseline whose file is missing or damaged has a problem alone.
@@ -64,9 +65,10 @@ def read_kept(each: Evaluated) -> tuple[dict[str, Floats], dict[str, str]]:
         found = {}
         for shown, (source, name) in part.extras.items():
             scores = source.scores["baselines"][name]
+            if "problem" in scores:
+                problems[shown] = scores["problem"]
+                continue
             try:
-                if "problem" in scores:
-                    raise LvjobsError(scores["problem"])
                 path = source.files.final / RESULT / BASELINES_FILE
                 found[shown] = read_extra(path, name, scores["forecasts_sha256"])
             except LvjobsError as error:

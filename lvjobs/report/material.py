@@ -79,7 +79,8 @@ class Material:
         losses: The runs' losses, stage by stage.
         evaluations: The finished ones.
         load: A function that returns the forecasts of one.
-        baselines: A function that returns the built-in baselines' forecasts of its series, each (systems, horizon, variables).
+        baselines: A function that returns the forecasts of its series by the built-in baselines, each (systems,
+            horizon, variables).
         train: [train] of study.toml, if it is known.
         stages: The study's stages in their declared order, with their winners.
         extras: A function that returns the same of the extra baselines, and the problems of others.

@@ -31,7 +31,7 @@ ARROWS = {
     "forecasting": {"worker", "tasks", "study", "flops"},
     "report": {
         *("tasks", "ledger", "records", "study", "forecasting.results", "forecasting.series_forecast"),
-        *("forecasting.baselines", "forecasting.comparison", "forecasting.pooling"),
+        *("forecasting.baselines", "forecasting.comparison", "forecasting.pooling", "forecasting.extra_files"),
     },
     "lab": set(),
     "doctor": {"study", "tasks", "records", "ledger", "cluster", "control", "flops", "forecasting"},
@@ -90,7 +90,7 @@ SETTINGS = re.compile(r"TrainingConfig|EvaluationConfig|PromptName|SplitName|los
 ASK_THE_TASK = ("control", "worker", "ledger", "sweep", "cluster", "flops", "rehearsal", "lab")
 """The packages that know of a task only what `lvjobs.tasks.protocol` says. Others show or check those settings."""
 
-HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
+HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "statsforecast", "chronos"}
 MAY_LOAD_TORCH = {"worker", "forecasting"}
 
 

@@ -5,7 +5,8 @@ tested system than its history; those that take `training` see the training syst
 means, seasons and vector autoregressions, and what all demand of a history; `analogue` has nearest neighbours and
 motifs, `growth` fits dynamics whose law is not known, and `ode` the law behind the data. `tuning` chooses settings on
 the training systems; `integration` has integrals and solutions of differential equations. A new baseline is a function,
-and an entry of `BASELINES` here.
+and an entry of `BASELINES` here. `extras` has those that need a package of their own and are made on request:
+`univariate` those of statsforecast, and `chronos` pretrained models.
 """
 
 from collections.abc import Callable, Mapping

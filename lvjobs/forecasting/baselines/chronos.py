@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.chronos_models import CHRONOS_2, find_chronos
+from lvjobs.forecasting.codec import Floats
 
 
 def forecast_median(model: str, history: Floats, horizon: int) -> Floats:
@@ -46,7 +46,7 @@ def _load(directory: Path, pipeline: str) -> Any:
     import chronos
     from chronos.chronos_bolt import ChronosBoltModelForForecasting
 
-    kind = chronos.Chronos2Model if pipeline == CHRONOS_2 else ChronosBoltModelForForecasting
+    kind: Any = chronos.Chronos2Model if pipeline == CHRONOS_2 else ChronosBoltModelForForecasting
     try:
         model, read = kind.from_pretrained(
             str(directory), local_files_only=True, dtype=torch.float32, output_loading_info=True

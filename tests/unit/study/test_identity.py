@@ -74,6 +74,7 @@ MEANT = {
         "top_p": 1.0,
         "samples": 1,
         "likelihood": False,
+        "baselines": [],
     },
     CommandConfig: {
         "launch": "once",
