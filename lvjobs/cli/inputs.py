@@ -89,8 +89,19 @@ def convert(file: Path, directory: Path, precision: str, decimals: int, as_json:
 
 def _print_model(name: str, decimals: int, as_json: bool) -> None:
     from lvjobs.flops.architecture import architecture_of, card_of
+    from lvjobs.forecasting.chronos_models import find_chronos, is_chronos
     from lvjobs.forecasting.hub import find_model
 
+    if is_chronos(name):
+        made = find_chronos(name)
+        numbers = {"directory": str(made.directory), "parameters": made.parameters, "pipeline": made.pipeline}
+        lines = [
+            f"{name}: whole, in {made.directory}",
+            f"  parameters {_count(made.parameters)}",
+            f"  pipeline   {made.pipeline}: a baseline of evaluations, --baseline chronos:{name}",
+        ]
+        print_found({"schema": 1, "model": name, **numbers}, lines, as_json=as_json)
+        return
     found = find_model(name, decimals)
     try:
         shape, problem = asdict(architecture_of(name)), None
@@ -111,7 +122,7 @@ def _print_model(name: str, decimals: int, as_json: bool) -> None:
     }
     lines = [
         f"{name}: whole, in {found.directory}",
-        f"  parameters {'stored packed, not counted' if found.parameters is None else f'{found.parameters:,}'}",
+        f"  parameters {_count(found.parameters)}",
         f"  tokenizer  {_tokenizer(found.split)}",
         f"  instruct   {'has a chat template' if found.chat_template else 'no chat template: raw only'}",
         f"  FLOPs      {problem or (f'by the card {card}' if card else 'by its own config.json')}",
@@ -119,6 +130,10 @@ def _print_model(name: str, decimals: int, as_json: bool) -> None:
     print_found(details, lines, as_json=as_json)
     if problem and not as_json:
         raise UsageError(f"{name}: what it costs cannot be counted, so no run of it can be submitted; see FLOPs above")
+
+
+def _count(parameters: int | None) -> str:
+    return "stored packed, not counted" if parameters is None else f"{parameters:,}"
 
 
 def _tokenizer(split: tuple[str, ...] | None) -> str:

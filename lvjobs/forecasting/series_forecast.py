@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import h5py
 import numpy as np
@@ -102,7 +103,10 @@ class SeriesForecast:
         return stream.getvalue()
 
     def write_hdf5(self, path: Path) -> None:
-        """Write `/time`, `/truth`, `/samples`, `/forecast`, `/quantiles/q05`..., `/baselines/NAME`, with attributes."""
+        """Write `/time`, `/truth`, `/samples`, `/forecast`, `/quantiles/q05`..., `/baselines/NAME`, with attributes.
+
+        A `/` in a name is written as `%2F`.
+        """
         memory = io.BytesIO()
         with h5py.File(memory, "w") as file:
             file.attrs.update(
@@ -110,7 +114,7 @@ class SeriesForecast:
             )
             whole = {"time": self.time, "truth": self.truth, "samples": self.samples, "forecast": self.forecast}
             whole |= {f"quantiles/q{100 * level:02.0f}": values for level, values in self.quantiles.items()}
-            whole |= {f"baselines/{name}": values for name, values in self.baselines.items()}
+            whole |= {f"baselines/{quote(name, safe=': @')}": values for name, values in self.baselines.items()}
             for name, values in whole.items():
                 file.create_dataset(f"/{name}", data=values)
         write_atomic(path, memory.getvalue())

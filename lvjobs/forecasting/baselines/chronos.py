@@ -13,6 +13,7 @@ import torch
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.chronos_models import CHRONOS_2, find_chronos
 from lvjobs.forecasting.codec import Floats
+from lvjobs.forecasting.hub import weight_files
 
 
 def forecast_median(model: str, history: Floats, horizon: int) -> Floats:
@@ -48,13 +49,27 @@ def _load(directory: Path, pipeline: str) -> Any:
 
     kind: Any = chronos.Chronos2Model if pipeline == CHRONOS_2 else ChronosBoltModelForForecasting
     try:
-        model, read = kind.from_pretrained(
-            str(directory), local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
+        model = kind.from_pretrained(str(directory), local_files_only=True, dtype=torch.float32)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise LvjobsError(f"{directory} cannot be loaded ({reason}); fetch or copy it anew") from error
-    if lost := sorted({*read["missing_keys"], *map(str, read["mismatched_keys"])}):
+    if lost := _lost(model, directory):
         raise LvjobsError(f"{directory} lacks weights ({', '.join(lost[:3])}); fetch or copy it anew")
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     return getattr(chronos, pipeline)(model.to(device).eval())
+
+
+def _lost(model: Any, directory: Path) -> list[str]:
+    """Return the parameters that no file holds, by themselves or as one that they share their weights with.
+
+    The models' classes declare some of them optional, so transformers reports none of these.
+    """
+    from safetensors import safe_open
+
+    stored: set[str] = set()
+    for name in weight_files(directory):
+        with safe_open(directory / name, "pt") as file:
+            stored |= set(file.keys())
+    every = dict(model.named_parameters(remove_duplicate=False))
+    held = {id(weights) for name, weights in every.items() if name in stored}
+    return sorted(name for name, weights in every.items() if name not in stored and id(weights) not in held)

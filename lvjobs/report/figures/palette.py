@@ -27,8 +27,13 @@ BASELINE_STYLES: dict[str, tuple[str, Any]] = {
     "analogue": ("#CC79A7", "dashdot"),
     "analogue-training": ("#CC79A7", "dash"),
     "ode": ("#D55E00", "dot"),
+    "auto-arima": (MODEL, "dash"),
+    "auto-ets": (MODEL, "dot"),
+    "auto-theta": (MODEL, "dashdot"),
 }
 """Colour and dashes of each baseline, the same in every figure; a model's own lines are solid."""
+_OTHERS = ((INK, "dash"), (INK, "dashdot"), (INK, "dot"), (QUIET, "dash"))
+"""Colours and dashes of baselines that the user names, such as pretrained models, in turn."""
 MODELS = ((MODEL, "o"), (INK, "s"), ("#CC79A7", "D"), ("#56B4E9", "^"))
 """Colours and markers of models. Their lines are solid and have markers, which no baseline's has: colours recur."""
 CAUSES: dict[str, tuple[str, str]] = {
@@ -74,7 +79,8 @@ def baseline_keys(names: Iterable[str], *, needed: bool = True) -> list[Key]:
     Raises:
         ValueError: there is none, and one is `needed`.
     """
-    keys = [Key(name, *BASELINE_STYLES.get(name, (QUIET, "dash"))) for name in names]
+    others = itertools.cycle(_OTHERS)
+    keys = [Key(name, *(BASELINE_STYLES.get(name) or next(others))) for name in names]
     if needed and not keys:
         raise ValueError("forecasts and errors are never shown without a baseline beside them")
     return keys
