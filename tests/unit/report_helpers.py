@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
-from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
+from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation, with_baselines
+from lvjobs.forecasting.extra_files import ExtraForecasts, write_extras
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.results import Forecasts, baselines_of, examine, load_result, write_forecasts
 from lvjobs.forecasting.series_forecast import SeriesForecast
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import evaluated
+from lvjobs.report.extras import with_extras_shared
 from lvjobs.report.material import Material, read_losses
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.params import TRAIN_TASK, EvaluationConfig, TrainingConfig
@@ -78,14 +80,18 @@ class Finished:
         adapter="",
         training=None,
         origin=None,
+        extras=None,
         **base,
     ):
-        """The evaluation of a run (None: of the base model or an adapter, with these settings); the run that it is."""
+        """The evaluation of a run (None: of the base model or an adapter, with these settings); the run that it is.
+
+        `extras` are the weights of extra baselines by name (empty for a method without), which forecast 0.1 too much.
+        """
         settings = TrainingConfig(**run.config["params"]) if run else self.training(**base, **(training or {}))
         settings = settings.model_copy(update={"history_steps": origin or settings.history_steps})
         adapter = str(self.layout.run(run.name).final / "adapter") if run else adapter
         trial = EvaluationRequest(samples=samples, temperature=float(samples > 1), split=split, batch=batch, seed=seed)
-        config = evaluation(settings, trial, systems, adapter, prompt)
+        config = with_baselines(evaluation(settings, trial, systems, adapter, prompt), [*(extras or {})])
         first, end = settings.history_steps, settings.history_steps + settings.horizon_steps
         loaded = load_dataset(self.data, steps=end)
         truth = loaded.trajectories[systems, first:end].astype(np.float64)
@@ -96,7 +102,14 @@ class Finished:
         done = self.add(name, config, "evaluate")
         result.mkdir(parents=True)
         write_forecasts(result / "forecasts.h5", made)
-        scores = examine(EvaluationConfig(**config.params), loaded, made, config.seed)
+        kept = {
+            key: ExtraForecasts(
+                truth + 0.1, {"package": "p", "version": "2", **({"weights_sha256": weights} if weights else {})}
+            )
+            for key, weights in (extras or {}).items()
+        }
+        write_extras(result / "baselines.h5", kept)
+        scores = examine(EvaluationConfig(**config.params), loaded, made, config.seed, kept)
         (result / "scores.json").write_text(json.dumps(scores))
         return done
 
@@ -134,7 +147,7 @@ def a_material(finished, **changes):
     whole = {
         "data": (loaded.time, loaded.trajectories, HISTORY),
         "losses": losses,
-        "evaluations": evaluated(finished.layout, finished.runs),
+        "evaluations": with_extras_shared(evaluated(finished.layout, finished.runs)),
         "load": lambda each: load_result(each.files.final, each.run),
         "baselines": lambda each: baselines_of(each.run)[0],
         "train": finished.training(),

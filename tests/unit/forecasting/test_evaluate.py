@@ -1,75 +1,26 @@
 """The whole path of an evaluation: nothing between a model's digits and the table may lose, cut, shift or swap anything."""
 
-import contextlib
-import json
-
 import numpy as np
 import pytest
-from forecasting_helpers import FakeRun, Killed, Perfect, Persistence, Table, error_bound, one_thread
+from evaluation_helpers import SYSTEMS, config_of, data, result, run_through, training
+from forecasting_helpers import Perfect, Persistence, Table, error_bound, one_thread
 
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting import evaluate as task
 from lvjobs.forecasting.codec import ALPHABET
-from lvjobs.forecasting.data import load_dataset, make_dataset, sha256
-from lvjobs.forecasting.evaluate import EvaluatedModel, evaluate
-from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
+from lvjobs.forecasting.data import load_dataset
+from lvjobs.forecasting.evaluate import EvaluatedModel
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.models import AdapterMismatch, add_adapter, load_base, save_adapter
-from lvjobs.forecasting.results import Forecasts, examine, read_forecasts
+from lvjobs.forecasting.results import Forecasts, examine
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.forecasting.windows import codec_of
-from lvjobs.study.params import NUMERIC_HEAD, EvaluationConfig, TrainingConfig
+from lvjobs.study.params import NUMERIC_HEAD, EvaluationConfig
 from lvjobs.tasks.registry import rates_of
 
-__all__ = ["one_thread"]
+__all__ = ["data", "one_thread", "training"]
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("one_thread")]
-SYSTEMS = [32, 37, 33, 39, 35]
-
-
-class EvaluationRun(FakeRun):
-    """Which also keeps what was reported as generated."""
-
-    def __init__(self, *arguments, **keywords):
-        super().__init__(*arguments, **keywords)
-        self.series = []
-
-    def generated(self, step, series, **metrics):
-        self.series.append((step, series))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "data.h5"
-    make_dataset(path, systems=40, seed=1)
-    return path
-
-
-@pytest.fixture(scope="module")
-def training(data):
-    return TrainingConfig(data=str(data), data_sha256=sha256(data), history_steps=40, horizon_steps=5)
-
-
-def config_of(training, batch=2, **more):
-    trial = EvaluationRequest(
-        **{key: more.pop(key) for key in list(more) if key in EvaluationRequest.__dataclass_fields__}
-    )
-    made = evaluation(training, trial, SYSTEMS, **more)
-    params = {**made.params, "batch": batch}
-    return made.model_copy(update={"params": params, "steps": -(-len(SYSTEMS) // batch)})
-
-
-def run_through(config, directory, **faults):
-    run = EvaluationRun(config, directory, **faults)
-    with contextlib.suppress(Killed):
-        evaluate(run)
-    return run
-
-
-def result(run):
-    directory = run.saved[2] / "result"
-    found = read_forecasts(directory / "forecasts.h5")
-    return json.loads((directory / "scores.json").read_text()), found.samples, found.systems
 
 
 def truth_of(data, training):

@@ -9,6 +9,7 @@ from report_helpers import HISTORY, HORIZON, SYSTEMS, Finished, a_material, data
 
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.baselines import BASELINES as KNOWN
+from lvjobs.forecasting.baselines.univariate import CLASSES
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import load_result
 from lvjobs.forecasting.series_forecast import SeriesForecast
@@ -18,7 +19,7 @@ from lvjobs.report.evaluated import evaluated
 from lvjobs.report.figures.draw import figure_of, save
 from lvjobs.report.figures.elements import Axis, Cells, Chart, Key, Line, Panel
 from lvjobs.report.figures.forecasts import by_step, distribution, examples, forecast, scores
-from lvjobs.report.figures.palette import BASELINE_STYLES, INK
+from lvjobs.report.figures.palette import BASELINE_STYLES, INK, baseline_keys
 from lvjobs.report.figures.stages import contexts, heat, losses
 from lvjobs.report.figures.study import charts, write_figures
 from lvjobs.report.material import Losses, Material, Point, smoothed
@@ -110,8 +111,10 @@ def test_without_baselines_nothing_is_drawn():
 
 
 def test_every_baseline_is_drawn_with_a_look_of_its_own():
-    assert BASELINE_STYLES.keys() == KNOWN.keys()
-    assert len({*BASELINE_STYLES.values()}) == len(KNOWN)
+    assert BASELINE_STYLES.keys() == {*KNOWN, *CLASSES}
+    assert len({*BASELINE_STYLES.values()}) == len(BASELINE_STYLES)
+    others = [(key.colour, key.dash) for key in baseline_keys(["chronos:a", "ode", "chronos:b"]) if key.name != "ode"]
+    assert len({*others, *BASELINE_STYLES.values()}) == len(BASELINE_STYLES) + 2
     figure = figure_of(a_forecast(baselines=dict.fromkeys((*KNOWN, "of another release"), BASELINES["analogue"])))
     assert {*KNOWN, "of another release"} <= drawn(figure.axes[1]).keys()
 
