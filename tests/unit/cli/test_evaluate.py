@@ -2,9 +2,12 @@
 
 import json
 import re
+import sys
 
 import pytest
+from extra_helpers import make_bolt, make_chronos_2
 
+from lvjobs import Study
 from lvjobs.forecasting.data import make_dataset
 from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
@@ -35,6 +38,9 @@ def lvjobs(tmp_path, monkeypatch, typed):
         (["--zero-shot", "raw", "--data", "other.h5"], ["other.h5", "no such file"]),
         (["--zero-shot", "raw", "--model", "gpt-17"], ["gpt-17"]),
         (["--zero-shot", "raw", "--origin", "81"], ["origin 81", "the data have 100 steps", "from 21 to 80"]),
+        (["--zero-shot", "raw", "--baseline", "ode"], ["baseline ode", "already", "auto-arima"]),
+        (["--zero-shot", "raw", "--baseline", "auto-x"], ["no extra baseline 'auto-x'", "chronos:MODEL"]),
+        (["--zero-shot", "raw", "--baseline", "chronos:lab/bolt"], ["lab/bolt", "lvjobs model pull lab/bolt"]),
         (["--zero-shot", "raw", "--origin", "40", "--origin", "20"], ["origin 20", "every baseline", "from 21 to 80"]),
     ],
 )
@@ -99,6 +105,70 @@ def test_each_origin_is_an_evaluation_and_one_given_twice_is_one(lvjobs):
     assert own[1] < both[1] < 2 * own[1], "40 steps of history are a shorter prompt"
     code, _, err = lvjobs("evaluate", "--zero-shot", "raw", "--origin", "0")
     assert (code, "--origin" in err) == (2, True)
+
+
+def test_extra_baselines_cost_no_flops_and_their_order_makes_no_other_evaluation(tmp_path, lvjobs):
+    own = planned(lvjobs)
+    for names in (["auto-ets", "auto-theta"], ["auto-theta", "auto-ets", "auto-theta"]):
+        assert planned(lvjobs, *(word for name in names for word in ("--baseline", name))) == own
+    asked = ["evaluate", "--zero-shot", "raw", "--series", "2", "--dry-run"]
+    typed = lvjobs(*asked, "--baseline", "auto-theta", "--baseline", "auto-ets")[1].splitlines()[1]
+    with (tmp_path / "study.toml").open("a") as file:
+        file.write('[evaluation]\nbaselines = ["auto-ets", "auto-theta"]\n')
+    assert lvjobs(*asked)[1].splitlines()[1] == typed, "[evaluation] is the default"
+    assert lvjobs(*asked, "--baseline", "auto-ets")[1].splitlines()[1] != typed
+
+
+def test_a_package_that_is_not_installed_is_said_before_anything_is_made(tmp_path, lvjobs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "statsforecast", None)
+    code, out, err = lvjobs("evaluate", "--zero-shot", "raw", "--baseline", "auto-arima")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "baseline auto-arima takes the package statsforecast, which is not installed" in err
+    assert "pip install 'lvjobs[statsforecast]'" in err
+    stage = '[evaluation]\nbaselines = "auto-arima"\n[[stage]]\nname = "scores"\nzero_shot = ["raw"]\n'
+    (tmp_path / "study.toml").write_text(stage)
+    assert "takes the package statsforecast" in lvjobs("sweep", "all")[2]
+    assert "takes the package statsforecast" in lvjobs("submit", "train", "--evaluate")[2]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.heavy
+def test_extra_baselines_from_study_toml_to_every_table(tmp_path, lvjobs):
+    """By the stages' evaluations and by one that is typed; a directory by its name in the study is the same model."""
+    make_bolt(tmp_path / "bolt")
+    make_chronos_2(tmp_path / "two")
+    (tmp_path / "study.toml").write_text(
+        "[train]\nsteps = 2\ncontext_length = 48\nbatch_size = 1\nvalidation_limit = 1\n"
+        '[evaluation]\nseries = 2\nbaselines = ["chronos:two", "auto-theta", "chronos:bolt"]\n'
+        '[[stage]]\nname = "one"\n[[stage]]\nname = "scores"\nevaluate = ["one"]\nzero_shot = ["raw"]\n'
+    )
+    plan = json.loads(lvjobs("sweep", "plan", "--json")[1])
+    code, _, err = lvjobs("sweep", "all", "--wait")
+    assert code == 0, err
+    spent = json.loads(lvjobs("budget", "--json")[1])
+    assert spent["generation"] == plan["total"]["evaluation"]["official"] > 0, "baselines cost no FLOPs"
+    names = {"auto-theta", f"chronos:{tmp_path.resolve()}/bolt", f"chronos:{tmp_path.resolve()}/two"}
+    tables = json.loads(lvjobs("evaluate", "--table", "--json")[1])["tables"]
+    for table in tables:
+        if table["title"] != "Paired comparisons":
+            assert names <= {row["name"] for row in table["rows"]}, table["title"]
+    code, out, err = lvjobs("evaluate", "--zero-shot", "raw", "--series", "2")
+    assert (code, "auto-theta" in out, "submitted" in out) == (0, True, False), "it is the stage's own"
+    code, out, err = lvjobs("forecast", "--zero-shot", "raw", "--series", "17", "--json")
+    assert (code, names <= json.loads(out)["errors"].keys()) == (0, True), err
+    (run,) = [row["name"] for row in json.loads(lvjobs("status", "--json")[1])["runs"] if row["stage"] == "one"]
+    study = Study.open(tmp_path)
+    made = study.evaluate(run, baselines="auto-ets", series=2)
+    assert made.outcome == "submitted"
+    code, _, err = lvjobs("evaluate", run, "--series", "2", "--baseline", "auto-ets", "--wait")
+    assert code == 0, err
+    (table, *_) = json.loads(lvjobs("evaluate", "--table", "--json")[1])["tables"]
+    assert {*names, "auto-ets"} <= {row["name"] for row in table["rows"]}, "of two evaluations"
+    code, _, err = lvjobs("report")
+    assert code == 0, err
+    page = (tmp_path / "report/report.html").read_text()
+    assert all(name in page for name in ("auto-ets", "auto-theta", "/bolt"))
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,9 @@ def test_a_package_that_is_not_installed(scene, typed, take, monkeypatch):
         "tensorboard": ("tensorboard.compat.proto.event_pb2", ("export", "out", "--to", "tensorboard")),
         "gguf": ("gguf", ("model", "convert", "model.gguf", "converted")),
     }
+    zero_shot = ("evaluate", "--zero-shot", "raw", "--dry-run", "--baseline")
+    commands["statsforecast"] = ("statsforecast", (*zero_shot, "auto-theta"))
+    commands["chronos"] = ("chronos", (*zero_shot, "chronos:tiny"))
     scene.enter("one")
     scene.go(300)
     for extra, (module, command) in commands.items():

@@ -452,6 +452,18 @@ def test_evaluations_from_several_origins_are_runs_of_their_own(sweep):
     assert len(scene.cells("scores")) == (3 + 1) * 4, "only what is new is evaluated"
 
 
+def test_extra_baselines_are_part_of_every_evaluation_of_a_stage(sweep):
+    scene = sweep(FIRST, Stage(name="scores", evaluate=["first"], zero_shot=["raw"]))
+    scene.ask(request=REQUEST.model_copy(update={"origins": [40], "baselines": ["auto-ets"]}))
+    scene.go(600)
+    assert scene.stands("first", "scores") == ["completed", "completed"]
+    with scene.session() as session, session.ledger.transaction() as transaction:
+        names = scene.cells("scores")
+        runs = [run for run in transaction.runs() if run.name in names]
+    assert len(runs) == (3 + 1) * 2
+    assert all(run.params["baselines"] == ["auto-ets"] and run.steps == 2 for run in runs)
+
+
 # -- runs that compare badly ---------------------------------------------------------------------------------------
 
 PRUNED = FIRST.model_copy(
