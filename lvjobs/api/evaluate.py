@@ -83,6 +83,15 @@ def find_subjects(
     return [Subject(name, training, directory, zero_shot or "raw")]
 
 
+def check_settings_of_runs(given: Overrides, runs: Sequence[str]) -> None:
+    """Refuse settings of a training for runs that are trained already (UsageError); a seed is that of the samples."""
+    if runs and (wrong := next((key for key in given.settings if key != "seed"), None)):
+        raise UsageError(
+            f"{wrong}: {runs[0]} forecasts with the settings that it was trained with; leave {wrong} out, or submit "
+            f"another run with it"
+        )
+
+
 def _adapter_directory(study: StudyContext, adapter: Path) -> str:
     path = (study.root / expand_home(adapter)).absolute()
     if path.is_file():
@@ -185,11 +194,12 @@ def prepare_evaluations(
     `origins`: the forecast origins, each an evaluation of its own; none: that of each training (`history_steps`).
 
     Raises:
-        UsageError: None or several of the kinds are given, a named run or adapter does not exist, or no forecast can be
-            made and scored from an origin.
+        UsageError: None or several of the kinds are given, a named run or adapter does not exist, settings of a
+            training are given with runs, or no forecast can be made and scored from an origin.
     """
     settings, resources, profile = settle(study, given)
     subjects = find_subjects(study, runs, zero_shot, adapter, settings)
+    check_settings_of_runs(given, runs)
     if zero_shot and trial.split != "random":
         subjects = [
             replace(each, name=each.name + ending, training=training)

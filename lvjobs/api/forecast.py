@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import __version__
-from lvjobs.api.evaluate import Subject, done_evaluations, find_subjects, systems_in
+from lvjobs.api.evaluate import Subject, check_settings_of_runs, done_evaluations, find_subjects, systems_in
 from lvjobs.api.settings import Overrides, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
@@ -107,7 +107,9 @@ def prepare_forecast(
         UsageError: None or several models are given, or the run, the adapter or the series does not exist.
     """
     settings, resources, profile = settle(study, given)
-    (subject,) = find_subjects(study, [run] if run else [], zero_shot, adapter, settings)
+    runs = [run] if run else []
+    (subject,) = find_subjects(study, runs, zero_shot, adapter, settings)
+    check_settings_of_runs(given, runs)
     role = _role(subject, series)
     config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)
     name = default_name(config, f"{subject.name}-series-{series}")

@@ -174,3 +174,7 @@ def test_a_run_and_its_evaluation_from_one_command_to_the_table(tmp_path, lvjobs
     code, _, err = lvjobs("evaluate", "one", "--split", "random")
     assert code == 2
     assert "trained or validated on" in err
+    for command in ("evaluate", "one"), ("forecast", "one", "--series", "16"):
+        code, out, err = lvjobs(*command, "--set", "split=random")
+        assert (code, out) == (2, "")
+        assert "split: one forecasts with the settings that it was trained with" in err
