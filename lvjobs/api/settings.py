@@ -88,13 +88,14 @@ def pinned(settings: RunSettings, study: StudyContext) -> RunSettings:
         UsageError: The data is missing, malformed, not finite, or has too few systems. The message names the file and
             the remedy.
     """
-    from lvjobs.forecasting.data import load_dataset
+    from lvjobs.forecasting.data import check_power, load_dataset
     from lvjobs.forecasting.splits import training_split
 
     if not isinstance(settings, TrainSettings):
         return settings
     data = load_dataset(_data_file(settings, study))
     training_split(len(data.trajectories), settings)
+    check_power(data, settings.scale_power)
     return located(settings, study)
 
 

@@ -29,7 +29,7 @@ SCHEMA = 3
 FORECASTS, SCORES = "forecasts.h5", "scores.json"
 RESULT = "result"
 """The directory of both files, in a checkpoint and in `final/`."""
-_CODEC = ("decimals", "scale_target", "scale_alpha", "scale_beta", "scaling")
+_CODEC = ("decimals", "scale_target", "scale_alpha", "scale_beta", "scaling", "scale_power")
 _COPY = "restore it from a copy"
 _SAME = 1e-9
 """The relative difference allowed between a score that is computed again and the stored one."""
@@ -111,8 +111,11 @@ def examine(config: EvaluationConfig, data: Dataset, forecasts: Forecasts, seed:
     truth = split.truths(data.trajectories)
     several = samples if len(samples) > 1 else None
     codec = codec_of(config.training)
-    scale = shared_scale(data, codec, config.training) or codec.fit(split.histories(data.trajectories))
-    score = partial(metrics.score, units=scale.unit * codec.target)
+    histories = split.histories(data.trajectories)
+    scale = shared_scale(data, codec, config.training) or codec.fit(histories)
+    plain = replace(codec, power=1.0)  # scaled errors are of the values, in whatever power they are written
+    units = (shared_scale(data, plain, config.training) or plain.fit(histories)).unit * codec.target
+    score = partial(metrics.score, units=units)
     return {
         "schema": SCHEMA,
         "model": config.training.model,

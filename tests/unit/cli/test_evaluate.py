@@ -3,6 +3,7 @@
 import json
 import re
 
+import h5py
 import pytest
 
 from lvjobs.forecasting.data import make_dataset
@@ -45,6 +46,16 @@ def test_what_cannot_be_evaluated_is_refused_in_a_line(tmp_path, lvjobs, argumen
     for word in words:
         assert word in err
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_data_without_logarithms_are_refused_where_a_study_asks_for_them(tmp_path, lvjobs):
+    asked = ["evaluate", "--zero-shot", "raw", "--set", "scale_power=0", "--dry-run"]
+    assert lvjobs(*asked)[0] == 0
+    with h5py.File(tmp_path / "data.h5", "r+") as file:
+        file["/trajectories"][3, 4, 0] = 0
+    code, out, err = lvjobs(*asked)
+    assert (code, out) == (2, "")
+    assert "scale_power = 0 needs values above 0, and series 3, step 4, variable 0 is 0" in err
 
 
 def test_a_checkpoint_is_evaluated_by_its_file(tmp_path, lvjobs):
