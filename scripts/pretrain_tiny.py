@@ -4,6 +4,9 @@ A Qwen2 of about a million parameters on text of synthetic pairs of series (`syn
 33 steps, which are cheap, then of 100, which are what it is used on. Hidden matrices by Muon, all else by AdamW; the
 rate is constant and falls to zero over the last part, which is where much of the loss is won.
 If it is started again with the same --work directory, it resumes where it stopped.
+
+With `--start DIR` it begins with the weights of the model in DIR, at lower rates, with mostly whole series of a wider
+mix: a second pretraining.
 """
 
 import argparse
@@ -29,7 +32,7 @@ VOCABULARY = (*SPECIAL, *ALPHABET, " ")
 POOL = 256
 """The number of pairs drawn at once; pool k is seeded with (seed, k), so that any step's data can be drawn again."""
 SAVE_EVERY = 50
-MUON_RATE, ADAMW_RATE, WARMUP, DECAY = 0.02, 4e-3, 100, 0.4
+WARMUP = 100
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,35 @@ class Phase:
     pace: float
 
 
-def phases(scale: float) -> tuple[Phase, Phase]:
+@dataclass(frozen=True)
+class Plan:
+    """The phases of a pretraining, its peak rates, the share of its updates in which they fall, and its mix."""
+
+    phases: tuple[Phase, ...]
+    muon_rate: float
+    adamw_rate: float
+    decay: float
+    wide: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Return the number of updates."""
+        return sum(phase.steps for phase in self.phases)
+
+
+def first_plan(scale: float) -> Plan:
     """Return a phase of short windows with as many cycles as a whole series, then one of whole series.
 
     At `scale` 1 both have 12 million tokens together.
     """
-    return Phase(round(2100 * scale), 8, 33, STEPS / 33), Phase(round(1650 * scale), 4, STEPS, 1.0)
+    phases = Phase(round(2100 * scale), 8, 33, STEPS / 33), Phase(round(1650 * scale), 4, STEPS, 1.0)
+    return Plan(phases, muon_rate=0.02, adamw_rate=4e-3, decay=0.4)
+
+
+def second_plan(scale: float) -> Plan:
+    """Return a short phase of short windows and a long one of whole series: 18 million tokens at `scale` 1."""
+    phases = Phase(round(600 * scale), 8, 33, STEPS / 33), Phase(round(4000 * scale), 4, STEPS, 1.0)
+    return Plan(phases, muon_rate=0.012, adamw_rate=2.4e-3, decay=0.5, wide=True)
 
 
 def build_tokenizer() -> Any:
@@ -104,6 +130,14 @@ def new_model() -> Any:
     return model
 
 
+def model_in(directory: Path) -> Any:
+    """Return the model in a directory, in float32."""
+    import transformers
+
+    untyped: Any = transformers
+    return untyped.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+
+
 def tokens(scaled: Floats) -> Tensor:
     """Return token ids (count, steps * 10) of scaled pairs (count, steps, 2) in [0, 10), as the codec writes them."""
     table = {token: index for index, token in enumerate(VOCABULARY)}
@@ -118,9 +152,9 @@ def tokens(scaled: Floats) -> Tensor:
 class Corpus:
     """An endless, seeded stream of windows; the window at an index is always the same."""
 
-    def __init__(self, seed: int) -> None:
-        """Set the seed; nothing is drawn yet."""
-        self.seed = seed
+    def __init__(self, seed: int, *, wide: bool = False) -> None:
+        """Set the seed and the mix; nothing is drawn yet."""
+        self.seed, self.wide = seed, wide
         self._pool: tuple[int, float, Tensor] = (-1, 1.0, torch.empty(0))
 
     def batch(self, first: int, phase: Phase) -> Tensor:
@@ -131,7 +165,7 @@ class Corpus:
         for index in range(first, first + phase.batch):
             pool, place = divmod(index, POOL)
             if self._pool[:2] != (pool, phase.pace):
-                drawn = pairs(np.random.default_rng([self.seed, pool]), POOL, CODEC, phase.pace)
+                drawn = pairs(np.random.default_rng([self.seed, pool]), POOL, CODEC, phase.pace, wide=self.wide)
                 self._pool = pool, phase.pace, tokens(drawn)
             row = self._pool[2][place]
             # Three of four windows begin at a step, the fourth at any character, as chunks of a training text do.
@@ -151,29 +185,28 @@ def loss_of(model: Any, ids: Tensor) -> Tensor:
     return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
 
 
-def rate(step: int, steps: int) -> float:
-    """Return the factor of the learning rates: warm-up, constant, linear to zero over the last DECAY of the steps."""
-    return min(1.0, (step + 1) / WARMUP, (steps - step) / (DECAY * steps))
+def rate(step: int, plan: Plan) -> float:
+    """Return the factor of the learning rates: warm-up, constant, linear to zero over the last part of the steps."""
+    return min(1.0, (step + 1) / WARMUP, (plan.steps - step) / (plan.decay * plan.steps))
 
 
-def optimizers_of(model: Any) -> list[torch.optim.Optimizer]:
+def optimizers_of(model: Any, plan: Plan) -> list[torch.optim.Optimizer]:
     """Return Muon for the layers' matrices, AdamW for embeddings, head, biases and norms."""
     named = list(model.named_parameters())
     hidden = [p for name, p in named if ".layers." in name and p.ndim == 2]  # noqa: PLR2004 - matrices
     rest = [p for name, p in named if not (".layers." in name and p.ndim == 2)]  # noqa: PLR2004
     return [
-        torch.optim.Muon(hidden, lr=MUON_RATE, weight_decay=0.01, momentum=0.95),
-        torch.optim.AdamW(rest, lr=ADAMW_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.Muon(hidden, lr=plan.muon_rate, weight_decay=0.01, momentum=0.95),
+        torch.optim.AdamW(rest, lr=plan.adamw_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
-def pretrain(work: Path, scale: float, seed: int) -> Any:
-    """Train, or continue a saved training, and return the trained model."""
+def pretrain(work: Path, plan: Plan, seed: int, start: Path | None = None) -> Any:
+    """Train, or continue a saved training, and return the trained model; `start` has the weights to begin with."""
     torch.manual_seed(seed)
-    model = new_model()
-    optimizers = optimizers_of(model)
-    plan = phases(scale)
-    steps, done = sum(phase.steps for phase in plan), 0
+    model = model_in(start) if start else new_model()
+    optimizers = optimizers_of(model, plan)
+    steps, done = plan.steps, 0
     saved = work / "state.pt"
     if saved.exists():
         state = torch.load(saved, weights_only=True)
@@ -181,11 +214,11 @@ def pretrain(work: Path, scale: float, seed: int) -> Any:
         for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         done = state["step"]
-    corpus, started, began = Corpus(seed), time.monotonic(), done
+    corpus, started, began = Corpus(seed, wide=plan.wide), time.monotonic(), done
     for step in range(done, steps):
-        phase, first = place(plan, step)
-        for optimizer, base in zip(optimizers, (MUON_RATE, ADAMW_RATE), strict=True):
-            optimizer.param_groups[0]["lr"] = base * rate(step, steps)
+        phase, first = place(plan.phases, step)
+        for optimizer, base in zip(optimizers, (plan.muon_rate, plan.adamw_rate), strict=True):
+            optimizer.param_groups[0]["lr"] = base * rate(step, plan)
         loss = loss_of(model, corpus.batch(first, phase))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -201,10 +234,10 @@ def pretrain(work: Path, scale: float, seed: int) -> Any:
     return model
 
 
-def place(plan: tuple[Phase, ...], step: int) -> tuple[Phase, int]:
+def place(phases: tuple[Phase, ...], step: int) -> tuple[Phase, int]:
     """Return the phase of a step, and the index of its first window in the corpus (no window is used twice)."""
     first = 0
-    for phase in plan:
+    for phase in phases:
         if step < phase.steps:
             return phase, first + step * phase.batch
         step -= phase.steps
@@ -243,10 +276,12 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of steps; 0.1 is a sanity check")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", type=Path, help="directory of a model to begin with: a second pretraining")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    model = pretrain(options.work, options.scale, options.seed)
+    plan = (second_plan if options.start else first_plan)(options.scale)
+    model = pretrain(options.work, plan, options.seed, options.start)
     print(f"held-out loss {held_out_loss(model):.4f} nats a token")  # noqa: T201
     ship(model, options.out)
 

@@ -1,10 +1,10 @@
 """The data on which `tiny` is pretrained: seeded synthetic pairs of series, none of them predator-prey.
 
 Waveforms, sums of sines, oscillators (van der Pol, FitzHugh-Nagumo, Brusselator, Selkov, Schnakenberg, Stuart-Landau,
-Duffing), vector autoregressions, logistic maps and trends. Each family maps (generator, count, pace) to an array
-(count, STEPS, 2) of floats in arbitrary units. The cycles of the three chemical oscillators, and waves that are damped
-and warped, look much like those of predator and prey. That likeness makes a zero-shot forecast plausible
-(docs/tiny.md); the law itself (a logistic prey, a saturating predator) does not occur here.
+Duffing), random planar fields, vector autoregressions, logistic maps and trends. Each family maps (generator, count,
+pace) to an array (count, STEPS, 2) of floats in arbitrary units. The cycles of the three chemical oscillators, and
+waves that are damped and warped, look much like those of predator and prey. That likeness makes a zero-shot forecast
+plausible (docs/tiny.md); the law itself (a logistic prey, a saturating predator) does not occur here.
 """
 
 from collections.abc import Callable
@@ -202,6 +202,28 @@ def trends(rng: Generator, count: int, _: float) -> Floats:
     return shapes[choice, np.arange(count)] + noise * np.abs(slope)
 
 
+def polynomial_fields(rng: Generator, count: int, pace: float) -> Floats:
+    """Draw planar fields with random quadratic and cubic terms around a spiral, kept bounded; half of them warped."""
+    growth, quadratic = rng.normal(0.25, 0.25, count), rng.normal(0, 0.5, (2, 3, count))
+    cubic, hold = rng.normal(0, 0.3, (2, 4, count)), np.exp(rng.normal(-0.7, 0.6, count))
+    x, y = rng.normal(0, 0.8, (2, count))
+    span = STEPS / _periods(rng, count, pace) * 2 * np.pi
+
+    def field(x: Floats, y: Floats, _: Floats) -> tuple[Floats, Floats]:
+        second, third = (x * x, x * y, y * y), (x**3, x * x * y, x * y * y, y**3)
+        pull = growth - hold * (x * x + y * y)
+        bend = [
+            sum(q * term for q, term in zip(quadratic[row], second, strict=True))
+            + sum(c * term for c, term in zip(cubic[row], third, strict=True))
+            for row in range(2)
+        ]
+        return pull * x - y + bend[0], x + pull * y + bend[1]
+
+    wave = _integrate(field, x, y, span, substeps=10)
+    size = np.abs(wave).max(axis=1, keepdims=True)
+    return _warped(rng, np.where(np.isfinite(size), wave / (size + 1e-9), np.nan))
+
+
 MIX: tuple[tuple[Family, float], ...] = (
     (waveforms, 0.20),
     (sines, 0.05),
@@ -217,22 +239,52 @@ MIX: tuple[tuple[Family, float], ...] = (
     (trends, 0.02),
 )
 """The families and their shares of the pairs."""
+WIDE_MIX: tuple[tuple[Family, float], ...] = (
+    (waveforms, 0.16),
+    (sines, 0.04),
+    (van_der_pol, 0.08),
+    (fitzhugh_nagumo, 0.08),
+    (polynomial_fields, 0.14),
+    (brusselator, 0.16),
+    (selkov, 0.09),
+    (schnakenberg, 0.09),
+    (stuart_landau, 0.07),
+    (duffing, 0.04),
+    (autoregressions, 0.02),
+    (logistic_maps, 0.01),
+    (trends, 0.02),
+)
+"""The mix of a second pretraining, half of whose positive pairs are read as powers or logarithms (`_measured`)."""
+_POWERS = {1.0: 0.5, 0.5: 0.2, 0.25: 0.1, 0.0: 0.2}
+"""The powers as which positive pairs are read, and their shares; 0 is the logarithm."""
+_RANGE = 1e6
+"""A pair whose values span more than this stays as it is: the least of them would decide the scale of logarithms."""
 
 
-def pairs(rng: Generator, count: int, codec: Codec, pace: float = 1.0) -> Floats:
-    """Draw scaled pairs (count, STEPS, 2), each value with exactly one digit before the point.
+def _measured(rng: Generator, drawn: Floats) -> Floats:
+    """Return some of the positive pairs as powers or logarithms of themselves; both variables alike."""
+    positive = (drawn > 0).all(axis=(1, 2)) & (drawn.max(axis=(1, 2)) < _RANGE * drawn.min(axis=(1, 2)))
+    power = np.where(positive, rng.choice([*_POWERS], len(drawn), p=[*_POWERS.values()]), 1.0)[:, None, None]
+    logs = np.log(np.where(positive[:, None, None], drawn, 1.0))
+    return np.where(power == 1, drawn, np.where(power == 0, logs, np.exp(logs * power)))
+
+
+def pairs(rng: Generator, count: int, codec: Codec, pace: float = 1.0, *, wide: bool = False) -> Floats:
+    """Draw scaled pairs (count, STEPS, 2), each value with exactly one digit before the point, of MIX or of WIDE_MIX.
 
     They are scaled as in use, from the first HISTORY steps. A pair that is not finite, or leaves [0, 10), is drawn
     again.
     """
+    mix = WIDE_MIX if wide else MIX
     top = 10 - 0.5 * 10**-codec.decimals
     kept: list[Floats] = []
     have = 0
     while have < count:
         wanted = max(16, 2 * (count - have))
-        numbers = rng.multinomial(wanted, [share for _, share in MIX])
-        drawn = np.concatenate([family(rng, int(n), pace) for (family, _), n in zip(MIX, numbers, strict=True) if n])
+        numbers = rng.multinomial(wanted, [share for _, share in mix])
+        drawn = np.concatenate([family(rng, int(n), pace) for (family, _), n in zip(mix, numbers, strict=True) if n])
         drawn = drawn[np.isfinite(drawn).all(axis=(1, 2)) & (np.abs(drawn) < 1e6).all(axis=(1, 2))]  # noqa: PLR2004
+        drawn = _measured(rng, drawn) if wide else drawn
         scaled = codec.fit(drawn[:, :HISTORY]).apply(drawn)
         scaled = rng.permutation(scaled[((scaled >= 0) & (scaled < top)).all(axis=(1, 2))])
         kept.append(scaled)

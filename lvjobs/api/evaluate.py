@@ -8,7 +8,7 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.material import base_origin, read_material, stages_of
-from lvjobs.api.settings import Overrides, pinned, settle
+from lvjobs.api.settings import Overrides, check_settings_of_runs, pinned, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.planning.foresee import read_ledger
 from lvjobs.control.stages.origins import OWN, from_origins
@@ -189,12 +189,14 @@ def prepare_evaluations(
     `baselines`: the extra baselines; None: those of study.toml.
 
     Raises:
-        UsageError: None or several of the kinds are given, a named run or adapter does not exist, no forecast can be
-            made and scored from an origin, or there is no such extra baseline.
+        UsageError: None or several of the kinds are given, a named run or adapter does not exist, settings of a
+            training are given with runs, no forecast can be made and scored from an origin, or there is no such extra
+            baseline.
     """
     trial = replace(trial, baselines=baselines_of_study(study, baselines))
     settings, resources, profile = settle(study, given)
     subjects = find_subjects(study, runs, zero_shot, adapter, settings)
+    check_settings_of_runs(given, runs)
     if zero_shot and trial.split != "random":
         subjects = [
             replace(each, name=each.name + ending, training=training)

@@ -5,8 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from lvjobs import __version__
-from lvjobs.api.evaluate import Subject, baselines_of_study, done_evaluations, find_subjects, systems_in
-from lvjobs.api.settings import Overrides, settle
+from lvjobs.api.evaluate import (
+    Subject,
+    baselines_of_study,
+    done_evaluations,
+    find_subjects,
+    systems_in,
+)
+from lvjobs.api.settings import Overrides, check_settings_of_runs, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
@@ -105,10 +111,13 @@ def prepare_forecast(
     """Prepare the forecast of one series by a run, the base model with a prompt, or an adapter: exactly one of these.
 
     Raises:
-        UsageError: None or several models are given, or the run, the adapter or the series does not exist.
+        UsageError: None or several models are given; the run, the adapter or the series does not exist; or settings of
+            a training are given with a run.
     """
     settings, resources, profile = settle(study, given)
-    (subject,) = find_subjects(study, [run] if run else [], zero_shot, adapter, settings)
+    runs = [run] if run else []
+    (subject,) = find_subjects(study, runs, zero_shot, adapter, settings)
+    check_settings_of_runs(given, runs)
     role = _role(subject, series)
     trial = replace(trial, baselines=baselines_of_study(study))
     config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)

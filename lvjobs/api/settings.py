@@ -1,6 +1,6 @@
 """Settings, resources and the profile: those of study.toml, overridden by the caller's; and a new study.toml."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -54,6 +54,15 @@ def carried_settings(study: StudyContext, given: Overrides) -> dict[str, Any]:
     return found | ({"profile": located_profile(profile, Path())} if profile else {})
 
 
+def check_settings_of_runs(given: Overrides, runs: Sequence[str]) -> None:
+    """Refuse settings of a training for runs that are trained already (UsageError); a seed is that of the samples."""
+    if runs and (wrong := next((key for key in given.settings if key != "seed"), None)):
+        raise UsageError(
+            f"{wrong}: {runs[0]} forecasts with the settings that it was trained with; leave {wrong} out, or submit "
+            f"another run with it"
+        )
+
+
 def settle(
     study: StudyContext, given: Overrides, declared: RunSettings | None = None
 ) -> tuple[RunSettings, Resources, str]:
@@ -88,13 +97,14 @@ def pinned(settings: RunSettings, study: StudyContext) -> RunSettings:
         UsageError: The data is missing, malformed, not finite, or has too few systems. The message names the file and
             the remedy.
     """
-    from lvjobs.forecasting.data import load_dataset
+    from lvjobs.forecasting.data import check_power, load_dataset
     from lvjobs.forecasting.splits import training_split
 
     if not isinstance(settings, TrainSettings):
         return settings
     data = load_dataset(_data_file(settings, study))
     training_split(len(data.trajectories), settings)
+    check_power(data, settings.scale_power)
     return located(settings, study)
 
 

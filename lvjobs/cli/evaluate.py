@@ -60,13 +60,16 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
 @click.command()
 @click.argument("runs", nargs=-1, shell_complete=complete_runs)
 @subject_options
-@click.option("--series", type=click.IntRange(min=1), help="How many of the held-out series (default: all).")
+@click.option(
+    "--series", type=click.IntRange(min=1), help="How many of the held-out series, of each fold (default: all)."
+)
 @click.option(
     "--split",
     type=click.Choice(["last200", "random"]),
     default="last200",
     show_default=True,
-    help="Which fifth of the file is held out: the last, or one that is drawn by --seed.",
+    help="Which systems are held out: those of the training's own split (by default the last fifth of the file; of a "
+    "k-fold split, one fold of each run, and all folds of the base model), or a fifth that is drawn by --seed.",
 )
 @click.option(
     "--origin",

@@ -5,10 +5,14 @@ is written with a fixed number of decimals, `,` between the variables of a step 
 
     2.31,4.05;2.47,3.98;
 
+With a power of 0.5 or 0, the square roots or the logarithms of the values are written in their place (Box and Cox,
+1964): small values then keep their digits beside large ones.
+
 Signs and the number of leading digits are not fixed: a value outside the usual range (`-0.12`, `10.30`) is written as
 it is.
 
-The error of `decode(encode(x))` is at most (0.5 + 1e-6) units of the last decimal, scaled back. Doubles could not hold
+The error of `decode(encode(x))` is at most (0.5 + 1e-6) units of the last decimal, scaled back; with a power, that of
+the power of x. Doubles could not hold
 that everywhere, so there are two exceptions. A history whose width is tiny beside its level (1e15, 1e15 + 1) is scaled
 by a little more than its width. And a value that lies millions of widths outside its history is refused (`Unwritable`),
 since no double near it is as fine as the last decimal.
@@ -50,19 +54,40 @@ class Unwritable(LvjobsError):
 class Scale:
     """The scale of series: `offset` and `unit` have the shape (..., variables), in the data's own units.
 
-    A value x is written as (x - offset) / unit. The shape (variables,) is one scale for all series.
+    A value x is written as (x ** power - offset) / unit, with the logarithm of x for a power of 0; offset and unit are
+    in units of that. The shape (variables,) is one scale for all series.
     """
 
     offset: Floats
     unit: Floats
+    power: float = 1.0
 
     def apply(self, values: Floats) -> Floats:
-        """Return scaled values; `values` has the shape (..., steps, variables)."""
-        return (values - self.offset[..., None, :]) / self.unit[..., None, :]
+        """Return scaled values; `values` has the shape (..., steps, variables). NaN where a value has no such power."""
+        return (powers(values, self.power) - self.offset[..., None, :]) / self.unit[..., None, :]
 
     def invert(self, scaled: Floats) -> Floats:
         """Return values in the data's own units; same shapes as `apply`."""
-        return scaled * self.unit[..., None, :] + self.offset[..., None, :]
+        values = scaled * self.unit[..., None, :] + self.offset[..., None, :]
+        if self.power == 1:
+            return values
+        if self.power == 0:
+            return np.exp(np.minimum(values, np.log(_WIDEST)))
+        clipped: Floats = np.clip(values, 0, _WIDEST**self.power) ** (1 / self.power)
+        return clipped
+
+
+def _named(power: float) -> str:
+    return f"power of {power:g}" if power else "logarithm"
+
+
+def powers(values: Floats, power: float) -> Floats:
+    """Return values ** power, or logarithms for a power of 0, in the same shape; NaN or -inf where there is none."""
+    if power == 1:
+        return values
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Floats = np.log(values) if power == 0 else values**power
+    return found
 
 
 @dataclass(frozen=True)
@@ -72,7 +97,8 @@ class Codec:
     The offset is min - beta (max - min); the alpha-quantile of the values above it is mapped to `target`. LLMTime maps
     it to 1; with 6 nearly every value has exactly one digit before the point (up to 1.66 x the quantile), so that a
     step of two variables and two decimals is ten tokens. `scaling` is by each series' own history ("series"), or one
-    scale per variable from all histories that `fit` gets ("global").
+    scale per variable from all histories that `fit` gets ("global"). `power` is that in which values are scaled and
+    written.
     """
 
     decimals: int = 2
@@ -80,6 +106,7 @@ class Codec:
     alpha: float = 0.99
     beta: float = 0.3
     scaling: Literal["series", "global"] = "series"
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         if not (
@@ -87,8 +114,11 @@ class Codec:
             and 0 <= self.alpha <= 1
             and 0 <= self.beta < np.inf
             and 0 < self.target < np.inf
+            and 0 <= self.power <= 1
         ):
-            raise LvjobsError(f"{self}: decimals are 1 to 9, alpha is in [0, 1], beta at least 0, target above 0")
+            raise LvjobsError(
+                f"{self}: decimals are 1 to 9, alpha and power in [0, 1], beta at least 0, target above 0"
+            )
 
     def fit(self, history: Floats) -> Scale:
         """Return the scale of each series and variable, from history of shape (..., steps, variables) alone.
@@ -97,12 +127,18 @@ class Codec:
             A scale of shape (..., variables); of (variables,) when `scaling` is "global".
 
         Raises:
-            Unwritable: the history holds NaN, infinity, or numbers beyond 1e300.
+            Unwritable: the history holds NaN, infinity, or numbers beyond 1e300; or one that has no such power.
         """
         history = np.asarray(history, dtype=np.float64)
         if not (np.abs(history) <= _WIDEST).all():
             where = ", ".join(map(str, np.argwhere(~(np.abs(history) <= _WIDEST))[0]))
             raise Unwritable(f"the history has NaN, infinity or a number beyond {_WIDEST:g} at [{where}]: repair it")
+        history = powers(history, self.power)
+        if not (found := np.isfinite(history)).all():
+            where = ", ".join(map(str, np.argwhere(~found)[0]))
+            raise Unwritable(
+                f"the history at [{where}] has no {_named(self.power)}; write it as it is: scale_power = 1"
+            )
         if self.scaling == "global":
             history = history.reshape(-1, history.shape[-1])
         low, high = history.min(axis=-2), history.max(axis=-2)
@@ -118,7 +154,7 @@ class Codec:
         unit = np.maximum(np.where(unit > 0, unit, fallback), np.maximum(finest, _SMALLEST))
         if not (np.isfinite(offset) & np.isfinite(unit)).all():
             raise Unwritable(f"beta = {self.beta:g} leaves the range of doubles: choose a smaller one")
-        return Scale(offset, unit)
+        return Scale(offset, unit, self.power)
 
     @property
     def _reach(self) -> float:
@@ -198,10 +234,11 @@ class Codec:
             reach = 6 * np.abs(scaled) + np.abs(scale.offset / scale.unit)[..., None, :]
         if not (fits := reach <= self._reach).all():
             series, step, variable = np.argwhere(~fits)[0]
+            lacks = "" if self.power == 1 else f"has no {_named(self.power)}, "
             raise Unwritable(
                 f"series {series}, step {step}, variable {variable}: {values[series, step, variable]:g} is no number, "
-                f"or too far outside its history: {self.decimals} decimals reach {self._reach / 6:.1g} times the scale "
-                f"of a history; drop the series, or write fewer decimals"
+                f"{lacks}or lies too far outside its history: {self.decimals} decimals reach {self._reach / 6:.1g} "
+                f"times the scale of a history; drop the series, or write fewer decimals"
             )
         return self.write(scaled)
 

@@ -105,6 +105,18 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
     return Dataset(path, time.astype(np.float64), narrow)
 
 
+def check_power(data: Dataset, power: float) -> None:
+    """Refuse data whose values have no such power, or no logarithm for a power of 0 (UsageError)."""
+    if power == 1 or (data.trajectories > 0).all() or (power > 0 and (data.trajectories >= 0).all()):
+        return
+    series, step, variable = np.argwhere(data.trajectories < 0 if power else data.trajectories <= 0)[0]
+    raise UsageError(
+        f"{data.path}: scale_power = {power:g} needs {'values of at least' if power else 'values above'} 0, and series "
+        f"{series}, step {step}, variable {variable} is {data.trajectories[series, step, variable]:g}",
+        "leave that series out, or set scale_power = 1",
+    )
+
+
 def load_declared(path: Path, digest: str, *, steps: int, name: str) -> Dataset:
     """Read and check the file that a run was declared with, in the run's job.
 

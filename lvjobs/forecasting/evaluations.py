@@ -107,6 +107,7 @@ _WRITING = (
     "scale_target",
     "scale_alpha",
     "scale_beta",
+    "scale_power",
     "scaling",
     "history_steps",
     "horizon_steps",

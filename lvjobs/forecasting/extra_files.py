@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import h5py
@@ -33,6 +34,13 @@ class ExtraForecasts:
     def __add__(self, values: Floats) -> "ExtraForecasts":
         """Return these forecasts followed by those of further series."""
         return replace(self, values=np.concatenate([self.values, values]))
+
+    def scores(self, score: Callable[[Floats], dict[str, Any]]) -> dict[str, Any]:
+        """Return the scores of the forecasts by `score`, or the problem, with what made them; fit for JSON."""
+        evidence = {"made_by": dict(self.made_by)}
+        if self.problem:
+            return {"problem": self.problem, **evidence}
+        return {**score(self.values), **evidence, "forecasts_sha256": self.sha256}
 
     @property
     def sha256(self) -> str:

@@ -30,7 +30,7 @@ SCHEMA = 3
 FORECASTS, SCORES = "forecasts.h5", "scores.json"
 RESULT = "result"
 """The directory of both files, in a checkpoint and in `final/`."""
-_CODEC = ("decimals", "scale_target", "scale_alpha", "scale_beta", "scaling")
+_CODEC = ("decimals", "scale_target", "scale_alpha", "scale_beta", "scaling", "scale_power")
 _COPY = "restore it from a copy"
 _SAME = 1e-9
 """The relative difference allowed between a score that is computed again and the stored one."""
@@ -118,10 +118,13 @@ def examine(
     truth = split.truths(data.trajectories)
     several = samples if len(samples) > 1 else None
     codec = codec_of(config.training)
-    scale = shared_scale(data, codec, config.training) or codec.fit(split.histories(data.trajectories))
-    score = partial(metrics.score, units=scale.unit * codec.target)
+    histories = split.histories(data.trajectories)
+    scale = shared_scale(data, codec, config.training) or codec.fit(histories)
+    plain = replace(codec, power=1.0)  # scaled errors are of the values, in whatever power they are written
+    units = (shared_scale(data, plain, config.training) or plain.fit(histories)).unit * codec.target
+    score = partial(metrics.score, units=units)
     own = {name: _baseline(name, split, data, partial(score, truth)) for name in BASELINES}
-    extra = {name: _extra(each, partial(score, truth)) for name, each in (extras or {}).items()}
+    extra = {name: each.scores(partial(score, truth)) for name, each in (extras or {}).items()}
     return {
         "schema": SCHEMA,
         "model": config.training.model,
@@ -149,13 +152,6 @@ def _baseline(name: str, split: Split, data: Dataset, score: Callable[[Floats], 
         return score(forecast_split(name, split, data.trajectories, data.time))
     except LvjobsError as error:
         return {"problem": str(error)}
-
-
-def _extra(made: ExtraForecasts, score: Callable[[Floats], dict[str, Any]]) -> dict[str, Any]:
-    evidence = {"made_by": dict(made.made_by)}
-    if made.problem:
-        return {"problem": made.problem, **evidence}
-    return {**score(made.values), **evidence, "forecasts_sha256": made.sha256}
 
 
 def sha256_of_adapter(adapter: str) -> str:

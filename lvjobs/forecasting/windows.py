@@ -139,7 +139,14 @@ def examples(
 
 def codec_of(config: TrainingConfig) -> Codec:
     """Return the codec of a configuration."""
-    return Codec(config.decimals, config.scale_target, config.scale_alpha, config.scale_beta, config.scaling)
+    return Codec(
+        config.decimals,
+        config.scale_target,
+        config.scale_alpha,
+        config.scale_beta,
+        config.scaling,
+        config.scale_power,
+    )
 
 
 def shared_scale(data: Dataset, codec: Codec, config: TrainingConfig) -> Scale | None:

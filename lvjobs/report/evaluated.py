@@ -13,7 +13,7 @@ from lvjobs.study.params import SPLIT, EvaluationConfig, TrainingConfig
 from lvjobs.study.run import FOLD, RunConfig, read_params
 from lvjobs.tasks.registry import task_of
 
-OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta")
+OF_THE_BASE = ("model", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta", "scale_power")
 """The training settings that decide how the base model reads and writes series."""
 
 _IGNORED = {"data", "data_sha256", "data_systems", "lora_alpha", "validation_limit"}

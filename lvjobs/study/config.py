@@ -33,7 +33,8 @@ from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import CARRIED, model_of
 from lvjobs.study.settings import OwnSettings, ProgramSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.space import check_keys
-from lvjobs.study.stages import LOSSES, VALIDATION_MAE, Stage, in_order
+from lvjobs.study.stage_order import in_order
+from lvjobs.study.stages import LOSSES, VALIDATION_MAE, Stage
 from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
 
 if sys.version_info >= (3, 11):

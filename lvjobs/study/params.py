@@ -25,7 +25,7 @@ VALIDATED = frozenset({
 """Keys that decide which systems and steps are validated."""
 
 OBJECTIVE = VALIDATED | {
-    *("head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta"),
+    *("head", "format", "decimals", "scaling", "scale_target", "scale_alpha", "scale_beta", "scale_power"),
 }
 """Keys that decide which text is validated, and over which characters: with another value, a loss measures something
 else.
@@ -99,6 +99,13 @@ class TrainingConfig(SettingsTable):
     scale_alpha: Float = Field(default=0.99, ge=0, le=1, description="quantile of the history that sets the scale")
     scale_beta: Float = Field(
         default=0.3, ge=0, description="offset below the history's minimum, as a fraction of the history's range"
+    )
+    scale_power: Float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="power of the values that is written: 1, as they are; 0.5, square roots; 0, logarithms",
+        examples=[0.5],
     )
     scaling: Literal["series", "global"] = Field(
         default="series", description="scale by each series' own history, or by all training histories"

@@ -17,7 +17,8 @@ from lvjobs.study.params import SPLIT
 from lvjobs.study.run import CARRIED, RunConfig, canonical_json
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.space import Range, Values, corners
-from lvjobs.study.stages import Stage, taken
+from lvjobs.study.stage_order import taken
+from lvjobs.study.stages import Stage
 from lvjobs.study.tables import Resources
 from lvjobs.sweep.pruning import check_rungs
 

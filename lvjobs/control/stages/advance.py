@@ -18,7 +18,8 @@ from lvjobs.control.submission.send import Shortfall
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, RunRecord, StageRecord
 from lvjobs.study.run import RunConfig
-from lvjobs.study.stages import Stage, in_order
+from lvjobs.study.stage_order import in_order
+from lvjobs.study.stages import Stage
 from lvjobs.study.words import HeldFor, RunState, StageState
 from lvjobs.sweep.request import Request
 from lvjobs.sweep.selection import rank, waits_for

@@ -11,7 +11,8 @@ from lvjobs.report.numbers import setting, short
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
 from lvjobs.study.space import Search, in_words
-from lvjobs.study.stages import Prune, Stage, taken
+from lvjobs.study.stage_order import taken
+from lvjobs.study.stages import Prune, Stage
 
 
 def print_stages(rows: Sequence[StageStatus]) -> None:

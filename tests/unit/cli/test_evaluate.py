@@ -4,6 +4,7 @@ import json
 import re
 import sys
 
+import h5py
 import pytest
 from extra_helpers import make_bolt, make_chronos_2
 
@@ -51,6 +52,16 @@ def test_what_cannot_be_evaluated_is_refused_in_a_line(tmp_path, lvjobs, argumen
     for word in words:
         assert word in err
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_data_without_logarithms_are_refused_where_a_study_asks_for_them(tmp_path, lvjobs):
+    asked = ["evaluate", "--zero-shot", "raw", "--set", "scale_power=0", "--dry-run"]
+    assert lvjobs(*asked)[0] == 0
+    with h5py.File(tmp_path / "data.h5", "r+") as file:
+        file["/trajectories"][3, 4, 0] = 0
+    code, out, err = lvjobs(*asked)
+    assert (code, out) == (2, "")
+    assert "scale_power = 0 needs values above 0, and series 3, step 4, variable 0 is 0" in err
 
 
 def test_a_checkpoint_is_evaluated_by_its_file(tmp_path, lvjobs):
@@ -245,3 +256,7 @@ def test_a_run_and_its_evaluation_from_one_command_to_the_table(tmp_path, lvjobs
     code, _, err = lvjobs("evaluate", "one", "--split", "random")
     assert code == 2
     assert "trained or validated on" in err
+    for command in ("evaluate", "one"), ("forecast", "one", "--series", "16"):
+        code, out, err = lvjobs(*command, "--set", "split=random")
+        assert (code, out) == (2, "")
+        assert "split: one forecasts with the settings that it was trained with" in err

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.codec import ALPHABET, Codec, Undecodable, Unwritable
+from lvjobs.forecasting.codec import ALPHABET, Codec, Undecodable, Unwritable, powers
 
 pytestmark = pytest.mark.heavy
 
@@ -40,6 +40,41 @@ def holds(codec, scale, x):
 @given(shapes.flatmap(lambda shape: arrays(np.float64, shape, elements=anything | magnitudes)), codecs)
 def test_any_series_is_read_back_within_half_a_unit_of_the_last_decimal(x, codec):
     holds(codec, codec.fit(x), x)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shapes.flatmap(lambda shape: arrays(np.float64, shape, elements=st.floats(1e-9, 1e9))),
+    st.sampled_from([0.0, 0.25, 0.5]),
+    st.integers(1, 6),
+)
+def test_powers_are_read_back_within_half_a_unit_of_the_last_decimal(x, power, decimals):
+    codec = Codec(decimals, power=power)
+    scale = codec.fit(x)
+    made = codec.decode(codec.encode(x, scale), scale)
+    assert (made >= 0).all()
+    error = np.abs(powers(made, power) - powers(x, power))
+    assert (error <= (0.5 + 1e-5) * 10.0**-decimals * scale.unit[..., None, :]).all()
+
+
+def test_small_values_beside_large_ones_keep_their_digits_in_powers():
+    x = np.geomspace(1e-4, 1, 80).reshape(1, 80, 1)
+    codecs = Codec(), Codec(power=0.5), Codec(power=0)
+    least = [np.abs(codec.decode(codec.encode(x, codec.fit(x)), codec.fit(x)) / x - 1)[0, 0, 0] for codec in codecs]
+    assert least[0] > 3 * least[1] > 3 * least[2]
+    assert least[2] < 0.01
+
+
+@pytest.mark.parametrize(("power", "value"), [(0.5, -0.25), (0.0, 0.0), (0.0, -1.0)])
+def test_a_value_without_a_power_is_refused(power, value):
+    x = np.full((2, 5, 2), 2.0) + np.arange(5)[None, :, None]
+    x[1, 3, 0] = value
+    words = "has no power of 0.5" if power else "has no logarithm"
+    with pytest.raises(Unwritable, match=rf"the history at \[1, 3, 0\] {words}.*scale_power = 1"):
+        Codec(power=power).fit(x)
+    scale = Codec(power=power).fit(x[:, :3])
+    with pytest.raises(Unwritable, match=f"series 1, step 3, variable 0: {value:g} is no number, {words}"):
+        Codec(power=power).encode(x, scale)
 
 
 @settings(max_examples=150, deadline=None)

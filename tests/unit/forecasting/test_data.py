@@ -1,5 +1,6 @@
 """Files of series: made, read, and refused in one line that names file, dataset and remedy."""
 
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,16 @@ import numpy as np
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.data import RANGES, draw_systems, load_dataset, make_dataset, sample_times, sha256, solve
+from lvjobs.forecasting.data import (
+    RANGES,
+    check_power,
+    draw_systems,
+    load_dataset,
+    make_dataset,
+    sample_times,
+    sha256,
+    solve,
+)
 
 pytestmark = pytest.mark.heavy
 
@@ -99,6 +109,22 @@ def test_a_malformed_file_is_refused_in_one_line(tmp_path, replaced, words):
     message = str(caught.value)
     assert "\n" not in message
     assert all(word in message for word in [str(path), *words]), message
+
+
+@pytest.mark.parametrize(
+    ("power", "value", "words"),
+    [
+        (0.5, -0.25, "scale_power = 0.5 needs values of at least 0, and series 3, step 7, variable 1 is -0.25"),
+        (0.0, 0.0, "scale_power = 0 needs values above 0, and series 3, step 7, variable 1 is 0"),
+    ],
+)
+def test_values_without_a_power_are_refused(tmp_path, power, value, words):
+    data = load_dataset(write(tmp_path / "data.h5", trajectories=spoilt((3, 7, 1), value)))
+    with pytest.raises(UsageError, match=re.escape(words)):
+        check_power(data, power)
+    check_power(data, 1.0)
+    if not value:
+        check_power(data, 0.5)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):

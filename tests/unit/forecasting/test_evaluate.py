@@ -1,5 +1,7 @@
 """The whole path of an evaluation: nothing between a model's digits and the table may lose, cut, shift or swap anything."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from evaluation_helpers import SYSTEMS, config_of, data, result, run_through, training
@@ -52,6 +54,24 @@ def test_a_perfect_model_scores_exactly_the_codecs_rounding_error(monkeypatch, t
     assert scores["scores"] == scores["rounding"] == score(truth, rounded, units=scale.unit * codec.target)
     assert scores["valid"] == 1.0
     assert (np.abs(samples[0] - truth) <= error_bound(codec, scale)[:, None, :]).all()
+
+
+@pytest.mark.parametrize("scaling", ["series", "global"])
+def test_scaled_errors_of_forecasts_in_square_roots_are_those_of_the_values(
+    monkeypatch, training, data, tmp_path, scaling
+):
+    roots = training.model_copy(update={"scale_power": 0.5, "scaling": scaling})
+    history, truth = truth_of(data, training)
+    codec = codec_of(roots)
+    seen = history if scaling == "series" else load_dataset(data, steps=45).trajectories[:29, :40].astype(np.float64)
+    scale = codec.fit(seen)
+    texts = codec.encode(np.concatenate([history, truth], axis=1), scale)
+    pretend(monkeypatch, roots, lambda table, _: Perfect(table, texts))
+    scores, samples, _ = result(run_through(config_of(roots), tmp_path))
+    rounded = codec.decode(codec.encode(truth, scale), scale)
+    assert np.array_equal(samples[0], rounded)
+    units = replace(codec, power=1.0).fit(seen).unit * codec.target
+    assert scores["scores"] == scores["rounding"] == score(truth, rounded, units=units)
 
 
 def test_a_persistence_model_scores_the_persistence_baseline(monkeypatch, training, data, tmp_path):

@@ -72,18 +72,20 @@ def test_decoding_with_a_cache_is_decoding_without(tiny):
     assert (greedy[:, 299:-1] == chosen)[digits].all()
 
 
-@pytest.mark.parametrize(("family", "share"), synthetic.MIX)
+@pytest.mark.parametrize(("family", "share"), [*synthetic.MIX, *synthetic.WIDE_MIX])
 def test_each_family_gives_pairs_that_can_be_written(family, share):
     rng = np.random.default_rng(0)
     series = family(rng, 20, 1.0)
     assert series.shape == (20, synthetic.STEPS, 2)
+    series = series[np.isfinite(series).all(axis=(1, 2))]  # others are drawn again
+    assert len(series) >= 15
     scaled = Codec().fit(series[:, : synthetic.HISTORY]).apply(series)
     assert ((scaled >= 0) & (scaled < 9.995)).all(axis=(1, 2)).mean() > 0.5
     assert 0 < share < 1
 
 
 @pytest.mark.parametrize(
-    "family", [family for family, _ in synthetic.MIX if family not in (synthetic.logistic_maps, synthetic.trends)]
+    "family", [family for family, _ in synthetic.WIDE_MIX if family not in (synthetic.logistic_maps, synthetic.trends)]
 )
 def test_twice_the_pace_crosses_the_mean_about_twice_as_often(family):
     def crossings(pace):
@@ -96,7 +98,19 @@ def test_twice_the_pace_crosses_the_mean_about_twice_as_often(family):
 
 
 def test_the_shares_are_whole():
-    assert sum(share for _, share in synthetic.MIX) == pytest.approx(1)
+    for mix in synthetic.MIX, synthetic.WIDE_MIX:
+        assert sum(share for _, share in mix) == pytest.approx(1)
+
+
+def test_half_of_the_positive_pairs_of_the_wide_mix_are_powers_or_logarithms():
+    drawn = np.exp(np.random.default_rng(0).normal(size=(400, 100, 2)))
+    drawn[::2] -= 1  # of both signs
+    read = synthetic._measured(np.random.default_rng(1), drawn)
+    assert np.array_equal(read[::2], drawn[::2])
+    logs = np.isclose(np.exp(read[1::2]), drawn[1::2]).all(axis=(1, 2)).mean()
+    roots = np.isclose(read[1::2] ** 2, drawn[1::2]).all(axis=(1, 2)).mean()
+    same = (read[1::2] == drawn[1::2]).all(axis=(1, 2)).mean()
+    assert (same, logs, roots) == pytest.approx((0.5, 0.2, 0.2), abs=0.08)
 
 
 def test_pretraining_reads_what_codec_and_tokenizer_write(tiny):
@@ -107,7 +121,7 @@ def test_pretraining_reads_what_codec_and_tokenizer_write(tiny):
 
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for():
-    short, long = pretrain.phases(1)
+    short, long = pretrain.first_plan(1).phases
     one, other = pretrain.Corpus(0), pretrain.Corpus(0)
     one.batch(300, short)
     assert torch.equal(one.batch(8, short), other.batch(8, short))
@@ -118,25 +132,25 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for():
 
 
 def test_no_window_of_the_plan_is_seen_twice():
-    plan = pretrain.phases(0.01)
+    plan = pretrain.first_plan(0.01)
     seen = [
         index
-        for step in range(sum(phase.steps for phase in plan))
-        for phase, first in [pretrain.place(plan, step)]
+        for step in range(plan.steps)
+        for phase, first in [pretrain.place(plan.phases, step)]
         for index in range(first, first + phase.batch)
     ]
     assert len(seen) == len(set(seen)) == 21 * 8 + 16 * 4
     with pytest.raises(ValueError, match="past the plan"):
-        pretrain.place(plan, 37)
+        pretrain.place(plan.phases, 37)
 
 
 def test_pretraining_goes_on_where_it_stopped_and_ships_what_loads(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pretrain, "phases", lambda scale: (pretrain.Phase(3, 2, 4, 2.0), pretrain.Phase(2, 2, 6, 1.0)))
+    plan = replace(pretrain.first_plan(1), phases=(pretrain.Phase(3, 2, 4, 2.0), pretrain.Phase(2, 2, 6, 1.0)))
     monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
     monkeypatch.setattr(pretrain, "POOL", 4)
     for name in ("whole", "halved"):
         (tmp_path / name).mkdir()
-    whole = pretrain.pretrain(tmp_path / "whole", 1, 0)
+    whole = pretrain.pretrain(tmp_path / "whole", plan, 0)
     real, calls = pretrain.loss_of, []
 
     def dies(model, ids):
@@ -147,8 +161,8 @@ def test_pretraining_goes_on_where_it_stopped_and_ships_what_loads(tmp_path, mon
 
     monkeypatch.setattr(pretrain, "loss_of", dies)
     with pytest.raises(KeyboardInterrupt):
-        pretrain.pretrain(tmp_path / "halved", 1, 0)
-    halved = pretrain.pretrain(tmp_path / "halved", 1, 0)
+        pretrain.pretrain(tmp_path / "halved", plan, 0)
+    halved = pretrain.pretrain(tmp_path / "halved", plan, 0)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), halved.parameters(), strict=True))
     assert len(calls) == 4 + 3  # three steps were done, two of them saved
     pretrain.ship(halved, tmp_path / "out")
@@ -156,6 +170,9 @@ def test_pretraining_goes_on_where_it_stopped_and_ships_what_loads(tmp_path, mon
     loaded, _ = models.load_base(TrainingConfig(data="unused"))
     for (name, weights), original in zip(loaded.named_parameters(), halved.parameters(), strict=True):
         assert torch.equal(weights, original.half().float()), name
+    (tmp_path / "second").mkdir()
+    started = pretrain.pretrain(tmp_path / "second", replace(pretrain.second_plan(1), phases=()), 0, tmp_path / "out")
+    assert all(torch.equal(a, b) for a, b in zip(started.parameters(), loaded.parameters(), strict=True))
 
 
 def test_a_model_that_is_not_cached_is_named_with_the_remedy(tmp_path, monkeypatch):

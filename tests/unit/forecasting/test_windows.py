@@ -307,8 +307,8 @@ def test_one_scale_for_all_is_that_of_the_histories_that_train(data):
 
 
 def test_the_codec_is_the_configurations():
-    config = TrainingConfig(data="x", decimals=3, scale_target=1, scale_alpha=0.95, scale_beta=0.2, scaling="global")
-    assert codec_of(config) == Codec(3, 1.0, 0.95, 0.2, "global")
+    own = {"decimals": 3, "scale_target": 1, "scale_alpha": 0.95, "scale_beta": 0.2, "scaling": "global"}
+    assert codec_of(TrainingConfig(data="x", **own, scale_power=0.5)) == Codec(3, 1.0, 0.95, 0.2, "global", 0.5)
     assert codec_of(TrainingConfig(data="x")) == Codec()
 
 

@@ -49,6 +49,7 @@ MEANT = {
         "scale_target": 6.0,
         "scale_alpha": 0.99,
         "scale_beta": 0.3,
+        "scale_power": 1.0,
         "scaling": "series",
         "history_steps": 80,
         "horizon_steps": 20,

@@ -10,7 +10,8 @@ from lvjobs.study.config import StudyConfig, load_study
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import RunConfig
 from lvjobs.study.space import corners, in_words
-from lvjobs.study.stages import Stage, carried, in_order, taken
+from lvjobs.study.stage_order import carried, in_order, taken
+from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request, combinations, settings_of
 
 TRAIN = {"data": "/d.h5"}
@@ -58,6 +59,7 @@ def test_stages_that_make_no_sense_together(stages, words):
         in_order(stages)
 
 
+FOLDS = 'grid = { fold = [0, 1] }\nset = { split = "k-fold" }'
 BY_MAE = 'select = { metric = "validation_mae" }'
 
 
@@ -93,6 +95,10 @@ BY_MAE = 'select = { metric = "validation_mae" }'
             'take rule = "halving"',
         ),
         ('name = "b"\n[[stage]]\nname = "a"\nevaluate = ["b"]\nset = { split = "k-fold" }', "by their own split"),
+        (
+            'name = "b"\n' + FOLDS + '\n[[stage]]\nname = "a"\nfrom = "b"',
+            r"would train fold 0 alone: add grid = \{ fold = \[0, 1\] \}",
+        ),
         ('name = "b"\n[[stage]]\nname = "a"\nfrom = "b"\ntake = ["lora_rnk"]', "did you mean 'lora_rank'"),
     ],
 )
@@ -110,6 +116,7 @@ def test_bad_stages_are_one_line(tmp_path, text, words):
         '[[stage]]\nname = "a"\ngrid = { decimals = [2, 3] }\nselect = { metric = "mae" }',
         '[train]\nvalidation_forecasts = 8\n[[stage]]\nname = "a"\ngrid = { decimals = [2, 3] }\n' + BY_MAE,
         '[[stage]]\nname = "a"\ngrid = { fold = [0, 1] }\nset = { split = "k-fold" }\nprune = { rule = "halving" }',
+        '[[stage]]\nname = "b"\nfrom = "a"\nset = { fold = 1 }\n[[stage]]\nname = "a"\n' + FOLDS,
         '[train]\ntask = "mine:train"\nformat = 1\n[[stage]]\nname = "a"\ngrid = { format = [1, 2] }',
     ],
 )
