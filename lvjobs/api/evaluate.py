@@ -8,7 +8,7 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.material import base_origin, read_material, stages_of
-from lvjobs.api.settings import Overrides, check_settings_of_runs, pinned, settle
+from lvjobs.api.settings import Overrides, pinned, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.planning.foresee import read_ledger
 from lvjobs.control.stages.origins import OWN, from_origins
@@ -83,6 +83,15 @@ def find_subjects(
         training = _with_split_of(study, adapter, training)
     name = Path(directory).name or f"zero-shot-{zero_shot}-{Path(settings.model).name}"
     return [Subject(name, training, directory, zero_shot or "raw")]
+
+
+def check_settings_of_runs(given: Overrides, runs: Sequence[str]) -> None:
+    """Refuse settings of a training for runs that are trained already (UsageError); a seed is that of the samples."""
+    if runs and (key := next((key for key in given.settings if key != "seed"), None)):
+        raise UsageError(
+            f"{key}: {runs[0]} forecasts with the settings that it was trained with; leave {key} out, or submit "
+            f"another run with it"
+        )
 
 
 def _adapter_directory(study: StudyContext, adapter: Path) -> str:
@@ -223,11 +232,7 @@ def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tup
 
 
 def baselines_of_study(study: StudyContext, names: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return extra baselines of these names, sorted and once each; None: those of [evaluation] in study.toml.
-
-    Raises:
-        UsageError: there is no such baseline.
-    """
+    """Return these extra baselines, sorted and once each; None: those of [evaluation]. UsageError: there is no such."""
     return tuple(canonical(study.config.evaluation.baselines if names is None else names, study.root))
 
 

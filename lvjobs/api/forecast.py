@@ -8,11 +8,12 @@ from lvjobs import __version__
 from lvjobs.api.evaluate import (
     Subject,
     baselines_of_study,
+    check_settings_of_runs,
     done_evaluations,
     find_subjects,
     systems_in,
 )
-from lvjobs.api.settings import Overrides, check_settings_of_runs, settle
+from lvjobs.api.settings import Overrides, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError

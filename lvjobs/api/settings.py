@@ -1,6 +1,6 @@
 """Settings, resources and the profile: those of study.toml, overridden by the caller's; and a new study.toml."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import entry_points
@@ -52,15 +52,6 @@ def carried_settings(study: StudyContext, given: Overrides) -> dict[str, Any]:
     settings = validated(type(known), {**known.model_dump(), **train}, "settings")
     found = {key: getattr(asked, key) for key in resources} | {key: getattr(settings, key) for key in train}
     return found | ({"profile": located_profile(profile, Path())} if profile else {})
-
-
-def check_settings_of_runs(given: Overrides, runs: Sequence[str]) -> None:
-    """Refuse settings of a training for runs that are trained already (UsageError); a seed is that of the samples."""
-    if runs and (wrong := next((key for key in given.settings if key != "seed"), None)):
-        raise UsageError(
-            f"{wrong}: {runs[0]} forecasts with the settings that it was trained with; leave {wrong} out, or submit "
-            f"another run with it"
-        )
 
 
 def settle(
