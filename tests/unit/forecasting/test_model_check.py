@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
+from extra_helpers import make_bolt
 from fake_hub import SHAPE, make_model, put_in_cache
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.architecture import architecture_of, card_of
 from lvjobs.forecasting.data import make_dataset
-from lvjobs.forecasting.hub import directory_of, find_model
+from lvjobs.forecasting.hub import directory_of, find_model, lacking
 
 pytestmark = pytest.mark.heavy
 
@@ -169,3 +170,18 @@ def test_check_notices_what_cannot_be_counted(model, lvjobs):
     assert code == 2
     assert "model_type = 'mixtral' cannot be counted" in out
     assert "no run of it can be submitted" in err
+
+
+def test_a_chronos_model_is_shown_as_a_baseline_and_is_no_model_to_train(cache, lvjobs, tmp_path):
+    """From the cache that `model pull` fills: it has no tokenizer, and is whole without one."""
+    put_in_cache(cache, HUB_ID, make_bolt(tmp_path / "bolt"))
+    code, out, err = lvjobs("model", "check", HUB_ID)
+    assert (code, f"--baseline chronos:{HUB_ID}" in out, "ChronosBoltPipeline" in out) == (0, True, True), err
+    code, out, err = lvjobs("model", "check", HUB_ID, "--json")
+    found = json.loads(out)
+    assert (code, found["pipeline"], found["model"]) == (0, "ChronosBoltPipeline", HUB_ID)
+    assert lacking(directory_of(HUB_ID)) == [], "as `pull` asks, too"
+    code, _, err = lvjobs("submit", "train", "--model", HUB_ID)
+    assert (code, "Chronos" in err or HUB_ID in err) == (2, True)
+    code, out, err = lvjobs("evaluate", "--zero-shot", "raw", "--baseline", f"chronos:{HUB_ID}", "--dry-run")
+    assert code == 0, err

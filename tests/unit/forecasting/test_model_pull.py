@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from extra_helpers import make_bolt
 from fake_hub import commit_of, make_model, serve
 
 pytestmark = pytest.mark.heavy
@@ -102,6 +103,13 @@ def test_what_cannot_be_pulled_is_one_line(home, pull, hub_id, words):
     for word in words:
         assert word in err
     assert not list(home.rglob("snapshots"))
+
+
+def test_a_chronos_model_is_whole_without_a_tokenizer(tmp_path, home, pull):
+    with serve({HUB_ID: make_bolt(tmp_path / "bolt")}) as (url, fetched):
+        code, out, err = pull(url, HUB_ID)
+    assert (code, f"--baseline chronos:{HUB_ID}" in out) == (0, True), err
+    assert sorted(fetched) == ["config.json", "model.safetensors"]
 
 
 def test_no_network_is_one_line(pull, nowhere):
