@@ -28,7 +28,7 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.fields import Int, Mark, marked
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.params import OBJECTIVE, VALIDATED
+from lvjobs.study.params import LOSS_NAMES, OBJECTIVE, VALIDATED
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import CARRIED, model_of
 from lvjobs.study.settings import OwnSettings, ProgramSettings, RunSettings, TrainSettings, find_beside, settings_model
@@ -100,6 +100,9 @@ def _check_keys(stage: Stage, declared: RunSettings) -> None:
     _check_metric(stage, declared)
 
 
+_OR_BY_ERRORS = f"; or set validation_forecasts, and select by {VALIDATION_MAE}"
+
+
 def _check_metric(stage: Stage, declared: RunSettings) -> None:
     """Refuse a stage whose runs do not have its metric, or have it of different systems, texts or objectives."""
     metric = stage.select.metric
@@ -114,12 +117,13 @@ def _check_metric(stage: Stage, declared: RunSettings) -> None:
         )
     ways = [*stage.grid.items(), *stage.space.items()]
     varied = {key for key, values in ways if not isinstance(values, (list, tuple)) or len(values) > 1}
-    kept = OBJECTIVE if metric in LOSSES else VALIDATED if metric == VALIDATION_MAE else frozenset()
+    is_loss = metric in (*LOSSES, *LOSS_NAMES.values())
+    kept = OBJECTIVE if is_loss else VALIDATED if metric == VALIDATION_MAE else frozenset()
     if wrong := sorted(varied & kept):
         raise ValueError(
             f"stage {stage.name} would compare runs that differ in {wrong[0]} by {metric}, which is "
             "then of two texts, two objectives or other systems; make a stage of each value, evaluate their runs, and "
-            f"compare by: {remedies.EVALUATIONS}"
+            f"compare by: {remedies.EVALUATIONS}{_OR_BY_ERRORS if is_loss and wrong[0] not in VALIDATED else ''}"
         )
 
 

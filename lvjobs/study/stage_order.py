@@ -32,7 +32,7 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
         folds = by_name[alone.origin or ""].grid[FOLD]
         raise ValueError(
             f"stage {alone.name} is from {alone.origin}, which has folds in its grid, and would train fold 0 alone: "
-            f"add grid = {{ {FOLD} = {folds} }}, or say which one: set = {{ {FOLD} = 0 }}"
+            f'add grid = {{ {FOLD} = {folds} }} and set = {{ split = "k-fold" }}, or choose one: set = {{ {FOLD} = 0 }}'
         )
     sorter = graphlib.TopologicalSorter({stage.name: stage.neighbours for stage in stages})
     try:
@@ -50,7 +50,7 @@ def in_order(stages: Sequence[Stage]) -> list[Stage]:
 
 def _leaves_folds(stage: Stage, origin: Stage) -> bool:
     """Return whether `origin` trains folds, and `stage` takes the k-fold split over from it and names no fold."""
-    return FOLD in origin.grid and not {FOLD, "split"} & {*stage.grid, *stage.set}
+    return FOLD in origin.grid and not {FOLD, "split"} & {*stage.grid, *stage.set, *(stage.take or ())}
 
 
 def carried(stage: Stage, stages: Collection[Stage]) -> list[str]:

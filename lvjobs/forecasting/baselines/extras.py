@@ -81,7 +81,14 @@ def _canonical(name: str, root: Path) -> str:
     if not model:
         raise UsageError(f"baseline {name} names no model: write {CHRONOS}:amazon/chronos-bolt-small, or a directory")
     directory = root / expand_home(model)
-    return f"{method}:{directory.resolve() if directory.is_dir() else hub_id_of(model)}"
+    if directory.is_dir():
+        return f"{method}:{directory.resolve()}"
+    try:
+        return f"{method}:{hub_id_of(model)}"
+    except UsageError:
+        raise UsageError(
+            f"baseline {name}: {model!r} is neither a directory nor a hub id such as amazon/chronos-bolt-small"
+        ) from None
 
 
 def check(name: str) -> None:

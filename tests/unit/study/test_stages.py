@@ -82,7 +82,8 @@ BY_MAE = 'select = { metric = "validation_mae" }'
             'name = "a"\ngrid = { lora_rank = [2, 4], decimals = [2, 3] }',
             "runs that differ in decimals by validation_loss",
         ),
-        ('name = "a"\ngrid = { data = ["a.h5", "b.h5"] }', "two objectives"),
+        ('name = "a"\ngrid = { scale_power = [1, 0.5] }\nselect = { metric = "loss" }', "select by validation_mae"),
+        ('name = "a"\ngrid = { data = ["a.h5", "b.h5"] }', "evaluate --table$"),
         ('name = "a"\ngrid = { split = ["random", "k-fold"] }', "differ in split by validation_loss"),
         (
             'name = "a"\ngrid = { folds = [2, 5] }\nset = { split = "k-fold", validation_forecasts = 8 }\n' + BY_MAE,
@@ -97,7 +98,7 @@ BY_MAE = 'select = { metric = "validation_mae" }'
         ('name = "b"\n[[stage]]\nname = "a"\nevaluate = ["b"]\nset = { split = "k-fold" }', "by their own split"),
         (
             'name = "b"\n' + FOLDS + '\n[[stage]]\nname = "a"\nfrom = "b"',
-            r"would train fold 0 alone: add grid = \{ fold = \[0, 1\] \}",
+            r'would train fold 0 alone: add grid = \{ fold = \[0, 1\] \} and set = \{ split = "k-fold" \}, or',
         ),
         ('name = "b"\n[[stage]]\nname = "a"\nfrom = "b"\ntake = ["lora_rnk"]', "did you mean 'lora_rank'"),
     ],
@@ -115,6 +116,9 @@ def test_bad_stages_are_one_line(tmp_path, text, words):
         '[[stage]]\nname = "a"\ngrid = { decimals = [2] }',
         '[[stage]]\nname = "a"\ngrid = { decimals = [2, 3] }\nselect = { metric = "mae" }',
         '[train]\nvalidation_forecasts = 8\n[[stage]]\nname = "a"\ngrid = { decimals = [2, 3] }\n' + BY_MAE,
+        '[train]\nvalidation_forecasts = 8\n[[stage]]\nname = "a"\ngrid = { scale_power = [1, 0.5] }\n' + BY_MAE,
+        '[[stage]]\nname = "b"\nfrom = "a"\ntake = ["split", "fold"]\n[[stage]]\nname = "a"\n' + FOLDS,
+        '[[stage]]\nname = "b"\nfrom = "a"\n' + FOLDS + '\n[[stage]]\nname = "a"\n' + FOLDS,
         '[[stage]]\nname = "a"\ngrid = { fold = [0, 1] }\nset = { split = "k-fold" }\nprune = { rule = "halving" }',
         '[[stage]]\nname = "b"\nfrom = "a"\nset = { fold = 1 }\n[[stage]]\nname = "a"\n' + FOLDS,
         '[train]\ntask = "mine:train"\nformat = 1\n[[stage]]\nname = "a"\ngrid = { format = [1, 2] }',
