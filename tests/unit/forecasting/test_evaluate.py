@@ -12,6 +12,7 @@ from lvjobs.forecasting import evaluate as task
 from lvjobs.forecasting.codec import ALPHABET
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.evaluate import EvaluatedModel
+from lvjobs.forecasting.evaluations import same_forecast
 from lvjobs.forecasting.likelihood import negative_log_likelihood
 from lvjobs.forecasting.metrics import score
 from lvjobs.forecasting.models import AdapterMismatch, add_adapter, load_base, save_adapter
@@ -198,6 +199,12 @@ def test_an_evaluation_whose_data_file_is_gone_asks_to_restore_it(training, tmp_
     with pytest.raises(LvjobsError) as caught:
         run_through(config_of(gone), tmp_path / "forecast")
     assert str(caught.value) == f"{tmp_path}/gone.h5: no such file; restore it, then type: lvjobs resume forecast"
+
+
+@pytest.mark.parametrize(("key", "value", "is_same"), [("scale_power", 0.5, False), ("learning_rate", 1e-3, True)])
+def test_what_decides_a_forecast_makes_it_another(training, key, value, is_same):
+    other = training.model_copy(update={key: value})
+    assert same_forecast(config_of(training), config_of(other)) is is_same
 
 
 def test_what_was_trained_on_is_not_scored(training, tmp_path):

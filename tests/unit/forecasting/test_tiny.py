@@ -113,6 +113,16 @@ def test_half_of_the_positive_pairs_of_the_wide_mix_are_powers_or_logarithms():
     assert (same, logs, roots) == pytest.approx((0.5, 0.2, 0.2), abs=0.08)
 
 
+def test_the_wide_mix_alone_is_read_in_powers_and_has_fields(monkeypatch):
+    read, codec = [], Codec()
+    monkeypatch.setattr(synthetic, "_measured", lambda rng, drawn: read.append(len(drawn)) or drawn)
+    plain = synthetic.pairs(np.random.default_rng(0), 8, codec)
+    assert not read
+    wide = synthetic.pairs(np.random.default_rng(0), 8, codec, wide=True)
+    assert read
+    assert not np.array_equal(plain, wide)
+
+
 def test_pretraining_reads_what_codec_and_tokenizer_write(tiny):
     codec = Codec()
     scaled = synthetic.pairs(np.random.default_rng(0), 8, codec)

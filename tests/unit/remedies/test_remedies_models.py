@@ -183,6 +183,7 @@ def test_a_study_in_which_nothing_was_evaluated(scene, typed, take, command):
     [
         ((), (), "raw --series 4"),
         (("--set", "decimals=3"), ("--series", "2"), "raw --set decimals=3 --series 2"),
+        (("--set", "scale_power=0.5"), (), "raw --set scale_power=0.5 --series 4"),
         ((), ("--samples", "3", "--seed", "1"), "raw --series 4 --samples 3 --temperature 1 --seed 1"),
     ],
 )
