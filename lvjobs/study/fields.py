@@ -48,17 +48,17 @@ def leaves(annotation: Any) -> Iterator[Any]:
 
 
 def as_float(value: Any) -> Any:
-    """Return a string's number as a float; return any other value as it is, for pydantic.
+    """Return a string's number as a float; return any other value as it is, for pydantic. -0.0 becomes 0.0.
 
     Raises:
         ValueError: the string is no number.
     """
     if isinstance(value, str):
         try:
-            return float(value.replace("_", ""))
+            value = float(value.replace("_", ""))
         except ValueError:
             raise ValueError(f"{value!r} is not a number; write one, such as 5000 or 1e-5") from None
-    return value
+    return value + 0.0 if isinstance(value, float) else value  # -0.0 would be other text, and so another run
 
 
 def as_int(value: Any) -> Any:

@@ -12,6 +12,7 @@ from lvjobs.study import run
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
 from lvjobs.study.program.command import CommandConfig, Snapshot, StepFlops
 from lvjobs.study.run import RunConfig, read_params, said, silence
+from lvjobs.study.settings import TrainSettings
 from lvjobs.worker.submission import Submission
 
 MEANT = {
@@ -254,3 +255,9 @@ def test_a_job_is_told_no_key_that_its_code_does_not_know(tmp_path, monkeypatch)
     Submission(scene.files(), "t0").read_run()
     told = json.loads(scene.study.layout.run("one").config.read_text())["config"]
     assert told == older.config
+
+
+def test_minus_zero_is_zero():
+    runs = [TrainSettings(scale_power=power).run_config() for power in (0, -0.0, "-0")]
+    assert {run.identity for run in runs} == {runs[0].identity}
+    assert {run.fingerprint for run in runs} == {runs[0].fingerprint}
