@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lvjobs.api import results
+from lvjobs.api.stages import StudyStages
 from lvjobs.api.study import Study
 from lvjobs.api.view import StudyView
 from lvjobs.cli import cli
@@ -190,7 +191,7 @@ def _default(field: FieldInfo) -> str:
 def api_reference() -> str:
     """Return docs/api-reference.md."""
     parts = [NOTE, API_HEAD, "## Study\n", *_docstring(Study)]
-    for name, found in {**vars(Study), **vars(StudyView)}.items():
+    for name, found in {**vars(Study), **vars(StudyStages), **vars(StudyView)}.items():
         function = getattr(found, "__func__", found)
         if inspect.isfunction(function) and not name.startswith("_"):
             parts += [f"### Study.{name}\n", _signature(function), *_docstring(function)]

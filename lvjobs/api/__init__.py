@@ -1,7 +1,8 @@
 """The Python API: everything that a command can do, as typed functions. No click, no printing, no torch.
 
 `study` has the class `Study`, which `import lvjobs` offers as `lvjobs.Study`; `view` has those of its methods that
-start and end nothing, and estimates costs before anything is spent. The other modules do the work: `results` has the
+start and end nothing, and estimates costs before anything is spent; `stages` has those that decide, retry and stop
+stages. The other modules do the work: `results` has the
 values that the methods return; `updates` reconciles a study and waits for runs; `settings` combines study.toml with the
 caller's arguments, and writes a new study.toml; `program_study` writes one for a program, and `program_questions` has
 what it asks for; `submit` submits runs, `sweep` stages, `evaluate` evaluations of models, and `forecast` forecasts one

@@ -8,7 +8,8 @@ from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.results import Preview, Status, Submission, WrittenFiles
 from lvjobs.api.settings import create
-from lvjobs.api.view import StudyView, Values, given
+from lvjobs.api.stages import StudyStages
+from lvjobs.api.view import Values, given
 from lvjobs.errors import UsageError
 from lvjobs.study import config
 from lvjobs.study.tables import Budget
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Study(StudyView):
+class Study(StudyStages):
     """A study: one directory with study.toml, runs.db, checkpoints and logs, and everything that commands do with it.
 
     Most methods reconcile first: they ask the cluster, act on its answer, and return the study's status after that.
@@ -253,38 +254,6 @@ class Study(StudyView):
         from lvjobs.control.reconcile.run_commands import cancel
 
         return updates.update(self, lambda session: cancel(session, runs))
-
-    def choose_winner(self, stage: str, run: str, because: str) -> Status:
-        """Make a run the winner of a stage, independent of the stage's rule. The reason `because` is kept with it.
-
-        Raises:
-            UsageError: There is no reason, the stage has no such run, or a later stage began with another winner.
-        """
-        from lvjobs.control.stages.requests import choose
-
-        return updates.update(self, lambda session: choose(session, stage, run, because))
-
-    def decide_without_held(self, stage: str, quorum: int | None = None) -> Status:
-        """Decide a stage without its held runs, once `quorum` candidates (None: 1) are done.
-
-        Raises:
-            UsageError: The stage has no runs, or a quorum is given for a stage of evaluations.
-        """
-        from lvjobs.control.stages.requests import go_on_without_held
-
-        return updates.update(self, lambda session: go_on_without_held(session, stage, quorum))
-
-    def retry(self, stage: str) -> Status:
-        """Resume all held runs of a stage with the current code. Raises UsageError for a stage without runs."""
-        from lvjobs.control.stages.requests import retry_held
-
-        return updates.update(self, lambda session: retry_held(session, stage))
-
-    def stop(self, stage: str) -> Status:
-        """Pause the open runs of a stage, or of "all"; `sweep` resumes them. Raises UsageError for no such stage."""
-        from lvjobs.control.stages.requests import stop
-
-        return updates.update(self, lambda session: stop(session, stage))
 
     def report(self, out: Path | None = None) -> WrittenFiles:
         """Write the report: one HTML file, and its tables as Markdown and LaTeX. Do not reconcile.

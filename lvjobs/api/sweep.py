@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.evaluate import check_origins_in_data, held_out
+from lvjobs.api.evaluate import check_origins_in_data, held_out, systems_in
 from lvjobs.api.results import Estimate, Status, Submission
-from lvjobs.api.settings import Overrides, pinned, request
+from lvjobs.api.settings import Overrides, located, pinned, request
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.api.view import foresee_stages
 from lvjobs.control.planning.foresee import read_ledger
@@ -19,14 +20,18 @@ from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
 from lvjobs.forecasting.needs import UsableBaseline
+from lvjobs.forecasting.splits import training_split
 from lvjobs.report.terminal.estimate_lines import refusal
 from lvjobs.study.config import StudyContext
-from lvjobs.study.run import RunConfig
+from lvjobs.study.params import TRAIN_TASK, VALIDATED
+from lvjobs.study.run import FOLD, RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request
 from lvjobs.tasks.registry import check_needs
 
 ALL = "all"
+_OF_THE_DATA = VALIDATED | {FOLD, "train_systems"}
+"""The keys that have to fit the data's number of systems and steps."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +53,18 @@ class PreparedStages:
             UsageError: No job could load a model, the budget has no room for all of it, or a stage comes after one
                 that is not requested. Nothing was submitted.
         """
-        self._check_models()
+        self.check_models()
         if words := refusal((plan or self.plan()).details, self.study.where):
             costs = remedies.SWEEP_PLAN(*self.study.where)
             raise UsageError(f"{words}; nothing was submitted; before you change study.toml or the limit, see: {costs}")
         status = updates.update(self.study, lambda session: ask(session, self.chosen, self.requested))
         return Submission("requested", status)
 
-    def _check_models(self) -> None:
-        """Refuse models that no job could load, before anything is written."""
+    def check_models(self) -> None:
+        """Refuse models and extra baselines that no job could load (UsageError), before anything is written."""
         every, asked = self.study.config.stage, self.requested
         trained = [config for one in self.chosen if not one.evaluates for config in asked.configs(one, every)]
-        untrained = [config for one in self.chosen for _, config in zero_shot(one, every, asked)]
+        untrained = [config for one in self.chosen for _, config in zero_shot(one, every, asked, series=1)]
         check_needs([*trained, *untrained], self.study.root, asked.resources.activate)
         for name in asked.baselines if any(one.evaluates for one in self.chosen) else ():
             UsableBaseline(name).check()
@@ -77,6 +82,18 @@ def stages_named(study: StudyContext, name: str) -> list[Stage]:
     return chosen
 
 
+def plan_stages(study: StudyContext, name: str, given: Overrides) -> PreparedStages:
+    """Prepare stages for their plan alone: neither data nor models need exist.
+
+    Raises:
+        UsageError: There is no such stage, a value is not allowed, or the data exist and have too few systems or steps.
+    """
+    chosen = stages_named(study, name)
+    asked = request(study, given, located)
+    _check_data(study, chosen, asked)
+    return PreparedStages(study, chosen, asked)
+
+
 def prepare_stages(
     study: StudyContext, name: str, given: Overrides, *, fit: bool = False
 ) -> PreparedRuns | PreparedStages:
@@ -91,7 +108,9 @@ def prepare_stages(
     if fit and name == ALL:
         every = remedies.SWEEP_PLAN(*study.where)
         raise UsageError(f"--fit is about the runs of one stage; for all of them, see: {every}")
-    asked = _with_systems(study, chosen, request(study, given, pinned))
+    asked = request(study, given, pinned)
+    _check_data(study, chosen, asked)
+    asked = _with_systems(study, chosen, asked)
     ready = _ready(study, chosen, asked)
     if fit and chosen[0].space:
         raise UsageError(f"--fit is about runs that are known, and {name} searches; ask for fewer trials, or steps")
@@ -139,9 +158,29 @@ def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) 
             "stage out"
         )
     training = training_of("[train]", asked.evaluated(evaluating[0], study.config.stage)[0])
-    check_origins_in_data(training, origins := study.config.evaluation.origins)
     systems = held_out(training, EvaluationRequest(series=series), trained=True)
-    return asked.model_copy(update={"systems": systems, "origins": origins})
+    return asked.model_copy(update={"systems": systems, "origins": study.config.evaluation.origins})
+
+
+def _check_data(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> None:
+    """Refuse splits and forecast origins for which the data have too few systems or steps, if the data are there.
+
+    Raises:
+        UsageError: the message names the setting that does not fit.
+    """
+    every, checked = study.config.stage, set()
+    for one in chosen:
+        for config in asked.evaluated(one, every) if one.evaluates else asked.configs(one, every):
+            if config.task != TRAIN_TASK:
+                return
+            training = training_of("[train]", config)
+            part = tuple(getattr(training, key) for key in sorted(_OF_THE_DATA))
+            if part in checked or not Path(training.data).is_file():
+                continue
+            checked.add(part)
+            training_split(systems_in(training), training)
+            if one.evaluates:
+                check_origins_in_data(training, study.config.evaluation.origins)
 
 
 def standing(study: StudyContext, name: str) -> tuple[Status, Mapping[str, Any] | None]:

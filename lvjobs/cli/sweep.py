@@ -9,10 +9,9 @@ import click
 from lvjobs import remedies
 from lvjobs.api.evaluate import evaluation_tables
 from lvjobs.api.results import Estimate
-from lvjobs.api.settings import located, request
 from lvjobs.api.study import Study
 from lvjobs.api.submit import PreparedRuns
-from lvjobs.api.sweep import ALL, PreparedStages, prepare_stages, stages_named, standing
+from lvjobs.api.sweep import ALL, PreparedStages, plan_stages, prepare_stages, stages_named, standing
 from lvjobs.cli.common import (
     because_option,
     json_option,
@@ -109,6 +108,7 @@ def stage(
         changed = f"study.toml still declares stage {name} as it was asked for; change it there too"
         enter_runs(prepared, manner, changed)
     elif dry_run:
+        prepared.check_models()
         _print_plan(prepared.study, prepared.chosen, prepared.plan(), as_json=as_json)
     else:
         _ask(prepared, manner)
@@ -151,9 +151,13 @@ def plan(
 ) -> None:
     """Show what the stages are made of, what they cost and reuse, and what the budget allows. Submits nothing."""
     study = load_study(root)
-    chosen = list(study.config.stage) if name in (None, ALL) else [study.config.stage_named(str(name))]
-    prepared = PreparedStages(study, chosen, request(study, overrides(options, pairs, profile), located))
-    _print_plan(study, chosen, prepared.plan(), as_json=as_json)
+    prepared = plan_stages(study, name or ALL, overrides(options, pairs, profile))
+    found = prepared.plan()
+    try:
+        prepared.check_models()
+    except UsageError as error:
+        print_problem(f"submission would be refused now: {error}")
+    _print_plan(study, prepared.chosen, found, as_json=as_json)
 
 
 def _print_plan(study: StudyContext, chosen: Sequence[Stage], plan: Estimate, *, as_json: bool) -> None:

@@ -1,8 +1,9 @@
 """The declarations of a user, and the paths of a study's files. No module here talks to a cluster or opens runs.db.
 
 study.toml: `config` reads it and names wrong keys. Its tables are in `tables` (resources, budget, policy and others),
-`settings` ([train]), `stages` ([[stage]], whose order `stage_order` has) and `space` (the values that a search may
-propose). `fields` has the types of keys as people write them, and what is declared of a key beside its type. `presets`
+`notify` ([notify], with the addresses that it takes), `settings` ([train]), `stages` ([[stage]]) and `space` (the
+values that a search may propose). `stage_order` has the order of the stages, and `stage_checks` checks each against
+[train]. `fields` has the types of keys as people write them, and what is declared of a key beside its type. `presets`
 has named settings and stages, and `template` writes the commented file.
 
 `program` has the keys of [train] for a program, and all that reads one.

@@ -28,14 +28,14 @@ from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.fields import Int, Mark, marked
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.params import LOSS_NAMES, OBJECTIVE, VALIDATED
+from lvjobs.study.notify import Notify
 from lvjobs.study.presets import PUBLISHED
 from lvjobs.study.run import CARRIED, model_of
-from lvjobs.study.settings import OwnSettings, ProgramSettings, RunSettings, TrainSettings, find_beside, settings_model
-from lvjobs.study.space import check_keys
+from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
+from lvjobs.study.stage_checks import check_stage
 from lvjobs.study.stage_order import in_order
-from lvjobs.study.stages import LOSSES, VALIDATION_MAE, Stage
-from lvjobs.study.tables import Budget, Driver, Evaluation, Notify, Policy, Resources, SettingsTable
+from lvjobs.study.stages import Stage
+from lvjobs.study.tables import Budget, Driver, Evaluation, Policy, Resources, SettingsTable
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -70,9 +70,7 @@ class StudyConfig(SettingsTable):
             raise ValueError(f"two stages are called {twice}; give each a name of its own")
         declared = info.data.get("train", TrainSettings())
         for stage in stages:
-            _check_keys(stage, declared)
-            if isinstance(declared, ProgramSettings):
-                _check_program(stage, declared)
+            check_stage(stage, declared)
         return in_order(stages)
 
     def stage_named(self, name: str) -> Stage:
@@ -82,63 +80,6 @@ class StudyConfig(SettingsTable):
                 return stage
         known = ", ".join(stage.name for stage in self.stage) or "none"
         raise UsageError(f"no stage {name!r} in study.toml (declared: {known}); add a [[stage]] with that name")
-
-
-def _check_keys(stage: Stage, declared: RunSettings) -> None:
-    """Refuse a stage that names keys which [train] does not have, or that its runs cannot be used for."""
-    train = type(declared)
-    if stage.evaluates and issubclass(train, OwnSettings):
-        raise ValueError(
-            f"stage {stage.name} evaluates forecasts, and runs of a task of your own make none: leave it out"
-        )
-    for does, keys in (("takes over", stage.take or ()), ("searches", stage.space)):
-        if unknown := next((key for key in keys if key not in train.model_fields), None):
-            near = difflib.get_close_matches(unknown, train.model_fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; leave it out"
-            raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
-    check_keys(stage.space, stage.name, train)
-    _check_metric(stage, declared)
-
-
-_OR_BY_ERRORS = f"; or set validation_forecasts, and select by {VALIDATION_MAE}"
-
-
-def _check_metric(stage: Stage, declared: RunSettings) -> None:
-    """Refuse a stage whose runs do not have its metric, or have it of different systems, texts or objectives."""
-    metric = stage.select.metric
-    if not isinstance(declared, TrainSettings):
-        return
-    own = {*stage.set, *stage.grid, *stage.space}
-    has_forecasts = declared.validation_forecasts or stage.origin is not None or "validation_forecasts" in own
-    if metric == VALIDATION_MAE and not has_forecasts:
-        raise ValueError(
-            f"stage {stage.name} compares by {metric}, and its runs would have none: set validation_forecasts = 16 in "
-            "[train]"
-        )
-    ways = [*stage.grid.items(), *stage.space.items()]
-    varied = {key for key, values in ways if not isinstance(values, (list, tuple)) or len(values) > 1}
-    is_loss = metric in (*LOSSES, *LOSS_NAMES.values())
-    kept = OBJECTIVE if is_loss else VALIDATED if metric == VALIDATION_MAE else frozenset()
-    if wrong := sorted(varied & kept):
-        raise ValueError(
-            f"stage {stage.name} would compare runs that differ in {wrong[0]} by {metric}, which is "
-            "then of two texts, two objectives or other systems; make a stage of each value, evaluate their runs, and "
-            f"compare by: {remedies.EVALUATIONS}{_OR_BY_ERRORS if is_loss and wrong[0] not in VALIDATED else ''}"
-        )
-
-
-def _check_program(stage: Stage, train: ProgramSettings) -> None:
-    """Refuse a stage that varies what its program does not get: the runs would be the same run, several times."""
-    varied = {
-        "seed": stage.seeds is not None and len(stage.seeds) > 1,
-        "steps": stage.steps not in (None, train.steps) or "steps" in stage.set,
-    }
-    for key in ("seed", "steps"):
-        if (varied[key] or key in {*stage.grid, *stage.space}) and key not in train.used:
-            raise ValueError(
-                f"stage {stage.name} varies {key}, but the command of [train] has no {{{key}}}, so its program would "
-                f"not notice; write {{{key}}} into command"
-            )
 
 
 def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:

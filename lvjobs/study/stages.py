@@ -18,6 +18,8 @@ WORDS = ("all", "plan", "show", "retry", "stop")
 LOSSES = ("validation_loss", "training_loss")
 VALIDATION_MAE = "validation_mae"
 """Metrics that every training has, each of its own objective."""
+ERRORS = (VALIDATION_MAE, "mae")
+"""The error of a training's own forecasts, by its name here and in journals. Only with `validation_forecasts`."""
 
 At: TypeAlias = Literal["last", "best"]
 

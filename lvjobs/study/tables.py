@@ -1,8 +1,7 @@
-"""The tables of study.toml about how runs are run: resources, driver, notices, budget, evaluation, policy."""
+"""The tables of study.toml about how runs are run: resources, driver, budget, evaluation, policy."""
 
 import re
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -194,44 +193,6 @@ class Driver(SettingsTable):
     def variables(self) -> dict[str, Any]:
         """Return the variables of the driver's script that are set here."""
         return {key: value for key, value in self.model_dump(exclude={"job"}).items() if value is not None}
-
-
-def _has_a_host(address: str) -> bool:
-    try:
-        parts = urlsplit(address)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-class Notify(SettingsTable):
-    """The notice that lvjobs sends once when the study has ended, or when a run or stage is held."""
-
-    mail: str | None = Field(
-        default=None,
-        description='e-mail address, or "me": the address that the site has of you; Slurm only',
-        examples=["me"],
-    )
-    webhook: Annotated[str | None, Mark.SECRET] = Field(
-        default=None,
-        repr=False,
-        description="URL that receives JSON, in the form that Slack, Mattermost and Discord accept",
-        examples=["https://chat.example.org/hook"],
-    )
-
-    @field_validator("webhook")
-    @classmethod
-    def _is_an_address(cls, value: str | None) -> str | None:
-        if value is not None and not (re.fullmatch(r"https?://[^/\s]+\S*", value) and _has_a_host(value)):
-            raise ValueError("write an address that begins with https://, without blanks")
-        return value
-
-    @field_validator("mail")
-    @classmethod
-    def _is_one_word(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[\w.+@-]+", value):
-            raise ValueError('write one address, or "me"')
-        return value
 
 
 class Budget(SettingsTable):

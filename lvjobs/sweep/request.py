@@ -18,7 +18,7 @@ from lvjobs.study.run import CARRIED, RunConfig, canonical_json
 from lvjobs.study.settings import RunSettings, TrainSettings, settings_model
 from lvjobs.study.space import Range, Values, corners
 from lvjobs.study.stage_order import taken
-from lvjobs.study.stages import Stage
+from lvjobs.study.stages import ERRORS, Stage
 from lvjobs.study.tables import Resources
 from lvjobs.sweep.pruning import check_rungs
 
@@ -127,9 +127,12 @@ class Request(BaseModel):
         """Return the configurations of a stage's runs, each once even if the grid has it twice (1e-4 and 0.0001).
 
         Raises:
-            UsageError: see `settings` and `pruning.check_rungs`.
+            UsageError: see `settings` and `pruning.check_rungs`; or the runs would not have the stage's metric.
         """
-        made = [each.run_config() for each in self.settings(stage, stages, winner, points)]
+        settings = self.settings(stage, stages, winner, points)
+        if stage.origin is None or winner is not None:  # else the winner's settings are missing
+            _check_errors(stage, settings)
+        made = [each.run_config() for each in settings]
         check_rungs(stage, made)
         return list({config.fingerprint: config for config in made}.values())
 
@@ -194,6 +197,16 @@ class Request(BaseModel):
         if settings.split != "last200":
             changes["data_systems"] = self.data_systems.get(data, settings.data_systems)
         return settings.model_copy(update=changes)
+
+
+def _check_errors(stage: Stage, settings: Sequence[RunSettings]) -> None:
+    """Refuse to compare runs by the error of their forecasts if they make none."""
+    trained = [each for each in settings if isinstance(each, TrainSettings)]
+    if stage.select.metric in ERRORS and not all(each.validation_forecasts for each in trained):
+        raise UsageError(
+            f"stage {stage.name} compares by {stage.select.metric}, and its runs would have none: set "
+            "validation_forecasts = 16 in [train]"
+        )
 
 
 def without_carried(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,9 +37,9 @@ from lvjobs.rehearsal.differences import RunResult, differences
 from lvjobs.rehearsal.escapes import EscapeWatch
 from lvjobs.report.terminal.run_lines import print_why
 from lvjobs.study.layout import RunLayout
+from lvjobs.study.notify import Notify
 from lvjobs.study.program.container import ContainerConfig
 from lvjobs.study.run import RunConfig
-from lvjobs.study.tables import Notify
 from lvjobs.tasks import registry
 from lvjobs.tasks.packages import Unlisted, list_packages
 from lvjobs.tasks.working_copy import find_files
@@ -73,7 +73,7 @@ class World:
         return made
 
     def show(self, scene):
-        """What a pass, `status` and `why` print."""
+        """Print a pass, `status` and `why`."""
         with scene.session() as session:
             summary = session.make_pass()
             self.printed += [*summary["did"], *summary["problems"]]
@@ -311,7 +311,7 @@ def python_fails(world):
 
 
 def batch_script(world):
-    """What `init --from` reports of a script's lines."""
+    """Return the report of `init --from` about a script's lines."""
     (world.root / "job.sh").write_text(f"source '{TEXT}'\npython train.py\n", encoding="utf-8")
     code, out, err = world.typed("init", "--study", world.root / "new", "--from", world.root / "job.sh")
     assert code == 0, err

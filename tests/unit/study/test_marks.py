@@ -8,7 +8,8 @@ from lvjobs.control.submission.declare import check_profile_resources
 from lvjobs.errors import UsageError
 from lvjobs.study.config import load_study, validated
 from lvjobs.study.fields import Mark, StudyPath, marked
-from lvjobs.study.tables import Notify, Resources, SettingsTable
+from lvjobs.study.notify import Notify
+from lvjobs.study.tables import Resources, SettingsTable
 
 
 class Table(SettingsTable):

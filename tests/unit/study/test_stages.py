@@ -89,7 +89,8 @@ BY_MAE = 'select = { metric = "validation_mae" }'
             'name = "a"\ngrid = { folds = [2, 5] }\nset = { split = "k-fold", validation_forecasts = 8 }\n' + BY_MAE,
             "differ in folds by validation_mae",
         ),
-        ('name = "a"\n' + BY_MAE, "validation_forecasts = 16"),
+        ('name = "a"\nselect = { metric = "validation_los" }', "did you mean 'validation_loss'"),
+        ('name = "a"\nselect = { metric = "accuracy" }', "training_loss, validation_mae, mae, loss, loss_numeric"),
         ('name = "a"\nspace = { fold = [0, 1] }\nsearch = { trials = 2 }', "have all folds in a grid"),
         (
             'name = "a"\ngrid = { fold = [0, 1] }\nset = { split = "k-fold" }\nprune = { rule = "median", first = 5 }',

@@ -14,7 +14,7 @@ from lvjobs.control.driver.notify import NoticeRecord, due
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import StageRecord
 from lvjobs.study.config import load_study
-from lvjobs.study.tables import Notify
+from lvjobs.study.notify import Notify
 from lvjobs.study.words import RunState, StageState
 
 

@@ -25,7 +25,7 @@ from lvjobs.control.recovery.rebuild import rebuild
 from lvjobs.errors import LvjobsError
 from lvjobs.ledger.lease import acquire
 from lvjobs.records.place import StudyLocation, parse_place
-from lvjobs.study.tables import Notify
+from lvjobs.study.notify import Notify
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def moved_to_another_disk(scene, name="disk2"):
 
 
 def passed(scene):
-    """What a pass did. (`one_pass` compares with what workers executed in all, which a copy does not know.)"""
+    """Return the actions of a pass. (`one_pass` compares with what workers executed in all, which a copy does not know.)"""
     with scene.session() as session:
         return session.make_pass()["did"]
 
