@@ -83,7 +83,8 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
     "baselines",
     metavar="NAME",
     multiple=True,
-    help="An extra baseline: auto-arima, auto-ets, auto-theta, chronos:MODEL (default: [evaluation]). Several times.",
+    help="An extra baseline: auto-arima, auto-ets, auto-theta, chronos:MODEL (default: [evaluation]). Several times; "
+    '"" for none.',
 )
 @sampling_options
 @click.option("--likelihood", is_flag=True, help="Also score how likely the model holds the truth (a pass more).")
@@ -130,7 +131,7 @@ def evaluate(
     study = load_study(root)
     trial = trial_of(options, "series", "split", "batch", "likelihood")
     given = overrides(options, pairs, profile)
-    prepared = prepare_evaluations(study, given, trial, runs, zero_shot, adapter, origins, baselines or None)
+    prepared = prepare_evaluations(study, given, trial, runs, zero_shot, adapter, origins, _named(baselines))
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json))
     if dry_run or as_json:
         return
@@ -143,6 +144,13 @@ def evaluate(
         click.echo("\n" + made.narrow().render("simple"))
     if to_come:
         click.echo(f"\nnot evaluated yet, and in no table: {', '.join(to_come)}")
+
+
+def _named(baselines: tuple[str, ...]) -> list[str] | None:
+    """Return the typed extra baselines: none for a single "", and None (those of study.toml) if nothing is typed."""
+    if "" in baselines and any(baselines):
+        raise UsageError('--baseline "" asks for no extra baselines; leave it out, or the others')
+    return [name for name in baselines if name] if baselines else None
 
 
 def show_tables(tables: list[Table], *, as_json: bool) -> None:

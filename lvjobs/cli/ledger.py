@@ -19,7 +19,7 @@ _FOUND_SOMETHING = 1
 
 @click.group()
 def ledger() -> None:
-    """runs.db: check it, copy it, make it anew, or read it with other programs (docs/ledger.md)."""
+    """runs.db: check it, copy it, rebuild it, or read it with other programs (docs/ledger.md)."""
 
 
 @ledger.command()

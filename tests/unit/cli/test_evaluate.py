@@ -42,6 +42,7 @@ def lvjobs(tmp_path, monkeypatch, typed):
         (["--zero-shot", "raw", "--baseline", "ode"], ["baseline ode", "already", "auto-arima"]),
         (["--zero-shot", "raw", "--baseline", "auto-x"], ["no extra baseline 'auto-x'", "chronos:MODEL"]),
         (["--zero-shot", "raw", "--baseline", "chronos:lab/bolt"], ["lab/bolt", "lvjobs model pull lab/bolt"]),
+        (["--zero-shot", "raw", "--baseline", "", "--baseline", "auto-ets"], ['--baseline "" asks for no extra']),
         (["--zero-shot", "raw", "--origin", "40", "--origin", "20"], ["origin 20", "every baseline", "from 21 to 80"]),
     ],
 )
@@ -124,8 +125,10 @@ def test_extra_baselines_cost_no_flops_and_their_order_makes_no_other_evaluation
         assert planned(lvjobs, *(word for name in names for word in ("--baseline", name))) == own
     asked = ["evaluate", "--zero-shot", "raw", "--series", "2", "--dry-run"]
     typed = lvjobs(*asked, "--baseline", "auto-theta", "--baseline", "auto-ets")[1].splitlines()[1]
+    none = lvjobs(*asked)[1].splitlines()[1]
     with (tmp_path / "study.toml").open("a") as file:
         file.write('[evaluation]\nbaselines = ["auto-ets", "auto-theta"]\n')
+    assert lvjobs(*asked, "--baseline", "")[1].splitlines()[1] == none != typed
     assert lvjobs(*asked)[1].splitlines()[1] == typed, "[evaluation] is the default"
     assert lvjobs(*asked, "--baseline", "auto-ets")[1].splitlines()[1] != typed
 
