@@ -29,6 +29,8 @@ from lvjobs.forecasting.baselines.univariate import NotFitted, forecast_each
 from lvjobs.forecasting.codec import Floats
 
 CHRONOS = "chronos"
+_FIRST_CHRONOS = "/chronos-t5-"
+"""A part of the hub ids of the first Chronos models."""
 _OLDEST = 2
 """The oldest major version of each of the packages that is used."""
 
@@ -83,12 +85,12 @@ def _canonical(name: str, root: Path) -> str:
     directory = root / expand_home(model)
     if directory.is_dir():
         return f"{method}:{directory.resolve()}"
-    try:
-        return f"{method}:{hub_id_of(model)}"
-    except UsageError:
+    if _FIRST_CHRONOS in model:
         raise UsageError(
-            f"baseline {name}: {model!r} is neither a directory nor a hub id such as amazon/chronos-bolt-small"
-        ) from None
+            f"baseline {name}: the first Chronos models forecast by random samples; name Chronos-Bolt or Chronos-2, "
+            "such as amazon/chronos-bolt-small"
+        )
+    return f"{method}:{hub_id_of(model)}"
 
 
 def check(name: str) -> None:

@@ -58,6 +58,7 @@ def test_names_have_one_order_and_one_form(tmp_path):
         ("auto-theta:x", "no extra baseline"),
         ("chronos", "no extra baseline"),
         ("chronos:", "names no model"),
+        ("chronos:amazon/chronos-t5-small", "the first Chronos models forecast by random samples"),
         ("", "no extra baseline"),
     ],
 )
