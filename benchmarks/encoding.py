@@ -2,7 +2,7 @@
 
     python benchmarks/encoding.py [--series 1000] [--repetitions 5] [--smoke]
 
-The peer is what github.com/ngruver/llmtime does (`get_scaler`, `serialize_arr`), written anew: a scaler for each
+The peer is what github.com/ngruver/llmtime does (`get_scaler`, `serialize_arr`), rewritten: a scaler for each
 series and variable, then digits by repeated division, joined in a loop over values. It writes the same text. CPU
 seconds, medians.
 """
@@ -69,7 +69,7 @@ def main() -> None:
         found = alternate(works, repetitions)
         ours, theirs = found["ours"], found["theirs"]
         rows.append([name, f"{count:,}", f"{1000 * ours:.0f}", f"{1000 * theirs:.0f}", f"{theirs / ours:.1f}"])
-    note = f"Peer: LLMTime's own way, written anew. CPU time, medians of {repetitions}; more than 1 is faster than it."
+    note = f"Peer: LLMTime's own way, rewritten. CPU time, medians of {repetitions}; more than 1 is faster than it."
     print_table(["codec", "series of 100 x 2", "lvjobs, ms", "one by one, ms", "ratio"], rows, [note])
 
 

@@ -27,7 +27,9 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
     study = Study.open(root)
     if live:
         if run is not None or as_json:
-            raise UsageError("status -w shows the whole study, drawn anew: leave out RUN and --json, or leave out -w")
+            raise UsageError(
+                "status -w shows the whole study, drawn again and again: leave out RUN and --json, or leave out -w"
+            )
         _stay(study, every, whole=whole, reconcile=not no_pass)
         return
     if run is not None:

@@ -120,7 +120,7 @@ def _outcome(study: StudyContext, submission: Submission) -> str:
         "limited": f"{said}; the next pass that finds room submits",
         "deferred": f"not submitted yet ({said}); kept as planned, the next pass submits",
         "unclear": f"the scheduler did not say whether it took the job ({said}); nothing is lost: it carries token "
-        f"{submission.token}, and the next pass looks it up and adopts it or submits anew",
+        f"{submission.token}, and the next pass looks it up and adopts it or submits it again",
     }
     return f"{what}: {outcomes[submission.outcome]}: {remedies.RESUME(*study.where)}"
 

@@ -245,7 +245,7 @@ class SlurmSite:
             if fields.get("State", "UP") != "UP":
                 yield f"partition {name} is {fields['State']}"
         if "cancel" in mode:
-            yield "a preempted job is cancelled, not requeued: it puts itself back in the queue, or is sent anew"
+            yield "a preempted job is cancelled, not requeued: it requeues itself, or a pass submits it again"
         if "send_user_signal" in self.config.get("PreemptParameters", ""):
             yield "a preempted job is told by its own --signal, not by SIGTERM"
         for name, row in self.qos.items():

@@ -212,7 +212,7 @@ def check_cache(asked: Asked) -> Iterator[Diagnosis]:
             "model",
             what,
             f"{storage.kind} is seen by this machine alone: jobs find no model there",
-            "export HF_HOME=DIRECTORY that nodes share, here and in ~/.bashrc; then pull anew",
+            "export HF_HOME=DIRECTORY that nodes share, here and in ~/.bashrc; then pull again",
         )
     elif storage.read_only:
         yield note(

@@ -47,7 +47,7 @@ _NEEDS = (
         error,
         r"^#SBATCH\s+--requeue\b",
         "lacks --requeue",
-        "where JobRequeue=0, a preempted job is over; a pass has to submit it anew",
+        "where JobRequeue=0, a preempted job is over; a pass has to submit it again",
         "#SBATCH --requeue",
     ),
     (

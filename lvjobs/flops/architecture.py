@@ -28,7 +28,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Family:
-    """What the models of one `model_type` have in common.
+    """The common properties of the models of one `model_type`.
 
     Attributes:
         title: Its name in messages.
@@ -77,7 +77,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType({"qwen2": _separate("Qwen2"), 
 DEFAULT_FAMILY = "qwen2"
 """The family of a config.json without a `model_type`."""
 
-_ANEW = "mend it there, or copy the model anew"
+_ANEW = "mend it there, or copy the model again"
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def whole(model: str) -> Path:
     if directory is None:
         raise _absent(model)
     if missing := lacking(directory):
-        remedy = "copy it anew" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
+        remedy = "copy it again" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
         raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}", remedy)
     return directory
 
@@ -128,7 +128,7 @@ def weight_files(directory: Path) -> list[str]:
         return [WEIGHTS]
     places = _read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
-        raise UsageError(f"{index} names no weights, so it is damaged", "fetch or copy it anew")
+        raise UsageError(f"{index} names no weights, so it is damaged", "fetch or copy it again")
     return sorted(set(map(str, places.values())))
 
 
@@ -176,9 +176,9 @@ def parameters_of(directory: Path) -> int | None:
             weights = [value for key, value in header.items() if key != "__metadata__"]
             end = 8 + length + max(weight["data_offsets"][1] for weight in weights)
         except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} holds no weights as safetensors: {error}", "fetch or copy it anew") from None
+            raise UsageError(f"{path} holds no weights as safetensors: {error}", "fetch or copy it again") from None
         if end != size:
-            raise UsageError(f"{path} is cut short: {size} of {end} bytes", "fetch or copy it anew")
+            raise UsageError(f"{path} is cut short: {size} of {end} bytes", "fetch or copy it again")
         is_packed |= any(weight["dtype"] not in _NUMBERS for weight in weights)
         total += sum(math.prod(weight["shape"]) for weight in weights)
     return None if is_packed else total
@@ -198,7 +198,7 @@ def _split(model: str, directory: Path, decimals: int) -> tuple[str, ...] | None
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - that library raises nothing narrower
-        raise UsageError(f"{path} cannot be read as a tokenizer ({error})", "fetch or copy it anew") from None
+        raise UsageError(f"{path} cannot be read as a tokenizer ({error})", "fetch or copy it again") from None
     try:
         return Characters(_Plain(tokenizer), model, Codec(decimals=decimals)).split
     except LvjobsError as error:
@@ -220,9 +220,9 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error})", "fetch or copy it anew") from None
+        raise UsageError(f"{path} cannot be read ({error})", "fetch or copy it again") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path} holds no JSON object", "fetch or copy it anew")
+        raise UsageError(f"{path} holds no JSON object", "fetch or copy it again")
     return value
 
 

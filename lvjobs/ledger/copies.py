@@ -36,7 +36,7 @@ def refuse_lost(study: StudyContext) -> None:
         there = f"{layout.checkpoints} holds {what}" if runs else f"{kept[0]} holds a copy of its runs"
         raise UsageError(
             f"{layout.database} is gone, and {there}, whose jobs may be in the queue; put a backup in its place, or "
-            f"make it anew from them: {remedies.LEDGER_REBUILD(*study.where)}"
+            f"rebuild it from them: {remedies.LEDGER_REBUILD(*study.where)}"
         )
 
 

@@ -66,7 +66,7 @@ class Ledger:
                 if changes:
                     commit += 1
                     transaction.set_setting(COMMITS, str(commit))
-        except BaseException as error:
+        except BaseException as error:  # an interrupt is rolled back, too
             self._known.clear()  # it may hold what was read after a change that is now rolled back
             if not isinstance(error, OperationalError):
                 raise

@@ -96,7 +96,7 @@ def concerns(storage: Storage, *, on_slurm: bool, where: Sequence[str] = ()) -> 
     if storage.read_only:
         yield Concern(
             f"{storage.mount or storage.path} is mounted read-only here, so that nothing of the study can be written",
-            "work where it can be written, or have it mounted anew",
+            "work where it can be written, or have it mounted again",
             serious=True,
         )
     if storage.kind in IN_MEMORY:

@@ -13,15 +13,15 @@ LEDGER_CHECK = Remedy(
 LEDGER_REBUILD = Remedy(
     "lvjobs ledger rebuild",
     "runs.db is gone.",
-    "Makes it anew from its log and the run directories.",
-    ("make it anew from them:",),
+    "Rebuilds it from its log and the run directories.",
+    ("rebuild it from them:",),
 )
 LEDGER_REBUILD_ASIDE = Remedy(
     "lvjobs ledger rebuild --aside",
     "runs.db is damaged, or was copied while it was written.",
-    "Keeps the damaged file under another name, and makes runs.db anew from its log and the run directories.",
+    "Keeps the damaged file under another name, and rebuilds runs.db from its log and the run directories.",
     (
-        "anew: lvjobs ledger rebuild --aside",
+        "or rebuild it: lvjobs ledger rebuild --aside",
         "run directories: lvjobs ledger rebuild --aside",
         "from the journals: lvjobs ledger rebuild --aside",
     ),
@@ -55,7 +55,7 @@ DRIVER_START = Remedy(
 )
 DRIVER_STOP = Remedy(
     "lvjobs driver stop",
-    "runs.db was made anew, and does not know that the driver was stopped.",
+    "runs.db was rebuilt, and does not know that the driver was stopped.",
     "Stops the driver.",
     ("whether the driver was stopped",),
 )

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -33,7 +34,7 @@ SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatus
 
 
 def misdeeds(source):
-    """What a module does that none here may, by line."""
+    """Yield each thing that a module does and that none here may, with its line."""
     for node in ast.walk(ast.parse(source)):
         names = []
         if isinstance(node, ast.Import):
@@ -74,6 +75,18 @@ def misdeeds(source):
 )
 def test_the_scan_sees_each_misdeed(source, found):
     assert [what for _, what in misdeeds(source)] == [found]
+
+
+def test_each_except_that_catches_everything_states_its_reason():
+    package = Path(lvjobs.__file__).parent
+    broad = [
+        (path.relative_to(package), line)
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if line.lstrip().startswith(("except Exception", "except BaseException", "except:"))
+    ]
+    assert broad
+    assert [place for place in broad if not re.search(r":  # (noqa: BLE001 - )?\w", place[1])] == []
 
 
 def test_nothing_is_unpickled_and_no_shell_is_started_anywhere():

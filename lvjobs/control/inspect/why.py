@@ -212,7 +212,7 @@ def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptReco
     elif run.state is RunState.RUNNING:
         yield f"it checkpoints every {run.checkpoint_every} steps; whatever ends it, it goes on from there"
     elif run.state is RunState.SUBMITTING:
-        yield "the next pass looks for its token in the queue, and adopts the job or submits anew"
+        yield "the next pass looks for its token in the queue, and adopts the job or submits it again"
     elif run.held_for is HeldFor.RUNG:
         yield f"once all runs of {run.stage} have come as far, the best continue"
     elif run.state is RunState.HELD:

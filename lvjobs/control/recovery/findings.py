@@ -31,7 +31,7 @@ class Finding:
         return f"{self.level}: {self.subject}: {self.what}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-_ANEW = f"make the ledger anew from the journals: {remedies.LEDGER_REBUILD_ASIDE}{{where}}"
+_REBUILD = f"rebuild the ledger from the journals: {remedies.LEDGER_REBUILD_ASIDE}{{where}}"
 _NEXT_PASS = f"the next pass writes it again: {remedies.RESUME}{{where}}"
 _KEPT = "runs.db has what was in it, and writes it again: {resume_run}"
 
@@ -40,7 +40,7 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "damaged": (
         "error",
         "{path} is damaged: {problem}",
-        f"put a backup in its place, or make it anew: {remedies.LEDGER_REBUILD_ASIDE}{{where}}",
+        f"put a backup in its place, or rebuild it: {remedies.LEDGER_REBUILD_ASIDE}{{where}}",
     ),
     "no ledger": (
         "error",
@@ -96,7 +96,7 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "gone": (
         "error",
         "its directory {root} is gone, and with it its checkpoints and the journals that its charges follow from",
-        "restore it from a backup; else the run begins anew, and what it spent stays charged",
+        "restore it from a backup; else the run begins again, and what it spent stays charged",
     ),
     "foreign": (
         "error",
@@ -171,12 +171,12 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "other journal": (
         "error",
         "of attempt {attempt} ledger and journal say different things ({pairs})",
-        _ANEW,
+        _REBUILD,
     ),
     "wrong charge": (
         "error",
         "{kind} of attempt {attempt}: charged are {charged}, and the journals show {shown}",
-        _ANEW,
+        _REBUILD,
     ),
     "written since": (
         "note",
@@ -189,7 +189,7 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
             "attempt {attempt} went on with {new}, where attempt {before} had {old}: its weights are no longer, bit "
             "for bit, those of an undisturbed run"
         ),
-        "where that matters, submit it anew under another --name",
+        "where that matters, submit it again under another --name",
     ),
     "other software": (
         "note",

@@ -185,8 +185,8 @@ def _check_sound(study: StudyContext) -> None:
     problems = examine(database).problems
     if problems:
         raise LvjobsError(
-            f"{database} was copied in the middle of a write ({problems[0]}); copy the study again, or make the file "
-            f"anew from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
+            f"{database} was copied in the middle of a write ({problems[0]}); copy the study again, or rebuild the "
+            f"file from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
         )
 
 

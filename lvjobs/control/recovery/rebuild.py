@@ -1,4 +1,4 @@
-"""`lvjobs ledger rebuild`: runs.db made anew from its log, run directories, and the scheduler's records of their jobs.
+"""`lvjobs ledger rebuild`: runs.db rebuilt from its log, run directories, and the scheduler's records of their jobs.
 
 The log has all that runs.db had. Run directories supply what is newer than the log, and what an older release, which
 kept no log, has left. Nothing is submitted, revoked or cancelled here. The next pass finds the jobs that have not
@@ -56,7 +56,7 @@ class Rebuilt:
 
 
 def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside: bool, now: float) -> Rebuilt:
-    """Make the ledger anew from the run directories. `aside`: rename an existing ledger first.
+    """Rebuild the ledger from the run directories. `aside`: rename an existing ledger first.
 
     `wait` is how many seconds to wait for the lease. `now` is in seconds since the epoch.
 
@@ -114,7 +114,7 @@ def _restore(
     with ledger.transaction() as transaction:
         note_limits(transaction, study.config.budget, now)
         restore_place(transaction, study.layout)
-        transaction.add_event(Event(now, "rebuilt", "the ledger was made anew from its log and the run directories"))
+        transaction.add_event(Event(now, "rebuilt", "the ledger was rebuilt from its log and the run directories"))
         runs, attempts = len(transaction.runs()), len(transaction.attempts())
     jobs = sum(len(snapshot.queue or ()) for snapshot in snapshots.values())
     if replayed is None:

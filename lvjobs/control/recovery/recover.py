@@ -240,7 +240,7 @@ def _add_submissions(
     if live or not is_unknown:
         return []
     reason = (
-        "the ledger was made anew, and whether the run was held, paused, cancelled or waited for another is not "
+        "the ledger was rebuilt, and whether the run was held, paused, cancelled or waited for another is not "
         f"known; to go on with it: {remedies.RESUME_RUN(run=run.name)}; to end it: {remedies.CANCEL(run=run.name)}"
     )
     transaction.update_run(run.id, state=RunState.HELD, reason=reason)

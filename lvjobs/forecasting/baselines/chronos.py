@@ -52,9 +52,9 @@ def _load(directory: Path, pipeline: str) -> Any:
         model = kind.from_pretrained(str(directory), local_files_only=True, dtype=torch.float32)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise LvjobsError(f"{directory} cannot be loaded ({reason}); fetch or copy it anew") from error
+        raise LvjobsError(f"{directory} cannot be loaded ({reason}); fetch or copy it again") from error
     if lost := _lost(model, directory):
-        raise LvjobsError(f"{directory} lacks weights ({', '.join(lost[:3])}); fetch or copy it anew")
+        raise LvjobsError(f"{directory} lacks weights ({', '.join(lost[:3])}); fetch or copy it again")
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     return getattr(chronos, pipeline)(model.to(device).eval())
 

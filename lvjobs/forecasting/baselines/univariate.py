@@ -37,7 +37,7 @@ def forecast_each(method: str, history: Floats, horizon: int) -> Floats:
             found = getattr(models, CLASSES[method])(season_length=season).forecast(y=values.copy(), h=horizon)
         except MemoryError:
             raise
-        except Exception as error:
+        except Exception as error:  # statsforecast passes on whatever numba and scipy raise
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise NotFitted(f"{method} cannot be fitted to variable {number} ({reason})") from error
         made.append(found["mean"])

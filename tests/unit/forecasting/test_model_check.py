@@ -69,7 +69,7 @@ def test_a_model_that_is_not_whole_is_refused(cache, model, name):
 def test_a_shard_that_is_missing_is_named(tmp_path):
     model = make_model(tmp_path / "sharded", shards=2)
     (model / "model-00001.safetensors").unlink()
-    with pytest.raises(UsageError, match=r"lacks model-00001\.safetensors; copy it anew"):
+    with pytest.raises(UsageError, match=r"lacks model-00001\.safetensors; copy it again"):
         find_model(str(model))
 
 
