@@ -1,4 +1,4 @@
-"""What tests of every kind share."""
+"""Fixtures that tests of every kind share."""
 
 import gc
 import sys
@@ -97,7 +97,7 @@ def deal(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
 
 
 def _is_slow(item: pytest.Item) -> bool:
-    """Whether the test takes long: of Slurm's, where it is marked so."""
+    """Return whether the test takes long: of Slurm's, where it is marked so."""
     if item.get_closest_marker("slow"):
         return True
     return item.get_closest_marker("slurm") is None and "acceptance" in item.path.parts

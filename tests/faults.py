@@ -49,7 +49,7 @@ FAULTS: Mapping[str, Mapping[str, str]] = {
         "reply_lost": "sbatch's answer lost (slurmctld frozen)",
         "controller_dead": "slurmctld dead at a submission",
         "controller_restarted": "slurmctld killed and started again while a run trains",
-        "state_lost": "slurmctld loses its state, and begins anew with job 1",
+        "state_lost": "slurmctld loses its state, and begins again with job 1",
         "silent": "the scheduler says nothing, for as long as it likes",
         "accounting_dead": "slurmdbd dead",
         "accounting_off": "accounting disabled",
@@ -124,7 +124,7 @@ OPEN = ("planned", "submitting", "queued", "running", "interrupted")
 
 @dataclass(frozen=True)
 class Tally:
-    """What a fault cost. None where the test has nothing that could tell: a worker alone has no ledger, and no jobs.
+    """The cost of a fault. None where the test has nothing that could tell: a worker alone has no ledger, and no jobs.
 
     `redone`: steps executed again. `lost`: runs that neither go on nor ended nor say why not. `double`: jobs for one
     submission beyond the first, and jobs that nobody's ledger knows. `unaccounted`: FLOPs executed and not charged.
@@ -149,7 +149,7 @@ class Row:
 
 
 def tally(root: Path, jobs: Iterable[tuple[str, str]]) -> Tally:
-    """What a study's files say; `jobs` are the cluster's, each with the token in its name."""
+    """Return the tally of a study's files; `jobs` are the cluster's, each with the token in its name."""
     with closing(sqlite3.connect(root / "runs.db")) as database:
         database.row_factory = sqlite3.Row
         rows = {
@@ -180,7 +180,7 @@ def tally(root: Path, jobs: Iterable[tuple[str, str]]) -> Tally:
 
 
 def executed(run: Path) -> dict[str, list[int]]:
-    """What a run's journals show: steps, windows of each validation, series of each forecast."""
+    """Return the work in a run's journals: steps, windows of each validation, series of each forecast."""
     found: dict[str, list[int]] = {"step": [], "validation": [], "generation": []}
     amount = {"step": "step", "validation": "windows", "generation": "series"}
     for path in sorted(RunLayout(run).journals.glob("*.jsonl")):
@@ -198,7 +198,7 @@ def executed(run: Path) -> dict[str, list[int]]:
 
 
 def seen(root: Path) -> str:
-    """What a user would see of the runs: how they stand, after which deaths, and why."""
+    """Return a user's view of the runs: how they stand, after which deaths, and why."""
     with closing(sqlite3.connect(root / "runs.db")) as database:
         runs = database.execute("SELECT id, state, reason FROM runs").fetchall()
         causes = database.execute("SELECT cause FROM attempts WHERE cause IS NOT NULL ORDER BY id").fetchall()
@@ -270,7 +270,7 @@ class Gathered:
 
 
 def _version() -> str:
-    """Which Slurm it was."""
+    """Return the version of Slurm."""
     try:
         done = subprocess.run(["slurmd", "-V"], capture_output=True, text=True, check=True)
     except FileNotFoundError:

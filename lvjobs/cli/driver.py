@@ -55,7 +55,7 @@ def _set(root: Path, *, stopped: bool) -> None:
 @driver.command()
 @study_option
 def run(root: Path) -> None:
-    """What the driver's job does: a pass, and more while there is something to do. Exit code 75: more is to come."""
+    """Make a pass, and more while there is something to do, as the driver's job. Exit code 75: more is to come."""
     if run_turn(Study.open(root), _log):
         sys.exit(_MORE_TO_COME)
 

@@ -136,7 +136,7 @@ def _check_defaults(defaults: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Profile:
-    """How one cluster is used: a template and the file it came from."""
+    """The use of one cluster: a template and the file it came from."""
 
     name: str
     path: Path

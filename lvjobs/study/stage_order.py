@@ -1,4 +1,4 @@
-"""How stages follow one another: their order, and the settings that a stage takes over from an earlier one. Pure."""
+"""The order of stages, and the settings that a stage takes over from an earlier one. Pure."""
 
 import graphlib
 from collections.abc import Collection, Sequence

@@ -1,4 +1,4 @@
-"""What a submission tells the worker of one run: its configuration, whether it may train it, and for how many steps.
+"""A submission's orders to the worker of one run: its configuration, whether it may train it, and for how many steps.
 
 A reconcile pass appends an order to the submission's file before it submits the run again elsewhere. A worker claims
 its generation, durably, and reads the orders after that. So one of the two always sees the other: the pass the claim,

@@ -45,7 +45,7 @@ def split():
 
 
 def prints_as(value, printed):
-    """Whether a value, rounded to the digits of what is printed, at once or by way of one digit more, is that."""
+    """Return whether a value, rounded to the digits of what is printed, at once or by way of one digit more, is that."""
     exponent = Decimal(printed).as_tuple().exponent
     unit, finer = (Decimal((0, (1,), exponent - more)) for more in (0, 1))
     longer = Decimal(value).quantize(finer, ROUND_HALF_UP)

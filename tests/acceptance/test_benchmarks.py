@@ -26,7 +26,7 @@ SUITE = runpy.run_path(str(RUN))["SUITE"]
 
 @pytest.fixture(scope="session")
 def peers(tmp_path_factory):
-    """Where peers are installed, from the package registry: once for all of pytest's workers."""
+    """Install the peers from the package registry: once for all of pytest's workers."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "peers"
 

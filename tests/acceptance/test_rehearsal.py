@@ -50,7 +50,7 @@ def only(kind):
 
 
 def rehearsed(study, *asked, minutes="0.25"):
-    """What a rehearsal with the first seed that has a fault reports, and its exit code."""
+    """Return the report of a rehearsal with the first seed that has a fault, and its exit code."""
     for seed in range(5):  # a machine that stalls may be late for all of it
         longer = min(5.0, float(minutes) * (seed + 1))
         words = ("--json", "--local", f"--minutes={longer}", f"--seed={seed}", "--rehearsed-steps=36", *asked)

@@ -22,7 +22,7 @@ DRAWN = (
 
 
 def whole(executable):
-    """Whether it is a browser that runs here: Ubuntu's package is a stub that asks for a snap."""
+    """Return whether it is a browser that runs here: Ubuntu's package is a stub that asks for a snap."""
     try:
         done = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""What somebody sees who sits at a terminal: `lvjobs status -w` on a pseudo-terminal, until it ends or they leave."""
+"""The screen of somebody at a terminal: `lvjobs status -w` on a pseudo-terminal, until it ends or they leave."""
 
 import codecs
 import fcntl

@@ -36,7 +36,7 @@ class Terminal:
         self.environment.pop("LVJOBS_STUDY", None)
 
     def type(self, text: str) -> str:
-        """What the block printed; the shell stays where it went."""
+        """Type the block and return its output; the shell stays where it went."""
         script = f"set -eu\n{text}\npwd >{self.home}/.where\n"
         way = {"cwd": self.where, "env": self.environment, "capture_output": True, "text": True, "timeout": 900}
         done = subprocess.run(["bash"], input=script, check=False, **way)

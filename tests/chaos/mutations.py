@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @dataclass(frozen=True)
 class Mutation:
-    """What is taken away: `old`, which stands in `file` once, becomes `new`; and where that should be noticed."""
+    """A part that is taken away: `old`, which stands in `file` once, becomes `new`; and where that should be noticed."""
 
     file: str
     old: str
@@ -400,7 +400,7 @@ def sources(directory: Path) -> None:
 
 
 def passes(directory: Path, tests: tuple[str, ...]) -> bool:
-    """Whether the tests pass there."""
+    """Return whether the tests pass there."""
     there = [f"tests/{test}" for test in tests if (directory / "tests" / test.partition("::")[0]).exists()]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *there]
     environment = {**os.environ, "PYTHONPATH": str(directory)}

@@ -63,7 +63,7 @@ RESTART_EVERY = 15
 
 @dataclass(frozen=True)
 class Weather:
-    """How bad it gets: `every` seconds on average, for `minutes`; `seed` says what and when and to whom."""
+    """A storm: a fault every `every` seconds on average, for `minutes`; `seed` decides which, when and to whom."""
 
     minutes: float
     every: float
@@ -112,7 +112,7 @@ def leave_alone(root: Path, data: Path, size: tuple[int, int, int]) -> tuple[dic
 
 
 class Storm:
-    """What happens to the jobs of a study."""
+    """The faults that happen to the jobs of a study."""
 
     def __init__(self, study: Study, lab: Lab, weather: Weather):
         self.met: Counter[str] = Counter()
@@ -124,7 +124,7 @@ class Storm:
 
     @property
     def is_over(self) -> bool:
-        """Whether all has happened that will: three things at least, however late."""
+        """Return whether all has happened that will: three things at least, however late."""
         return time.monotonic() > self._over and self.met.total() >= LEAST
 
     def _wait(self) -> None:
@@ -174,7 +174,7 @@ class Storm:
 
 
 def is_over(study: Study) -> bool:
-    """Whether all stages, and all runs, are completed."""
+    """Return whether all stages, and all runs, are completed."""
     runs = {run["state"] for run in study.summary()["runs"]}
     return {*study.stands().values(), *runs} == {"completed"}
 

@@ -1,4 +1,4 @@
-"""What the contract's jobs run, under the name `lvjobs.worker`, from a code directory: does what `program.json` says.
+"""The program of the contract's jobs, under the name `lvjobs.worker`, in a code directory: it does as `program.json` says.
 
     {"sleep": seconds, "exit": code, "signal": number, "first": {...what the first run does instead}}
 

@@ -1,4 +1,4 @@
-"""What a backend promises to the loop."""
+"""The promises of a backend to the loop."""
 
 import itertools
 import os

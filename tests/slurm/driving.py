@@ -243,7 +243,7 @@ class Study:
         self.environment["PATH"] = f"{directory}:{self.environment.get('PATH') or os.environ['PATH']}"
 
     def summary(self):
-        """What the last pass left, whoever made it."""
+        """Return the last pass's summary, whoever made it."""
         return read_summary(self.root / ".lvjobs" / "summary.json")
 
     def stands(self):
@@ -317,7 +317,7 @@ class Study:
         return self.claims(name)[generation - 1]
 
     def is_at_gate(self, name, step, *, generation=1):
-        """Whether the run has come to that gate."""
+        """Return whether the run has come to that gate."""
         return (self.root / "gates" / name / f"{generation}-{step}.reached").exists()
 
     def open_gates(self, name, *steps, generation=1):
@@ -356,7 +356,7 @@ class Study:
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def tally(self):
-        """What a fault cost this study, for the table of faults."""
+        """Return the cost of a fault to this study, for the table of faults."""
         self.type("ledger", "check")
         return faults.tally(self.root, self.known_jobs() if self.backend == "Slurm" else ())
 

@@ -67,7 +67,7 @@ def train(run):
 
 
 def draw(path: Path, title: str, width: int, theme: str, show) -> None:
-    """What `show` prints on a console, as an SVG that asks no network for a font."""
+    """Return the console output of `show` as an SVG that asks no network for a font."""
     console = Console(
         record=True,
         width=width,

@@ -228,12 +228,12 @@ def test_scancel_is_final(study: Study, lab):
 
 
 def left(study):
-    """Why workers left, by their own journals."""
+    """Return the reasons for which workers left, by their own journals."""
     return [line["cause"] for line in study.journal("run") if line["kind"] == "leave"]
 
 
 def attempts(study):
-    """How each attempt ended and the evidence, by the ledger."""
+    """Return each attempt's end and its evidence, by the ledger."""
     with closing(sqlite3.connect(study.root / "runs.db")) as ledger:
         return ledger.execute("SELECT cause, evidence FROM attempts ORDER BY id").fetchall()
 

@@ -81,7 +81,7 @@ def test_stages_follow_one_another_also_when_the_driver_is_cancelled(driven, lab
         there = set()
 
         def have_ended():
-            """Whether both have; `there` gathers the drivers seen in the queue meanwhile."""
+            """Return whether both have; `there` gathers the drivers seen in the queue meanwhile."""
             ended = all(process.poll() is not None for process in two)
             there.update(drivers(lab))
             return ended

@@ -1,4 +1,4 @@
-"""What a study's executions held, by real Slurm's accounting, and what is made of it."""
+"""The resources that a study's executions held, by real Slurm's accounting, and their report."""
 
 import time
 

@@ -105,7 +105,7 @@ def expect_halved(study, alone):
 
 
 def expect_no_more_than(study, plan):
-    """What was spent is what `sweep plan` said, save the replays, which it reserves."""
+    """Check that `sweep plan` said what was spent, save the replays, which it reserves."""
     (row,) = plan["stages"]
     assert row["steps"] == USEFUL
     assert row["training"][plan["convention"]] == USEFUL * TRAINING

@@ -57,7 +57,7 @@ def running(lab: Lab, job: str, restarts: int = 0) -> None:
 
 
 def is_there(pid: int) -> bool:
-    """Whether such a process is more than a zombie."""
+    """Return whether such a process is more than a zombie."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     return False

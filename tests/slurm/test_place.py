@@ -37,7 +37,7 @@ def nothing_but_logs(root):
 
 
 def causes(study):
-    """How the attempts of the study's run ended, oldest first."""
+    """Return the causes that ended the attempts of the study's run, oldest first."""
     rows = study.type("ledger", "export", "--table", "attempts").splitlines()
     return [json.loads(row)["cause"] for row in rows if row.startswith("{")]
 

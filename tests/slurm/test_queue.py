@@ -34,7 +34,7 @@ def limited(lab):
 
 
 def queued(lab):
-    """How many jobs count: one that is leaving its node does not any more."""
+    """Count the jobs, without one that is leaving its node."""
     return len(lab.run("squeue", "-h", "-r", "-t", "PENDING,CONFIGURING,RUNNING", "-o", "%i").split())
 
 

@@ -166,7 +166,7 @@ def missing(programs, monkeypatch):
 
 @pytest.fixture
 def place():
-    """Where the lab is to be; at the end nothing of it runs."""
+    """Return the lab's directory to be; at the end, nothing of the lab runs."""
     directory = tempfile.mkdtemp(prefix="lvlab")  # not tmp_path, which is too long for sockets
     yield Path(directory)
     if Path(directory).exists():

@@ -1,4 +1,4 @@
-"""What becomes of the scheduler while runs wait or train: it dies, forgets, says no. The run waits, and goes on."""
+"""Faults of the scheduler while runs wait or train: it dies, forgets, says no. The run waits, and continues."""
 
 import os
 import pwd

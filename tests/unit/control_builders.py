@@ -38,7 +38,7 @@ def an_attempt(number=1, **changes):
 
 @dataclass
 class Efficiency:
-    """What a study made of the machines that it held."""
+    """A study's use of the machines that it held."""
 
     by_stage: dict
     advice: list

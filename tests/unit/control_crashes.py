@@ -119,7 +119,7 @@ def _act_and_die(scene, at, act, writing, *, interrupted, also):
 
 @pytest.fixture(name="die_everywhere")
 def dying(request):
-    """What a process leaves that does `act` and is killed at its first instant, at its second, ... Each once.
+    """Yield the remains of a process that does `act` and is killed at its first instant, at its second, ... Each once.
 
     `interrupted`: by Ctrl-C, and it closes what it opened. `also`: see `Instants.watch`. An instant costs a process, and
     what it leaves behind several passes: an ordinary run meets the first and the last instant and every third, each test

@@ -189,7 +189,7 @@ class Scene:
         return self.study.root
 
     def tally(self):
-        """What a fault cost, for the table of faults."""
+        """Return the cost of a fault, for the table of faults."""
         check(self)
         return faults.tally(self.root, [(job.id.partition("_")[0], job.request.token) for job in self.cluster.jobs])
 
@@ -224,7 +224,7 @@ class Scene:
         return self.orders_for(job.request.token, name)[0]
 
     def orders_for(self, token, name="one"):
-        """Whether a submission is revoked for a run, and the run's allowance in it, as a worker sees it."""
+        """Return whether a submission is revoked for a run, and the run's allowance in it, as a worker sees it."""
         return orders_for(self.study.layout, name, token)
 
 

@@ -1,4 +1,4 @@
-"""What stands in the pages: code blocks by language, the commands in them, headings and links."""
+"""The content of the pages: code blocks by language, the commands in them, headings and links."""
 
 import re
 import shlex
@@ -41,7 +41,7 @@ def blocks_of(page: Path, *languages: str) -> list[Block]:
 
 
 def heredocs(block: Block) -> list[str]:
-    """What a block of shell writes into files."""
+    """Return the files' contents that a block of shell writes."""
     return [match[2] for match in _HEREDOC.finditer(block.text)]
 
 
@@ -51,7 +51,7 @@ def prose(page: Path) -> str:
 
 
 def shell_lines(block: Block) -> list[str]:
-    """What is typed: every line of sh, those after `$ ` of console."""
+    """Return the typed lines: every line of sh, those after `$ ` of console."""
     text = _HEREDOC.sub("", block.text).replace("\\\n", " ")
     lines = text.splitlines()
     if block.language == "console":
@@ -86,7 +86,7 @@ def indented_commands(page: Path) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What can be linked to on the page, as GitHub and the site name it."""
+    """Return the anchors of the page, as GitHub and the site name it."""
     found = set()
     for heading in _HEADING.findall(prose(page)):
         words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
@@ -95,6 +95,6 @@ def anchors(page: Path) -> set[str]:
 
 
 def links(page: Path) -> list[str]:
-    """Where the page's links lead that stay within the repository."""
+    """Return the targets of the page's links within the repository."""
     found = _LINK.findall(re.sub(r"`[^`\n]*`", "", prose(page)))
     return [link for link in found if not re.match(r"[a-z]+:", link)]

@@ -1,4 +1,4 @@
-"""What tests of the doctor share: a study, and a site as it answers."""
+"""Helpers of the doctor's tests: a study, and a site as it answers."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def replies(config=(), partitions=None, missing=(), **said):
 
 
 def facts_of(asked, **changes):
-    """What that site says to this study."""
+    """Return the facts of that site for this study."""
     return understand(replies(**changes), asked)
 
 
@@ -68,5 +68,5 @@ def levels(findings):
 
 
 def heard_nothing(asked, instead):
-    """What that site says where these questions were answered by silence."""
+    """Return the facts of that site without an answer to these questions."""
     return understand(Replies((), {**replies().said, **instead}), asked)

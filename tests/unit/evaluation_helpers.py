@@ -16,7 +16,7 @@ SYSTEMS = [32, 37, 33, 39, 35]
 
 
 class EvaluationRun(FakeRun):
-    """Which also keeps what was reported as generated."""
+    """A run that also keeps what was reported as generated."""
 
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)

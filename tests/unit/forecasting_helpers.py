@@ -164,7 +164,7 @@ class Scripted(torch.nn.Module):
         return SimpleNamespace(logits=logits)
 
     def select(self, indices):
-        """What becomes of the cache's rows: samples of a prompt, and copies that fill up."""
+        """Record the selected rows of the cache: samples of a prompt, and copies that fill up."""
         self.seen = [list(self.seen[row]) for row in indices.tolist()]
 
     def follows(self, text):

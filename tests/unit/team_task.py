@@ -25,7 +25,7 @@ def step_of(model, optimizer, batch, team):
 
 
 def inject_fault(step, rank):
-    """What a variable says is to happen to one process: `TEAM_KILL=1:7` kills process 1 in step 7."""
+    """Inject the fault that a variable names into one process: `TEAM_KILL=1:7` kills process 1 in step 7."""
     if os.environ.get("TEAM_STICK") == f"{rank}:{step}":
         Path(os.environ["TEAM_TOLD"]).write_text(f"{os.getpid()}\n", encoding="utf-8")
         time.sleep(3600)

@@ -1,4 +1,4 @@
-"""Who may import whom, package by package; and no command of the control plane loads torch."""
+"""The imports that each package may have; and no command of the control plane loads torch."""
 
 import ast
 import json

@@ -99,6 +99,22 @@ def test_toml_json_and_python_parse(page):
             check_toml(written, str(block))
 
 
+QUESTIONS = re.compile(r"(What|Whether|Where|When|Which|Who|Whom|Why|How|That)\b")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@pytest.mark.parametrize("place", ["lvjobs", "tests"])
+def test_no_docstring_opens_like_a_question(place):
+    """A function's begins with an imperative, that of a class or a module with a noun phrase."""
+    wrong = [
+        (str(path.relative_to(ROOT)), text.partition("\n")[0])
+        for path in (ROOT / place).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, DOCUMENTED) and QUESTIONS.match(text := ast.get_docstring(node) or "")
+    ]
+    assert wrong == []
+
+
 def test_a_study_toml_with_a_typo_is_found():
     with pytest.raises(UsageError, match="did you mean 'learning_rate'"):
         check_toml("[train]\nlearning_rat = 1e-5\n", "page.md:1")
@@ -136,7 +152,7 @@ def lines_of(page):
 
 
 def problem(line):
-    """Why the line could not be typed, or None."""
+    """Return the reason for which the line could not be typed, or None."""
     try:
         for arguments in commands(line):
             is_program = arguments[:2] in (["submit", "run"], ["rehearse", *arguments[1:2]]) and "--" in arguments

@@ -118,7 +118,7 @@ def test_a_batch_script_names_paths_by_their_own_bytes(locale, tmp_path):
 
 
 def opens_text_without_an_encoding(call):
-    """Whether a call in the source opens text, and leaves the encoding to the locale."""
+    """Return whether a call in the source opens text and leaves the encoding to the locale."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     function = call.func
     is_method = isinstance(function, ast.Attribute)

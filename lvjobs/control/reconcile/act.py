@@ -114,7 +114,7 @@ def _write(
 
 
 class _Changes:
-    """What the actions of a pass change in the ledger. The rows of many runs are written by one statement.
+    """The changes of a pass's actions in the ledger. The rows of many runs are written by one statement.
 
     `runs` are the runs that are not closed, with their changes: a pass decides about no other runs. `latest` has, for
     each run, the id of its last attempt that is new or changed.

@@ -1,4 +1,4 @@
-"""How alembic runs the migrations: on the engine that `open_ledger` hands over, in one transaction."""
+"""The migrations, as alembic runs them: on the engine that `open_ledger` hands over, in one transaction."""
 
 from alembic import context
 

@@ -63,7 +63,7 @@ _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024, "": 1}
 
 @dataclass
 class BatchOptions:
-    """What the #SBATCH lines of a script say.
+    """The options in the #SBATCH lines of a script.
 
     Attributes:
         resources: Keys of [resources].

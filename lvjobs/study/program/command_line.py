@@ -17,7 +17,7 @@ _NODES = ("--nnodes", "--num_machines", "--num_nodes", "--trainer.num_nodes")
 
 @dataclass
 class BatchScript:
-    """What a batch script says.
+    """The content of a batch script.
 
     Attributes:
         command: The run: a program and its arguments.

@@ -1,4 +1,4 @@
-"""What [train] says by `preset = "..."` about a known library: its checkpoints, its progress and its signals.
+"""Keys of [train] that `preset = "..."` sets for a known library: its checkpoints, its progress and its signals.
 
 Measured with transformers 5.24, trl 1.16, accelerate 1.15 and Lightning 2.6; torchtitan and ultralytics were read, not
 run. A key that [train] has itself is kept. docs/programs.md shows a whole [train] for each.

@@ -18,7 +18,7 @@ _VARIABLES = "ch/environment"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a program in a container works: its directory, further paths that it sees, and whether the job has GPUs."""
+    """The place of a program in a container: its directory, further paths, and whether the job has GPUs."""
 
     work: Path
     mounts: Sequence[Path] = ()

@@ -78,7 +78,7 @@ class ProcessEnd:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known of a program that has ended.
+    """The known facts about a program that has ended.
 
     `code` is negative for a signal. `step` is the last step that was reported or is in a checkpoint, of `steps`; `gap`
     is the distance between the last two reports. `counts` says whether the run reads steps at all, `reports` how many

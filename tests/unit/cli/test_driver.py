@@ -1,4 +1,4 @@
-"""What the driver's job does while it runs: a pass, and more while something is due."""
+"""The driver's job while it runs: a pass, and more while something is due."""
 
 import signal
 import threading

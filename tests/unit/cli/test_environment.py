@@ -102,7 +102,7 @@ def submit(typed, *words, code=0):
 
 
 def records(study, name="one"):
-    """What each attempt's journal says of its software."""
+    """Return the software in each attempt's journal."""
     paths = sorted(StudyLayout(study).run(name).journals.glob("*.jsonl"))
     return [record_of(parse_entries(path.read_bytes())[0]) for path in paths]
 
@@ -218,7 +218,7 @@ def test_resume_asks_nothing_where_packages_are_the_same_or_no_checkpoint_exists
 
 
 def seen(study, typed, activate):
-    """What a program sees in its environment."""
+    """Return a program's view of its environment."""
     write(study)
     submit(typed, "--flops", "1", "--steps", "1", "--set", f"resources.activate={activate}", "--", "python", "probe.py")
     until(typed, "completed")

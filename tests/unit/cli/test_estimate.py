@@ -112,7 +112,7 @@ def rows(text, title):
 
 
 def asked(lvjobs, *arguments):
-    """What so many runs would take, in FLOPs."""
+    """Return the FLOPs that so many runs would take."""
     code, out, err = lvjobs("estimate", *arguments, "--json")
     assert code == 0, err
     return json.loads(out)

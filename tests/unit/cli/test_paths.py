@@ -15,7 +15,7 @@ URL_LIKE = "q?mode=memory&x=1#%zz"
 
 
 def completed(study, name):
-    """Whether the run is completed, by a status command that reconciles first."""
+    """Return whether the run is completed, by a status command that reconciles first."""
     runs = json.loads(study.type("status", "--json"))["runs"]
     return {run["name"]: run["state"] for run in runs}[name] == "completed"
 

@@ -1,4 +1,4 @@
-"""What slurmdbd refuses to say of a long time is asked of a shorter one, and of older jobs by their ids."""
+"""Refusals of slurmdbd: a shorter time is asked for, and older jobs by their ids."""
 
 import time
 from subprocess import CompletedProcess
@@ -43,7 +43,7 @@ class Accounting:
 
 @pytest.fixture
 def seen(tmp_path, monkeypatch):
-    """What the cluster tells of the last 30 days, with this accounting."""
+    """Return the cluster's answer about the last 30 days, with this accounting."""
     (tmp_path / OLD).mkdir()
     (tmp_path / OLD / "7_submission.sh").touch()
 

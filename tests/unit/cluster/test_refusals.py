@@ -1,4 +1,4 @@
-"""What sbatch's complaints mean. The texts are sbatch's own (24.11.5), save where a comment says otherwise."""
+"""The meaning of sbatch's complaints. The texts are sbatch's own (24.11.5), save where a comment says otherwise."""
 
 import pytest
 from hypothesis import given

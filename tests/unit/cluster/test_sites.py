@@ -1,4 +1,4 @@
-"""What a site promises, read off captured answers."""
+"""The promises of a site, read off captured answers."""
 
 from pathlib import Path
 

@@ -341,7 +341,7 @@ def test_a_run_that_comes_after_a_held_one_waits_and_after_a_cancelled_one_is_ca
 
 
 def with_evaluation(scene, name):
-    """What `submit train --evaluate` asks for."""
+    """Return the request of `submit train --evaluate`."""
     wanted = scene.wanted(name)
     (config,) = wanted.configs
     evaluation = config.model_copy(update={"steps": 3, "params": {"of": name}})

@@ -269,7 +269,7 @@ def in_queue(scene):
 
 
 def submitted(scene):
-    """How many members each array had that the cluster took."""
+    """Return the number of members of each array that the cluster took."""
     return [row["size"] for row in scene.rows("submissions")]
 
 

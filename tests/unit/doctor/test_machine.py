@@ -1,4 +1,4 @@
-"""What the doctor makes of a machine and of a study's files: versions, profile, places, quotas, model, data."""
+"""The doctor's findings about a machine and a study's files: versions, profile, places, quotas, model, data."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What the doctor makes of what Slurm says: captured answers, changed one at a time."""
+"""The doctor's findings about Slurm's answers: captured answers, changed one at a time."""
 
 import pytest
 from doctor_helpers import CAPTURED, asked_of, facts_of, heard_nothing, levels, told

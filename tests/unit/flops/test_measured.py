@@ -1,4 +1,4 @@
-"""What torch counts, and that `exact` counts the same matmuls; the traps that measuring has to walk round."""
+"""The counts of torch and those of `exact`, of the same matmuls; the traps that measuring has to avoid."""
 
 import ast
 import functools

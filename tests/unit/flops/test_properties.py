@@ -1,4 +1,4 @@
-"""What holds of every convention and every shape."""
+"""Properties of every convention and every shape."""
 
 from dataclasses import asdict, replace
 

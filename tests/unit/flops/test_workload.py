@@ -1,4 +1,4 @@
-"""What cannot be counted is refused in a line."""
+"""Refusals, in a line, of workloads that cannot be counted."""
 
 import pytest
 

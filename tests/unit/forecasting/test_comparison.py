@@ -169,7 +169,7 @@ def test_intervals_hold_the_truth_nearly_as_often_as_they_say(measure, least):
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_few_seeds_make_no_interval_too_narrow(seeds):
-    """Where all that two models differ in is the seed: 95 % of the intervals should hold 0."""
+    """If two models differ only in the seed, 95 % of the intervals should hold 0."""
     rng, hits = np.random.default_rng(seeds), 0
     for _ in range(200):
         level = rng.lognormal(-1, 0.8, 80)

@@ -33,7 +33,7 @@ def forecast(*arguments, **more):
 
 
 def accepts(grammar, text, steps):
-    """Whether the text is exactly `steps` steps of the grammar's layout."""
+    """Return whether the text is exactly `steps` steps of the grammar's layout."""
     state, values = START, 0
     for character in text:
         place = ALPHABET.find(character)
@@ -183,7 +183,7 @@ def test_samples_of_a_sure_model_are_all_the_same():
 
 @pytest.mark.parametrize("samples", [1, 4])
 def test_samples_share_one_pass_over_the_prompt_as_they_are_charged(samples):
-    """What goes through the model is what `flops.workload.generation` counts, but for two tokens that it need not feed."""
+    """The model gets the tokens that `flops.workload.generation` counts, but for two tokens that it need not feed."""
     history, horizon, new = noisy(series=9), 4, 40
     texts = CODEC.encode(history, CODEC.fit(history))
     model = Persistence(TABLE, 30, margin=200.0)

@@ -23,7 +23,7 @@ NAMES = ["auto-ets", "auto-theta"]
 
 @pytest.fixture
 def made(monkeypatch):
-    """What is asked of the extra baselines: names and systems, in order. Their forecasts are those of a fake."""
+    """Return the calls of the extra baselines: names and systems, in order. Their forecasts are those of a fake."""
     calls = []
 
     def pretend(name, histories, horizon, systems):

@@ -1,4 +1,4 @@
-"""What a step does, option by option: accumulated batches, layers that run again, padding, order."""
+"""A training step, option by option: accumulated batches, layers that run again, padding, order."""
 
 import numpy as np
 import pytest

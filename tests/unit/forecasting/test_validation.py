@@ -29,7 +29,7 @@ def forecasting(data, **params):
 
 
 class CountingRun(FakeRun):
-    """Which keeps what was reported as generated."""
+    """A run that keeps what was reported as generated."""
 
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)

@@ -1,4 +1,4 @@
-"""What is trained on, what is validated on, and that the two never meet."""
+"""The windows of training and of validation, which share no system."""
 
 from itertools import pairwise
 
@@ -217,7 +217,7 @@ def test_packed_series_do_not_see_one_another(tiny):
 @torch.no_grad()
 @pytest.mark.parametrize("make", [lambda rows: chunks(rows, 60, PAD), lambda rows: pack(rows, 60, PAD)])
 def test_padding_is_not_trained_on(tiny, make):
-    """What the padding holds, and how much of it there is, moves neither the loss nor the count of tokens."""
+    """Neither the padding's content nor its length changes the loss nor the count of tokens."""
     rows = [TABLE.encode("1.25,3.75;" * 4), TABLE.encode("0.50,")]
     windows = make(rows)
     assert (windows.attention == 0).any()

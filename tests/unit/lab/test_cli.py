@@ -20,7 +20,7 @@ def run(short_path, monkeypatch):
 
 @pytest.fixture
 def asked(monkeypatch, short_path):
-    """What `up` was asked for, without bringing anything up."""
+    """Return the requests of `up`, without bringing anything up."""
     configs = []
 
     def up(self, config):

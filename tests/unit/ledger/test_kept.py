@@ -1,4 +1,4 @@
-"""What was in sentences, and in JSON among the settings, has columns and tables; the last release leaves them alone."""
+"""Values that were in sentences, and in JSON among the settings, have columns and tables; the last release leaves them alone."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Where a study lies is looked up and told in words: by the kernel's list of mounts, and by what is free."""
+"""The storage of a study, looked up and described: by the kernel's list of mounts, and by what is free."""
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath

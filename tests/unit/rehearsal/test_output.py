@@ -1,4 +1,4 @@
-"""What `lvjobs rehearse` prints of a report."""
+"""The lines that `lvjobs rehearse` prints of a report."""
 
 import json
 

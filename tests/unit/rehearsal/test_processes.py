@@ -1,4 +1,4 @@
-"""What a rehearsal finds among the processes of this machine. The processes are real."""
+"""The findings of a rehearsal among the processes of this machine. The processes are real."""
 
 import os
 import pty

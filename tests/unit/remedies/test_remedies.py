@@ -1,4 +1,4 @@
-"""What a message tells its reader to type: registered, known to `lvjobs`, and typed in a test."""
+"""The commands that messages tell their reader to type: registered, known to `lvjobs`, and typed in a test."""
 
 import ast
 import re

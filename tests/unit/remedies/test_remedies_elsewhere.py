@@ -1,4 +1,4 @@
-"""What a message tells one to type is about the study that was named with --study, in whatever directory one is."""
+"""The commands in messages are about the study that --study names, in whatever directory they are typed."""
 
 import re
 import shlex

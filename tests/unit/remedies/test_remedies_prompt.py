@@ -81,7 +81,7 @@ def test_a_study_over_which_no_pass_was_made(scene, typed, take):
 
 
 def test_no_pass_that_could_not_be_made_is_not_to_be_typed_again(scene, typed, monkeypatch):
-    """What kept it from being made would keep it from being made again, and is said in its place."""
+    """The reason that prevented the pass would prevent the next one, so it is printed in its place."""
     begun(scene)
     scene.study.layout.summary.unlink()
     monkeypatch.setattr("lvjobs.api.updates.READ_WAIT_SECONDS", 0.0)

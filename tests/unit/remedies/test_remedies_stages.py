@@ -32,7 +32,7 @@ def go(scene, typed, seconds=600, every=20):
 
 
 def shown(typed):
-    """What is displayed of the runs and the stages."""
+    """Return the displayed runs and stages."""
     _, out, err = typed("status")
     return out + err
 

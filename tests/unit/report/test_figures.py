@@ -1,4 +1,4 @@
-"""What figures draw, read back from their lines: the numbers that they were given, each where it belongs."""
+"""The drawings of figures, read back from their lines: the numbers that they were given, each where it belongs."""
 
 import json
 from xml.etree import ElementTree as ET

@@ -26,7 +26,7 @@ def done(finished):
 
 
 def shown(finished):
-    """What is shown of the study beside its table of origins."""
+    """Return the study's other tables, beside its table of origins."""
     material = a_material(finished, evaluations=done(finished))
     choices = choose(material)
     tables = [*study_tables(done(finished), choices.marked), *horizon_tables(done(finished), choices.marked)]

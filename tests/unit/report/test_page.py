@@ -133,7 +133,7 @@ def written(typed, root, *arguments):
 
 
 def plots(page):
-    """What can be pointed at in each drawing: [key, from, to, height, words]."""
+    """Return the parts of each drawing that can be pointed at: [key, from, to, height, words]."""
     found = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
     return [json.loads(text) for text in found]
 

@@ -1,4 +1,4 @@
-"""What Optuna's samplers propose from a history: the same for ever, and other things when other things were learned."""
+"""The proposals of Optuna's samplers from a history: the same for ever, and other things when other things were learned."""
 
 import json
 import math

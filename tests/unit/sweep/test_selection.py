@@ -1,4 +1,4 @@
-"""Who wins a stage: what compares, what does not, and what of equal ones."""
+"""The winner of a stage: runs that compare, runs that do not, and equal ones."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Which task a run has, and what the tasks that lvjobs knows by name have in common with other modules."""
+"""The task of a run, and what the tasks that lvjobs knows by name share with other modules."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What runs came to that are over, kept so that no pass has to read their rows again."""
+"""The results of runs that are over, kept so that no pass has to read their rows again."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What of a run's settings was typed, what it was declared with where that changed, and each attempt's interval."""
+"""A run's typed settings, those it was declared with where they changed, and each attempt's interval."""
 
 import sqlalchemy as sa
 from alembic import op

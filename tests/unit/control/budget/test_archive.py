@@ -53,7 +53,7 @@ def unclosed(scene):
 
 
 def seen(scene):
-    """What a pass shows, without its time."""
+    """Return a pass's summary, without its time."""
     with scene.session() as session:
         return {key: value for key, value in session.make_pass().items() if key != "time"}
 

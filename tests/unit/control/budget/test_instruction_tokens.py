@@ -64,7 +64,7 @@ def a_run(training):
 
 
 def around(training):
-    """What a job puts around a history."""
+    """Return the text that a job puts around a history."""
     tokenizer = load_tokenizer(training.model)
     return prompts_of("instruct", tokenizer, training.model, codec_of(training), 2)(training.horizon_steps).around
 

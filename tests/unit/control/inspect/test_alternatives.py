@@ -1,4 +1,4 @@
-"""What would start sooner: few questions, and what to type."""
+"""Requests that would start sooner: few questions, and the command to type."""
 
 import json
 from dataclasses import replace

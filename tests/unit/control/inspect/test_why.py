@@ -1,4 +1,4 @@
-"""What `lvjobs why` and `lvjobs status RUN` say of a run, whatever became of it."""
+"""The answers of `lvjobs why` and `lvjobs status RUN`, whatever became of a run."""
 
 import io
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is said before anything is submitted: FLOPs part by part, what the ledger already provides for, time and disk."""
+"""The estimate before anything is submitted: FLOPs part by part, what the ledger already provides for, time and disk."""
 
 from dataclasses import replace
 

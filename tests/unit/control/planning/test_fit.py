@@ -1,4 +1,4 @@
-"""What would fit: rarer validation before fewer steps, alike for all runs, and never one FLOP or one run astray."""
+"""Proposals that fit: rarer validation before fewer steps, alike for all runs, and never one FLOP or one run astray."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What accounting says an attempt held: written when the attempt ends, or when the row comes."""
+"""The resources that an attempt held, by accounting: written when the attempt ends, or when the row comes."""
 
 import pytest
 from control_builders import NOW, TOKEN, a_done, a_job, a_member, a_run, a_view, an_attempt

@@ -1,4 +1,4 @@
-"""Why an attempt ended: the journal is the witness, Slurm's states are hints."""
+"""The cause of an attempt's end: the journal is the record, Slurm's states are hints."""
 
 import pytest
 from control_builders import NOW, a_job, an_attempt

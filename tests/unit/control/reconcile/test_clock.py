@@ -35,7 +35,7 @@ def make(tmp_path, monkeypatch):
 
 
 def to_the_end(scene, seconds=600):
-    """How long it takes, with a pass every 15 seconds."""
+    """Return the time that it takes, with a pass every 15 seconds."""
     for passed in range(0, seconds, 15):
         if scene.state() in ("completed", "held") and not scene.is_busy():
             return passed

@@ -1,4 +1,4 @@
-"""What a pass decides about one run: a table of situations."""
+"""The decisions of a pass about one run: a table of situations."""
 
 from dataclasses import replace
 

@@ -182,7 +182,7 @@ def advance_until(scene, condition):
 
 
 def is_over(scene, jobs=1):
-    """Whether nothing is submitted again as time passes, and all that was reserved is free."""
+    """Return whether nothing is submitted again as time passes, and all that was reserved is free."""
     scene.go(60)
     return len(scene.cluster.jobs) == jobs and not scene.rows("reservations")
 

@@ -1,4 +1,4 @@
-"""What follows from a death."""
+"""The consequences of a failure."""
 
 import pytest
 from control_builders import NOW, a_run, an_attempt

@@ -269,7 +269,7 @@ def test_what_was_decided_stays_where_the_site_refuses_more_of_it(sweep):
 
 
 def test_study_toml_may_change_while_a_stage_waits(sweep):
-    """What was asked for is what was declared then."""
+    """The requested runs are those that were declared then."""
     scene = sweep(FIRST, SECOND)
     scene.ask()
     config = scene.study.config.model_copy(update={"stage": [FIRST]})

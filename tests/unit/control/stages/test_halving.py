@@ -494,7 +494,7 @@ def test_runs_stop_at_the_rung_of_a_ledger_that_is_made_anew(sweep, log):
 
 
 def reasons(scene, name):
-    """What `lvjobs why` says of a run: its state, what comes, and the commands with their purposes."""
+    """Return the answer of `lvjobs why` about a run: its state, what comes, and the commands with their purposes."""
     with scene.session() as session:
         found = why(session, find_row(session.make_pass(), name)).to_dict()
     commands = {each["type"].partition(" --study")[0]: each["why"] for each in found["remedies"]}

@@ -222,7 +222,7 @@ def test_the_users_own_list_stays_as_it_is(make):
 
 
 def test_a_job_that_sbatch_refuses_because_of_the_list_is_submitted_without_it(make):
-    """What a job asks for in words of sbatch's own (a constraint) may be on the bad node alone."""
+    """The only node with a job's own constraint may be the bad one."""
     scene = make(steps=40)
     bad = failed_once(scene)
     submit = scene.cluster.submit

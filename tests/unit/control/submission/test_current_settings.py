@@ -1,4 +1,4 @@
-"""What a resumed run requests of the cluster, and how it is carried out: the settings as they are now."""
+"""The settings of a resumed run's job: the settings as they are now."""
 
 import json
 from dataclasses import replace

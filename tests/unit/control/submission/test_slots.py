@@ -1,4 +1,4 @@
-"""How many jobs go now: the arithmetic of it."""
+"""The arithmetic of how many jobs go now."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What counts as a checkpoint of a program, and what of its files is kept."""
+"""The files that count as a checkpoint of a program, and those that are kept."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a program reports: in lines, and in files that grow."""
+"""The reports of a program: in lines, and in files that grow."""
 
 import json
 import os
