@@ -23,8 +23,10 @@ from lvjobs.forecasting.needs import UsableBaseline
 from lvjobs.forecasting.splits import training_split
 from lvjobs.report.terminal.estimate_lines import refusal
 from lvjobs.study.config import StudyContext
-from lvjobs.study.params import TRAIN_TASK, VALIDATED
+from lvjobs.study.params import VALIDATED
 from lvjobs.study.run import FOLD, RunConfig
+from lvjobs.study.settings import TrainSettings
+from lvjobs.study.stage_order import taken
 from lvjobs.study.stages import Stage
 from lvjobs.sweep.request import Request
 from lvjobs.tasks.registry import check_needs
@@ -169,10 +171,10 @@ def _check_data(study: StudyContext, chosen: Sequence[Stage], asked: Request) ->
         UsageError: the message names the setting that does not fit.
     """
     every, checked = study.config.stage, set()
-    for one in chosen:
+    for one in chosen if asked.model is TrainSettings else ():
+        if _OF_THE_DATA & {*taken(one, every)}:  # these depend on a winner
+            continue
         for config in asked.evaluated(one, every) if one.evaluates else asked.configs(one, every):
-            if config.task != TRAIN_TASK:
-                return
             training = training_of("[train]", config)
             part = tuple(getattr(training, key) for key in sorted(_OF_THE_DATA))
             if part in checked or not Path(training.data).is_file():

@@ -82,3 +82,12 @@ def test_a_stage_by_forecasts_that_its_runs_make_is_planned(planned, first):
     train = TRAIN if first else f"{TRAIN}validation_forecasts = 4\n"
     code, _, err = planned(f'{train}[[stage]]\nname = "one"\n{first}{FROM}', "plan")
     assert code == 0, err
+
+
+def test_data_that_come_from_a_winner_are_not_checked_by_the_plan(tmp_path, planned):
+    make_dataset(tmp_path / "more.h5", systems=40, seed=0)
+    first = '[[stage]]\nname = "one"\nset = { data = "more.h5" }\n'
+    code, _, err = planned(
+        f'{TRAIN}{first}[[stage]]\nname = "two"\nfrom = "one"\nset = {{ train_systems = 25 }}\n', "plan"
+    )
+    assert code == 0, err
