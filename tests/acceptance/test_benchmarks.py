@@ -1,5 +1,6 @@
 """The benchmarks run: with as little work as they can do, and no look at their figures."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -46,7 +47,9 @@ def test_it_runs(name, peers):
 
 
 def test_each_file_is_one_of_the_suite_and_says_how_it_is_run():
-    files = {path.stem: path for path in RUN.parent.glob("*.py") if path.stem not in ("measuring", "recorded")}
+    files = {
+        path.stem: path for path in RUN.parent.glob("*.py") if path.stem not in ("measuring", "recorded", "candidates")
+    }
     assert set(files) == set(SUITE)
     for name, path in files.items():
         assert f"    python benchmarks/{name}.py " in path.read_text(), name
@@ -66,3 +69,17 @@ def test_halving_costs_a_third_and_finds_the_winner_as_often_as_the_grid(steps, 
     assert max(draw.training for draw in found[OURS]) <= 1 / 3
     mean, half = searching["difference"](found[OURS], found["the grid, repeated"])
     assert mean - half >= -0.02
+
+
+@pytest.mark.storm
+def test_selecting_records_what_it_reads_and_trains_nothing_twice(tmp_path):
+    script = [sys.executable, str(RUN.parent / "selecting.py")]
+    study, file = tmp_path / "study", tmp_path / "recorded.json"
+    command = [*script, "--record", str(study), "--smoke", "--seeds", "3", "--file", str(file)]
+    for _ in range(2):
+        subprocess.run(command, check=True)
+        runs = json.loads(file.read_text(encoding="utf-8"))["runs"]
+        assert [run["seed"] for run in runs] == [3] * 6
+        assert len(list((study / "checkpoints").iterdir())) == 2 * len(runs)  # each is trained and evaluated
+    table = subprocess.run([*script, "--file", str(file)], capture_output=True, text=True, check=True).stdout
+    assert "n = 1 training seeds, 6 candidates each" in table
