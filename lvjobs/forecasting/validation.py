@@ -14,6 +14,9 @@ from lvjobs.forecasting.windows import shared_scale
 from lvjobs.study.params import TrainingConfig
 from lvjobs.worker import Alone, Team
 
+AT_ONCE = 20
+"""The number of series forecast at once, as in an evaluation: a small training batch would take twice the time."""
+
 
 class ValidationForecasts:
     """The first `validation_forecasts` validation systems: their histories, and what follows them."""
@@ -28,7 +31,8 @@ class ValidationForecasts:
         self._truth = series[:, config.history_steps :][:, : config.horizon_steps]
         self._table, self._codec = table, codec
         self._scale = shared_scale(data, codec, config)
-        self._decoding = Decoding(config.batch_size, config.head, prompt=prompts(config.horizon_steps))
+        batch = max(config.batch_size, AT_ONCE)
+        self._decoding = Decoding(batch, config.head, prompt=prompts(config.horizon_steps))
 
     def __len__(self) -> int:
         return len(self._truth)
