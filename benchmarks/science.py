@@ -56,7 +56,8 @@ def lvjobs(*words: str, capture: bool = False) -> str:
     """Type a command of lvjobs, and return what it printed if `capture`. A command that fails ends the script."""
     print(f"$ lvjobs {shlex.join(words)}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "lvjobs", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE if capture else None, text=True, check=False)
+    output = subprocess.PIPE if capture else None
+    done = subprocess.run(command, stdout=output, text=True, encoding="utf-8", check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
     return done.stdout or ""
@@ -183,7 +184,7 @@ def section(split: str, found: Mapping[str, Any]) -> str:
         f"{found['circumstances']}." + (f" {FOLDS}" if split == "k-fold" else ""),
         f"![MAE of the models and of all baselines](images/science-{split}.svg)",
         scores_table(found["rows"]),
-        f"{bootstrap}. {over_seeds}",
+        f"{bootstrap}. {over_seeds} The picture has seed 0.",
         *found["missing"],
         pairs_table(pairs),
         f"{bootstrap} and {pairs[0]['seeds']} seeds. p: corrected for {len(MEASURES) * len(pairs)} tests.",
