@@ -81,7 +81,11 @@ def _described(convention: str) -> str:
     help=f"{', '.join(_described(name) for name in CONVENTIONS)} or all; may be given again.  "
     "[default: those without torch]",
 )
-@click.option("--published", is_flag=True, help="Show instead what the published study printed, beside its formula.")
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Show instead what the published study printed, beside its formula and the official rules.",
+)
 @json_option
 def flops(model: str, no_kv_cache: bool, names: tuple[str, ...], published: bool, as_json: bool, **given: Any) -> None:
     """Show what a step costs, by named conventions side by side (docs/flops.md). Needs no study."""

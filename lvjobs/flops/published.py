@@ -6,11 +6,13 @@ by the adapters' share of weights, with no backward pass through the frozen laye
 forward passes.
 
 Printed digits are quoted where they are on record; no digit here was filled in. A row that the formula does not
-reproduce has the reason.
+reproduce has the reason, and so has a row for which the official rules give another figure.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from lvjobs.flops import official
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.workload import EXP, SQRT, SWIGLU, Counts, Forward, Workload, counts, generation, matmul, projections
 
@@ -65,12 +67,23 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One printed row: `printed` is empty where its digits are not on record, `formula` None where none gives it."""
+    """One printed figure, beside what its own formula and the official rules give for it.
+
+    Attributes:
+        name: What it counts.
+        printed: The printed digits; empty where they are not on record.
+        formula: The figure by the published formula; None where no formula gives it.
+        official: The figure by the `official` convention; None where that has none.
+        why: The reason why the formula does not give what was printed; empty where it does.
+        difference: The reason why the rules give another figure than the formula; empty where they agree.
+    """
 
     name: str
     printed: str
     formula: int | None
+    official: int | None
     why: str = ""
+    difference: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,47 +96,109 @@ class PublishedTables:
 
 
 def published() -> PublishedTables:
-    """Return every figure; the formula's are computed now."""
+    """Return every figure; those of the formula and of the rules are computed now."""
+    return PublishedTables(_table_1(), _table_4(), _elsewhere())
+
+
+def _table_1() -> tuple[PublishedRow, ...]:
     shape = architecture_of(MODEL)
-    lora = count(Workload(shape, BATCH, 512, 4))
-    table_1 = (
-        PublishedRow("embedding", "1,835,008", lora.embedding),
-        PublishedRow("attention, a layer", "11,444,391,936", lora.attention_per_layer),
-        PublishedRow("MLP, a layer", "53,670,576,128", lora.mlp_per_layer),
-        PublishedRow("norm", "7,340,042", lora.norm),
-        PublishedRow("layer", "65,133,318,164", lora.layer),
-        PublishedRow("final", "1,095,809,546", lora.final),
-        PublishedRow("forward", "1,564,297,280,490", lora.forward),
-        PublishedRow("LoRA step", "1,592,231,160,498", lora.step),
-        PublishedRow("regular step", "4,692,891,841,470", count(Workload(shape, BATCH, 512)).step),
+    own, rules = (module(Workload(shape, BATCH, 512, 4)) for module in (count, official.count))
+    regular, by_rules = (module(Workload(shape, BATCH, 512)).step for module in (count, official.count))
+    kv, tokens = shape.kv_heads * shape.head_width, BATCH * 512
+    narrow = (
+        f"keys and values are {shape.width} wide, as queries are, in the formula {kv}; an addition more a row of the "
+        "softmax"
     )
-    base = 5000 * _step(512, 4)
-    stage_1 = sum(3 * 500 * _step(512, rank) for rank in (2, 4, 8))
-    stage_2 = sum(500 * _step(length, 8) for length in (128, 512, 768))
-    final = 10_000 * _step(768, 8)
-    long = 5000 * _step(512, 8)
-    total = base + stage_1 + stage_2 + final
-    table_4 = (
-        PublishedRow("base: 5,000 steps, 512, r 4", "", base),
+    roots = f"a square root for each of {tokens:,} tokens; in the formula one for the whole tensor"
+    head = f"lm_head for all {tokens:,} tokens; in the formula for the last token of each of {BATCH} sequences"
+    inner = "the sum of the parts, and the adapters' forward pass, which is not in the formula"
+    backward = "3 forward passes; in the formula 1, plus twice the adapters' share of the weights: no backward pass"
+    return (
+        PublishedRow("embedding", "1,835,008", own.embedding, rules.embedding),
         PublishedRow(
-            "stage 1: 9 x 500 steps, 512, r 2 4 8",
+            "attention, a layer",
+            "11,444,391,936",
+            own.attention_per_layer,
+            rules.attention_per_layer,
+            difference=narrow,
+        ),
+        PublishedRow("MLP, a layer", "53,670,576,128", own.mlp_per_layer, rules.mlp_per_layer),
+        PublishedRow("norm", "7,340,042", own.norm, rules.norm, difference=roots),
+        PublishedRow(
+            "layer", "65,133,318,164", own.layer, rules.layer, difference="its attention and its norms, as above"
+        ),
+        PublishedRow("final", "1,095,809,546", own.final, rules.final, difference=head),
+        PublishedRow("forward", "1,564,297,280,490", own.forward, rules.forward, difference=inner),
+        PublishedRow("LoRA step", "1,592,231,160,498", own.step, rules.step, difference=backward),
+        PublishedRow(
+            "regular step",
+            "4,692,891,841,470",
+            regular,
+            by_rules,
+            difference="3 forward passes, as in the formula, but of the pass above without adapters",
+        ),
+    )
+
+
+_STAGES = {
+    "base: 5,000 steps, 512, r 4": {(512, 4): 5000},
+    "stage 1: 9 x 500 steps, 512, r 2 4 8": {(512, rank): 3 * 500 for rank in (2, 4, 8)},
+    "stage 2: 3 x 500 steps, 128 512 768, r 8": {(length, 8): 500 for length in (128, 512, 768)},
+    "final: 10,000 steps, 768, r 8": {(768, 8): 10_000},
+}
+"""The study's trainings, and the steps of each context length and rank."""
+
+
+def _table_4() -> tuple[PublishedRow, ...]:
+    base, stage_1, stage_2, final = (_trained(steps) for steps in _STAGES.values())
+    own, rules = (sum(figures) for figures in zip(base, stage_1, stage_2, final, strict=True))
+    long, _ = _trained({(512, 8): 5000})
+    names = list(_STAGES)
+    because = "the LoRA step, as above"
+    return (
+        PublishedRow(names[0], "", *base, difference=because),
+        PublishedRow(
+            names[1],
             "8.1e15",
-            stage_1,
-            f"what was printed is one r 8 run of 5,000 steps ({long:.3e}), not nine of 500",
+            *stage_1,
+            why=f"one r 8 run of 5,000 steps ({long:.3e}), not nine of 500",
+            difference=because,
         ),
-        PublishedRow("stage 2: 3 x 500 steps, 128 512 768, r 8", "", stage_2),
-        PublishedRow("final: 10,000 steps, 768, r 8", "", final),
-        PublishedRow("total", "4.5e16", total, f"its own rows sum to 4.32e16; by the formula they are {total:.3e}"),
-    )
-    adapters = shape.layers * 2 * 4 * (2 * shape.width)
-    elsewhere = (
+        PublishedRow(names[2], "", *stage_2, difference=because),
+        PublishedRow(names[3], "", *final, difference=because),
         PublishedRow(
-            "backward", "3.4e5", None, f"no FLOPs: it counts parameters ({adapters:,}: r 4 on q and v, both d x d)"
+            "total",
+            "4.5e16",
+            own,
+            rules,
+            why=f"its own rows sum to 4.32e16; by the formula they are {own:.3e}",
+            difference=because,
         ),
-        PublishedRow("parameters", "215,040", None, "cannot be derived from the model and the study's ranks"),
     )
-    return PublishedTables(table_1, table_4, elsewhere)
 
 
-def _step(length: int, rank: int) -> int:
-    return count(Workload(architecture_of(MODEL), BATCH, length, rank)).step
+def _elsewhere() -> tuple[PublishedRow, ...]:
+    shape = architecture_of(MODEL)
+    adapters = shape.layers * 2 * 4 * (2 * shape.width)
+    workload = Workload(shape, BATCH, 512, 4)
+    return (
+        PublishedRow(
+            "backward",
+            "3.4e5",
+            None,
+            official.count(workload).backward,
+            f"no FLOPs: it counts parameters ({adapters:,}: r 4 on q and v, both d x d)",
+            "2 forward passes; the formula has no backward pass",
+        ),
+        PublishedRow("parameters", "215,040", None, None, "cannot be derived from the model and the study's ranks"),
+    )
+
+
+def _trained(steps: Mapping[tuple[int, int], int]) -> tuple[int, int]:
+    """Return the FLOPs of steps by context length and rank: by the formula, and by the official rules."""
+    shape = architecture_of(MODEL)
+    by_formula, by_rules = (
+        sum(each * convention(Workload(shape, BATCH, *kind)).step for kind, each in steps.items())
+        for convention in (count, official.count)
+    )
+    return by_formula, by_rules

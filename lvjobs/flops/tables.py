@@ -41,7 +41,7 @@ def print_counts(model: str, workload: Workload, results: Mapping[str, Counts], 
 
 
 def print_published(found: PublishedTables, console: Console | None = None) -> None:
-    """Print the study's figures, those of its formula, and the reasons where they differ."""
+    """Print the study's figures, those of its formula and of the official rules, and the reasons where they differ."""
     console = console or _console()
     for title, figures, style in (
         ("Table 1: one pass over 4 x 512 tokens of Qwen2.5-0.5B, r 4", found.table_1, "{:,}"),
@@ -50,13 +50,22 @@ def print_published(found: PublishedTables, console: Console | None = None) -> N
     ):
         _say(console, title)
         rows = [
-            (figure.name, [figure.printed or "-", "none" if figure.formula is None else style.format(figure.formula)])
+            (
+                figure.name,
+                [
+                    figure.printed or "-",
+                    *("none" if each is None else style.format(each) for each in (figure.formula, figure.official)),
+                ],
+            )
             for figure in figures
         ]
-        console.print(_table("", ("printed", "by its formula"), rows))
+        console.print(_table("", ("printed", "its formula", "official rules"), rows))
         for figure in figures:
             if figure.why:
                 _say(console, f"{figure.name.partition(':')[0]} {figure.printed}: {figure.why}")
+        for why in dict.fromkeys(figure.difference for figure in figures if figure.difference):
+            names = [figure.name.partition(":")[0] for figure in figures if figure.difference == why]
+            _say(console, f"official rules, {', '.join(names)}: {why}")
         console.print()
     _say(console, "-: the printed digits are not on record here. Generation, validation and evaluation: never counted.")
 

@@ -146,13 +146,19 @@ def test_the_published_tables(flops):
     code, out, err = flops("--published")
     assert (code, err) == (0, "")
     for figure in published().table_1:
-        assert re.search(rf"^{figure.name} +{figure.printed} +{figure.formula:,}$", out, re.MULTILINE)
+        assert re.search(
+            rf"^{figure.name} +{figure.printed} +{figure.formula:,} +{figure.official:,}$", out, re.MULTILINE
+        )
     for words in ("8.1e15", "7.186e+15", "8.101e+15", "4.5e16", "4.32e16", "4.243e+16", "3.4e5", "215,040"):
         assert words in out
+    assert re.search(r"^total +4.5e16 +4.243e\+16 +1.775e\+17$", out, re.MULTILINE)
+    assert "official rules, base, stage 1, stage 2, final, total: the LoRA step" in out
     _, out, _ = flops("--published", "--json")
     found = json.loads(out)
     assert found["schema"] == 1
     assert found["published"]["table_1"][-1]["formula"] == 4_692_891_841_470
+    assert found["published"]["table_1"][-1]["official"] == 6_767_168_882_688
+    assert found["published"]["elsewhere"][-1]["official"] is None
 
 
 @pytest.mark.parametrize("width", [66, 80, 160])

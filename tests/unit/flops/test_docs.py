@@ -1,4 +1,4 @@
-"""The tables of docs/flops.md are what the code gives."""
+"""The tables of docs/flops.md, and that of the published figures in docs/science.md, are what the code gives."""
 
 import re
 from dataclasses import asdict
@@ -8,10 +8,12 @@ import pytest
 
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
+from lvjobs.flops.published import published as printed
 from lvjobs.flops.workload import PARTS, Workload
 from lvjobs.study.tables import Budget
 
-PAGE = Path(__file__).parents[3] / "docs" / "flops.md"
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = DOCS / "flops.md"
 QWEN = architecture_of("qwen2.5-0.5b")
 
 
@@ -57,10 +59,47 @@ def generation():
     return table(["tokens", "KV cache", *(f"`{name}`" for name in BINDING)], rows)
 
 
-@pytest.mark.parametrize("made", [figures, parts, generation], ids=lambda made: made.__name__)
-def test_a_table_is_what_the_code_gives(made):
-    found = re.search(rf"<!-- {made.__name__} -->\n(.*?)<!-- end -->", PAGE.read_text(), re.DOTALL)
+def published():
+    found = printed()
+    tables = {"Table 1": found.table_1, "Table 4": found.table_4, "elsewhere": found.elsewhere}
+    rows = []
+    for title, figures in tables.items():
+        style = short if title == "Table 4" else "{:,}".format
+        for each in figures:
+            columns = ["none" if flops is None else style(flops) for flops in (each.formula, each.official)]
+            why = [f"printed: {each.why}"] * bool(each.why) + [f"rules: {each.difference}"] * bool(each.difference)
+            rows.append([f"{title}: {each.name}", each.printed or "-", *columns, "; ".join(why)])
+    return table(["figure", "printed", "its formula", "official rules", "why they differ"], rows)
+
+
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [("flops", figures), ("flops", parts), ("flops", generation), ("science", published)],
+    ids=lambda each: getattr(each, "__name__", each),
+)
+def test_a_table_is_what_the_code_gives(page, made):
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {made.__name__} -->\n(.*?)<!-- end -->", text, re.DOTALL)
     assert found[1].strip() == made()
+
+
+def test_what_the_page_says_of_the_published_figures_follows_from_them():
+    text = (DOCS / "science.md").read_text(encoding="utf-8")
+    step = next(each for each in printed().table_1 if each.name == "LoRA step")
+    assert f"is {step.official / step.formula:.2f} times the printed one" in text
+    *_, final, total = printed().table_4
+    assert total.official > final.official > 1e17 > 2 * float(total.printed), "By the rules the trainings cost more"
+    without = [each.name for each in (*printed().table_1, *printed().table_4) if each.why]
+    assert [name.partition(":")[0] for name in without] == ["stage 1", "total"], "Two printed sums do not follow"
+
+
+def test_the_error_of_the_mean_is_that_of_tinys_table():
+    mean = re.search(
+        r"^\| mean \| (\S+) \| (\S+)-(\S+) \|", (DOCS / "tiny.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    value, low, high = mean.groups()
+    assert f"{value}, 95 % {low} to {high}" in (DOCS / "science.md").read_text(encoding="utf-8")
+    assert float(value) < float(high) < 0.66
 
 
 def test_every_convention_and_every_part_is_on_the_page():

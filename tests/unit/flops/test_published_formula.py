@@ -2,6 +2,7 @@
 
 import pytest
 
+from lvjobs.flops import official
 from lvjobs.flops.architecture import architecture_of
 from lvjobs.flops.published import count, published
 from lvjobs.flops.workload import Workload
@@ -70,6 +71,19 @@ def test_the_published_tables_are_reproduced_or_say_why():
     assert f"{344_064:.1e}" == "3.4e+05"
     assert (parameters.printed, parameters.formula) == ("215,040", None)
     assert "cannot be derived" in parameters.why
+
+
+def test_the_rules_stand_beside_the_formula_with_the_reason_where_they_differ():
+    found = published()
+    rules = official.count(Workload(QWEN, 4, 512, 4))
+    by_name = {figure.name: figure for figure in (*found.table_1, *found.table_4)}
+    assert by_name["attention, a layer"].official == rules.attention_per_layer
+    assert by_name["final"].official == rules.final
+    assert by_name["LoRA step"].official == rules.step
+    assert f"{by_name['total'].official:.3e}" == "1.775e+17"
+    assert by_name["total"].official == sum(figure.official for figure in found.table_4[:-1])
+    for figure in by_name.values():
+        assert bool(figure.difference) == (figure.official != figure.formula), figure.name
 
 
 def test_a_numeric_head_is_as_narrow_here():

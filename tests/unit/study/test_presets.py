@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,21 @@ import pytest
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.forecasting.data import STEPS
 from lvjobs.report.horizon_table import SCALED_STEPS
-from lvjobs.study.config import TrainSettings
-from lvjobs.study.params import EvaluationConfig
+from lvjobs.study.config import TrainSettings, study_model, validated
+from lvjobs.study.params import EvaluationConfig, TrainingConfig
 from lvjobs.study.presets import STUDIES, TINY_TRAINING
+from lvjobs.study.run import read_params
 from lvjobs.sweep.request import Request
 from lvjobs.tasks.registry import task_of
 
-TINY = Path(__file__).parents[3] / "docs" / "tiny.md"
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[3]
+TINY = ROOT / "docs" / "tiny.md"
+SCIENCE = ROOT / "benchmarks" / "science" / "study.toml"
 
 
 def typed(command):
@@ -37,6 +46,18 @@ def test_a_window_of_tinys_preset_is_a_whole_series():
     assert settings.model == "tiny"
     assert settings.history_steps + settings.horizon_steps == STEPS
     assert settings.context_length == STEPS * settings.tokens_per_step
+
+
+def test_the_study_of_the_science_page_trains_by_tinys_recipe():
+    values = tomllib.loads(SCIENCE.read_text(encoding="utf-8"))
+    config = validated(study_model(values), values, str(SCIENCE))
+    recipe = TrainSettings(**TINY_TRAINING, validation_systems=0, validation_limit=4, keep_best=False)
+    assert config.train == recipe
+    assert [(stage.name, stage.repeats) for stage in config.stage] == [("last200", 3), ("random", 3), ("k-fold", 15)]
+    request = Request(train=values["train"], systems=list(range(200)))
+    for stage in config.stage:
+        made = [read_params(TrainingConfig, each.params) for each in request.configs(stage, config.stage)]
+        assert {each.split for each in made} == {stage.name}
 
 
 def test_a_preset_stays_as_it_is():
