@@ -1,4 +1,4 @@
-"""What benchmarks/selecting.py says of recorded runs: choices, comparisons, and which runs one file may hold."""
+"""The analysis of benchmarks/selecting.py: choices, comparisons, and which runs one file may hold."""
 
 import importlib
 import json
