@@ -38,8 +38,8 @@ RESULTS = ROOT / "benchmarks" / "science" / "results.json"
 PAGE = ROOT / "docs" / "science.md"
 IMAGES = ROOT / "docs" / "images"
 
-DECODING = ["--samples", "10", "--temperature", "0.5"]
-"""How forecasts are decoded: the medians of ten samples. Without options: greedy."""
+DECODING: list[str] = []
+"""The options of `lvjobs evaluate` that decide how forecasts are decoded. Without any: greedy."""
 SMOKE_TRAINING = ["--steps", "4", "--checkpoint-every", "2", "--set", "warmup_steps=1"]
 SMOKE_DECODING = ["--series", "4", "--samples", "2", "--temperature", "0.5"]
 SEEDS = 3

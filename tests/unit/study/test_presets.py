@@ -51,7 +51,7 @@ def test_a_window_of_tinys_preset_is_a_whole_series():
 def test_the_study_of_the_science_page_trains_by_tinys_recipe():
     values = tomllib.loads(SCIENCE.read_text(encoding="utf-8"))
     config = validated(study_model(values), values, str(SCIENCE))
-    recipe = TrainSettings(**TINY_TRAINING, validation_systems=0, validation_limit=4, keep_best=False)
+    recipe = TrainSettings(**TINY_TRAINING, precision="bf16", validation_systems=0, validation_limit=4, keep_best=False)
     assert config.train == recipe
     assert [(stage.name, stage.repeats) for stage in config.stage] == [("last200", 3), ("random", 3), ("k-fold", 15)]
     request = Request(train=values["train"], systems=list(range(200)))
