@@ -14,7 +14,7 @@ from lvjobs.control.stages.submit_runs import enter
 from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import WorkCounts
-from lvjobs.study.stages import Prune, Select, Stage
+from lvjobs.study.stages import Prune, Stage
 from lvjobs.study.tables import Resources
 
 
@@ -89,12 +89,12 @@ def test_a_winner_all_the_same(sweep, losses, winner):
 
 
 def test_a_value_that_is_missing(sweep):
-    scene = sweep(FIRST.model_copy(update={"select": Select(metric="accuracy")}), SECOND)
+    scene = sweep(FIRST, SECOND)
     scene.worker.silent = True
     scene.ask()
     scene.go(300)
     assert scene.stands("first", "second") == ["held", "asked"]
-    assert "no accuracy" in scene.stage("first")["reason"]
+    assert "no training_loss" in scene.stage("first")["reason"]
     assert "--winner RUN" in scene.stage("first")["reason"]
     told = scene.do(choose, "first", scene.cells("first")[2], "it looks best in the plots")
     assert any("chosen by hand: it looks best" in line for line in told)
