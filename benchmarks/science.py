@@ -7,9 +7,9 @@
 `run` makes a study of each split, DIR/SPLIT, from benchmarks/science/study.toml. It prints and types lvjobs commands:
 train three seeds, evaluate the base model and the trained runs. Two jobs run at a time, one thread each. Stop it with
 Ctrl-C at any time, and type it again to continue; each split may run on another day or machine. `record` writes
-benchmarks/science/results.json and the figures, from all splits below DIR that are complete. `page` writes
-docs/science.md from results.json; a test compares them. `--smoke` trains four steps and forecasts few series, to show
-that all works.
+benchmarks/science/results.json and the figures, from the splits below DIR that are complete; others stay as they are.
+`page` writes docs/science.md from results.json; a test compares them. `--smoke` trains four steps and forecasts few
+series, to show that all works.
 
 A study has one split, because lvjobs compares models in pairs on one set of series in each study.
 """
@@ -91,21 +91,28 @@ def run(directory: Path, data: Path, split: str, *, smoke: bool) -> None:
 
 
 def record(directory: Path) -> None:
-    """Write the scores of every complete split, and its figure."""
-    results = {}
+    """Write the scores of each complete split below the directory, and its figure; other splits stay as recorded."""
+    known = recorded_so_far()
     for split in TITLES:
         root = directory / split
         if not (root / "runs.db").exists():
-            print(f"{split}: not begun")
+            print(f"{split}: not in {directory}")
             continue
         tables = json.loads(lvjobs("evaluate", "--table", "--json", "--study", str(root), capture=True))["tables"]
         found = recorded(split, tables)
         if isinstance(found, str):
-            print(f"{split}: left out: {found}")
+            print(f"{split}: not recorded: {found}")
             continue
-        results[split] = {**found, "data_sha256": hashlib.sha256((root / "data.h5").read_bytes()).hexdigest()}
+        known[split] = {**found, "data_sha256": hashlib.sha256((root / "data.h5").read_bytes()).hexdigest()}
         draw(root, f"science-{split}")
+    results = {split: known[split] for split in TITLES if split in known}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def recorded_so_far() -> dict[str, Any]:
+    """Return the recorded results by split."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    return results
 
 
 def recorded(split: str, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any] | str:
@@ -267,8 +274,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="only show that it works")
     asked = parser.parse_args()
     if asked.what == "page":
-        results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-        PAGE.write_text(with_results(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+        PAGE.write_text(with_results(PAGE.read_text(encoding="utf-8"), recorded_so_far()), encoding="utf-8")
         return
     if asked.directory is None or (asked.what == "run" and asked.data is None):
         parser.error("run needs DIR and --data FILE; record needs DIR")

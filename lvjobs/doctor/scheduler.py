@@ -134,7 +134,7 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
             f"{saved}; it is back in the queue at once, and the run ends with the same weights",
         )
     if "cancel" in words:
-        means = f"{saved}, and puts itself back in the queue, or a pass submits it again: the run goes on"
+        means = f"{saved}, and puts itself back in the queue, or a pass submits it again: the run continues"
         remedy = (
             ""
             if grace

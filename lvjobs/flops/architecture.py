@@ -77,7 +77,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType({"qwen2": _separate("Qwen2"), 
 DEFAULT_FAMILY = "qwen2"
 """The family of a config.json without a `model_type`."""
 
-_ANEW = "mend it there, or copy the model again"
+_REPAIR = "mend it there, or copy the model again"
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
         if value is None:
             raise UsageError(f"{source} has no {key!r}, and only {titles} shapes can be counted; choose such a model")
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{source}: {key} = {value!r} is not a positive whole number; {_ANEW}")
+            raise UsageError(f"{source}: {key} = {value!r} is not a positive whole number; {_REPAIR}")
         return value
 
     heads, width = size("num_attention_heads"), size("hidden_size")
@@ -216,7 +216,7 @@ def parse_config(config: Mapping[str, Any], source: str) -> Architecture:
     )
     if heads % shape.kv_heads:
         raise UsageError(
-            f"{source}: num_key_value_heads = {shape.kv_heads} does not divide {heads} attention heads; {_ANEW}"
+            f"{source}: num_key_value_heads = {shape.kv_heads} does not divide {heads} attention heads; {_REPAIR}"
         )
     # A mixture of experts has all of these keys too, but other costs.
     for key, known in (("model_type", tuple(FAMILIES)), ("hidden_act", ("silu",))):
@@ -252,7 +252,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read as a model's config.json ({error}); {_ANEW}") from None
+        raise UsageError(f"{path} cannot be read as a model's config.json ({error}); {_REPAIR}") from None
     if not isinstance(config, dict):
-        raise UsageError(f"{path} is no model's config.json, for it holds no JSON object; {_ANEW}")
+        raise UsageError(f"{path} is no model's config.json, for it holds no JSON object; {_REPAIR}")
     return config

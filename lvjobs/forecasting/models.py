@@ -21,7 +21,7 @@ from lvjobs.forecasting.hub import NO_HUB_ID, TINY, TINY_DIRECTORY, is_hub_id
 from lvjobs.study.params import TrainingConfig
 from lvjobs.worker import shielded
 
-_ANEW = "restore it from a copy, or name another"
+_REPLACE = "restore it from a copy, or name another"
 
 
 class AdapterMismatch(LvjobsError):
@@ -217,21 +217,23 @@ def load_adapter(model: Any, directory: Path) -> None:
         name: weights.shape for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
     if missing := sorted(shapes.keys() - saved.keys()):
-        raise AdapterMismatch(f"{directory}: the adapter lacks {len(missing)} weight(s), such as {missing[0]}; {_ANEW}")
+        raise AdapterMismatch(
+            f"{directory}: the adapter lacks {len(missing)} weight(s), such as {missing[0]}; {_REPLACE}"
+        )
     if unexpected := sorted(saved.keys() - shapes.keys()):
         raise AdapterMismatch(
-            f"{directory}: the adapter has {len(unexpected)} weight(s) too many, such as {unexpected[0]}; {_ANEW}"
+            f"{directory}: the adapter has {len(unexpected)} weight(s) too many, such as {unexpected[0]}; {_REPLACE}"
         )
     for name, weights in saved.items():
         if weights.shape != shapes[name]:
             raise AdapterMismatch(
                 f"{directory}: {name} has the shape {tuple(weights.shape)}, the model's is {tuple(shapes[name])}; "
-                f"{_ANEW}"
+                f"{_REPLACE}"
             )
     set_peft_model_state_dict(model, saved)
     for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items():
         if not torch.equal(weights.cpu(), saved[name].to(weights.dtype)):
-            raise AdapterMismatch(f"{directory}: {name} was not taken up by the model; {_ANEW}")
+            raise AdapterMismatch(f"{directory}: {name} was not taken up by the model; {_REPLACE}")
 
 
 def compile_layers(model: Any) -> None:

@@ -113,6 +113,22 @@ def test_a_split_without_its_base_model_is_left_out(science):
     assert science.recorded("random", [table, pairs]) == "the base model is not evaluated"
 
 
+def test_a_split_that_is_recorded_stays_when_another_is_recorded(science, tmp_path, monkeypatch):
+    (tmp_path / "random").mkdir()
+    for name in ("runs.db", "data.h5"):
+        (tmp_path / "random" / name).write_bytes(b"")
+    file = tmp_path / "results.json"
+    file.write_text('{"last200": "as before"}', encoding="utf-8")
+    monkeypatch.setattr(science, "RESULTS", file)
+    monkeypatch.setattr(science, "lvjobs", lambda *_, **__: json.dumps({"tables": tables(THREE)}))
+    monkeypatch.setattr(science, "draw", lambda *_: None)
+    science.record(tmp_path)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert list(found) == ["last200", "random"]
+    assert found["last200"] == "as before"
+    assert len(found["random"]["rows"]) == 6
+
+
 def test_a_study_of_another_recipe_is_not_continued(science, tmp_path):
     root = tmp_path / "random"
     root.mkdir()

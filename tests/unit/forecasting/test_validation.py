@@ -57,6 +57,20 @@ def test_it_is_the_error_that_an_evaluation_of_the_same_systems_has(data, tmp_pa
     assert run.validations[-1][1]["mae"] == pytest.approx(error, rel=1e-12)
 
 
+def test_a_small_training_batch_does_not_split_the_forecasts(data, monkeypatch):
+    batches = []
+    monkeypatch.setattr(
+        "lvjobs.forecasting.validation.sample",
+        lambda *arguments, decoding, **_: (
+            batches.append(decoding.batch) or np.zeros((1, len(arguments[3]), arguments[4], 2))
+        ),
+    )
+    for size in (1, 64):
+        trainer = Trainer(forecasting(data, batch_size=size))
+        trainer.forecasts.error(trainer.model)
+    assert batches == [20, 64]
+
+
 def test_it_draws_nothing_and_changes_no_weight(data, tmp_path):
     plain = run_through(small(data, train_systems=None, validation_systems=4), tmp_path / "plain")
     config = forecasting(data)
