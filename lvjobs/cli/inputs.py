@@ -89,20 +89,24 @@ def convert(file: Path, directory: Path, precision: str, decimals: int, as_json:
 
 def _print_model(name: str, decimals: int, as_json: bool) -> None:
     from lvjobs.flops.architecture import architecture_of, card_of
+    from lvjobs.forecasting.base_weights import sha256_of_weights
     from lvjobs.forecasting.chronos_models import find_chronos, is_chronos
     from lvjobs.forecasting.hub import find_model
 
     if is_chronos(name):
         made = find_chronos(name)
         numbers = {"directory": str(made.directory), "parameters": made.parameters, "pipeline": made.pipeline}
+        digest = sha256_of_weights(made.directory)
         lines = [
             f"{name}: whole, in {made.directory}",
             f"  parameters {_count(made.parameters)}",
+            f"  weights    SHA-256 {digest}",
             f"  pipeline   {made.pipeline}: a baseline of evaluations, --baseline chronos:{name}",
         ]
-        print_found({"schema": 1, "model": name, **numbers}, lines, as_json=as_json)
+        print_found({"schema": 1, "model": name, **numbers, "weights_sha256": digest}, lines, as_json=as_json)
         return
     found = find_model(name, decimals)
+    digest = sha256_of_weights(found.directory)
     try:
         shape, problem = asdict(architecture_of(name)), None
     except UsageError as error:  # the model's files are shown anyway
@@ -113,6 +117,7 @@ def _print_model(name: str, decimals: int, as_json: bool) -> None:
         "model": name,
         "directory": str(found.directory),
         "parameters": found.parameters,
+        "weights_sha256": digest,
         "chat_template": found.chat_template,
         "tokenizer_checked": found.split is not None,
         "split_pairs": list(found.split or ()),
@@ -123,6 +128,7 @@ def _print_model(name: str, decimals: int, as_json: bool) -> None:
     lines = [
         f"{name}: whole, in {found.directory}",
         f"  parameters {_count(found.parameters)}",
+        f"  weights    SHA-256 {digest}",
         f"  tokenizer  {_tokenizer(found.split)}",
         f"  instruct   {'has a chat template' if found.chat_template else 'no chat template: raw only'}",
         f"  FLOPs      {problem or (f'by the card {card}' if card else 'by its own config.json')}",

@@ -1,12 +1,10 @@
 """Chronos models on this machine, with which evaluations are compared: found and checked without torch."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.data import sha256
-from lvjobs.forecasting.hub import directory_of, parameters_of, pipeline_of, weight_files, whole
+from lvjobs.forecasting.hub import directory_of, parameters_of, pipeline_of, whole
 
 BOLT, CHRONOS_2 = "ChronosBoltPipeline", "Chronos2Pipeline"
 
@@ -41,9 +39,3 @@ def find_chronos(model: str) -> ChronosModel:
             "name another model",
         )
     return ChronosModel(directory, parameters_of(directory), pipeline)
-
-
-def sha256_of_weights(directory: Path) -> str:
-    """Return the SHA-256 of a model's file of weights; of several files, that of their SHA-256s in order."""
-    found = [sha256(directory / name) for name in weight_files(directory)]
-    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()

@@ -17,7 +17,8 @@ import torch
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.flops.architecture import DEFAULT_FAMILY, FAMILIES, LoraTargets
-from lvjobs.forecasting.hub import NO_HUB_ID, TINY, TINY_DIRECTORY, is_hub_id
+from lvjobs.forecasting.base_weights import BaseWeights, check_base, sha256_of_weights, write_base
+from lvjobs.forecasting.hub import NO_HUB_ID, TINY, TINY_DIRECTORY, is_hub_id, whole
 from lvjobs.study.params import TrainingConfig
 from lvjobs.worker import shielded
 
@@ -30,6 +31,8 @@ class AdapterMismatch(LvjobsError):
 
 def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     """Load the base model, frozen, on the GPU if there is one, and its tokenizer.
+
+    The model's attribute `base_weights` says which weights these are: its adapter is saved and loaded with them.
 
     Raises:
         LvjobsError: the model is not on this machine, or transformers cannot load it.
@@ -62,6 +65,7 @@ def load_base(config: TrainingConfig) -> tuple[Any, Any]:
     else:
         model = model.to(device)
     model.config.use_cache = False  # training does not use it; decoding requests it itself
+    model.base_weights = BaseWeights(config.model, sha256_of_weights(whole(config.model)))
     return model.requires_grad_(requires_grad=False), tokenizer
 
 
@@ -167,7 +171,7 @@ def attach_adapter(model: Any, directory: Path) -> Any:
     """Return the model with an adapter that PEFT saved, wherever it was trained; for inference.
 
     Raises:
-        LvjobsError: there is no adapter, or it is not for this model.
+        LvjobsError: there is no adapter, or it is not for this model, or not for these weights of it.
         AdapterMismatch: see `load_adapter`.
     """
     from peft import LoraConfig
@@ -196,22 +200,25 @@ def _adapted(model: Any, lora: Any) -> Any:
 
 
 def save_adapter(model: Any, directory: Path) -> None:
-    """Write the adapter in PEFT's own format."""
+    """Write the adapter in PEFT's own format, and a file that names the weights of its base model."""
     # PEFT would write a template of a model card each time: ten milliseconds, and a file that says nothing.
     model.create_or_update_model_card = lambda _: None
     # Not "auto": that would request the base model's vocabulary from the hub.
     model.save_pretrained(directory, save_embedding_layers=False)
+    write_base(directory, model.base_weights)
 
 
 def load_adapter(model: Any, directory: Path) -> None:
     """Load a saved adapter's weights into `model`, through PEFT, exactly.
 
     Raises:
+        LvjobsError: it was trained on other weights of the base model.
         AdapterMismatch: a weight is missing, unexpected, of another shape, or did not arrive bit for bit. The study
             that lvjobs replaces reloaded adapters with random weights in them, unnoticed.
     """
     from peft import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 
+    check_base(directory, model.base_weights)
     saved = load_peft_weights(str(directory), device="cpu")
     shapes = {
         name: weights.shape for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items()

@@ -88,8 +88,8 @@ MODEL_PULL = Remedy(
 )
 MODEL_CHECK = Remedy(
     "lvjobs model check {model}",
-    "A model, or its tokenizer, cannot be loaded.",
-    "Loads it, and says what it lacks.",
+    "A model, or its tokenizer, cannot be loaded; or an adapter was trained on other weights of it.",
+    "Says what it lacks, and prints the SHA-256 of its weights.",
     ("see what it lacks", "to look at it, type: lvjobs model check"),
 )
 DATA_MAKE = Remedy(

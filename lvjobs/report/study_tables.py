@@ -123,7 +123,7 @@ def _table(
             f"Validated on scored series (validation_systems = 0): {', '.join(names)}. If anything was chosen by that "
             "loss, these figures are too good."
         )
-    notes += [_INTERVALS, f"Original units. {_pooled(first)}"]
+    notes += [*_with_other_weights(runs, zero_shot), _INTERVALS, f"Original units. {_pooled(first)}"]
     headers = ("", *(_NAMES.get(key, key.replace("_", " ")) for key in shown))
     figures = ("MAE", "MSE", "RMSE", "median MAE", "median MSE")
     return Table(
@@ -137,6 +137,24 @@ def _table(
         marked={place for place, each in enumerate(runs) if each.subject in chosen},
         rule=len(settings),
     )
+
+
+def _with_other_weights(runs: Sequence[Evaluated], zero_shot: Sequence[Evaluated]) -> list[str]:
+    """Return a note for each base model that is not, weight for weight, the base of all its runs."""
+    notes = []
+    for base in zero_shot:
+        its = base.scores.get("weights_sha256", "")  # older evaluations do not say
+        others = [
+            each.subject
+            for each in runs
+            if base.is_base_of(each) and its and each.scores.get("weights_sha256", its) != its
+        ]
+        if others:
+            notes.append(
+                f"{base.subject} was forecast with other weights of {base.config.training.model} than "
+                f"{', '.join(others)}. Differences between these rows do not come from fine-tuning alone."
+            )
+    return notes
 
 
 def _pooled(first: Evaluated) -> str:

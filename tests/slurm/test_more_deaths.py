@@ -74,8 +74,10 @@ def strict(lab_for, lab_configs):
 
 def test_out_of_memory_is_answered_with_more_of_it(study: Study, strict, undisturbed, fault):
     set_policy(study, out_of_memory_factor=20)
-    study.gate("run", 300)  # Slurm looks once a second
+    study.gate("run", 300)  # Slurm looks once a second, at times before the worker has claimed its first generation
     study.submit("run", "--memory-mb", "30")  # a worker takes 50
+    until(lambda: study.run("run")["cause"])
+    study.open_gates("run")
     run = study.until("run", "completed", "held")
     assert (run["state"], run["attempts"]) == ("completed", 2), run["reason"]
     assert study.weights("run") == undisturbed

@@ -10,6 +10,7 @@ import transformers
 from pretrain_tiny import VOCABULARY
 
 from lvjobs.forecasting import train as task
+from lvjobs.forecasting.base_weights import BaseWeights
 from lvjobs.forecasting.codec import ALPHABET, SLACK
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import Alone, Resumed
@@ -147,6 +148,7 @@ class Scripted(torch.nn.Module):
             vocab_size=len(VOCABULARY), num_hidden_layers=1, hidden_size=8, num_attention_heads=2, num_key_value_heads=2
         )
         self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.base_weights = BaseWeights("scripted", "0" * 64)
         self.calls, self.cache, self.seen = [], None, None
 
     def forward(self, input_ids, past_key_values=None, use_cache=None, logits_to_keep=0):

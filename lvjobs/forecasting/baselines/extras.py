@@ -128,7 +128,8 @@ def made_by(name: str) -> dict[str, str]:
     method, _, model = name.partition(":")
     found = {"package": EXTRAS[method].name, "version": version(EXTRAS[method].name)}
     if method == CHRONOS:
-        from lvjobs.forecasting.chronos_models import find_chronos, sha256_of_weights
+        from lvjobs.forecasting.base_weights import sha256_of_weights
+        from lvjobs.forecasting.chronos_models import find_chronos
 
         found["weights_sha256"] = sha256_of_weights(find_chronos(model).directory)
     return found

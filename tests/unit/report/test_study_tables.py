@@ -1,5 +1,7 @@
 """Tables 2 and 3: which runs stand in which, what is never compared, and that the figures are those of the scores."""
 
+import json
+
 import pytest
 from report_helpers import SYSTEMS, Finished, data
 
@@ -149,6 +151,22 @@ def test_on_a_terminal_one_figure_alone_has_its_interval(study):
         assert {line.count("[") for line in rows} == {1}
         assert {line.count("[") for line in whole if line.startswith("|")} == {0, 5}
         assert [line.split()[-1] for line in rows] == [row[-1].partition(" ")[0] for row in table.rows]
+
+
+def name_weights(finished, run, weights):
+    """Write into an evaluation's scores which base weights made it, as evaluations of this release do."""
+    path = finished.layout.run(run.name).final / "result" / "scores.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "weights_sha256": weights}))
+
+
+def test_a_base_model_with_other_weights_than_a_run_is_noted(finished):
+    made = {name: finished.evaluated(finished.trained(name, steps=steps)) for name, steps in (("same", 40), ("no", 50))}
+    made["base"] = finished.evaluated()
+    assert not any("other weights" in note for table in tables_of(finished) for note in table.notes)
+    for name, weights in (("base", "a"), ("same", "a"), ("no", "b")):
+        name_weights(finished, made[name], weights)
+    ((said,),) = [[note for note in table.notes if "other weights" in note] for table in tables_of(finished)]
+    assert said.startswith("zero-shot raw was forecast with other weights of tiny than no. ")
 
 
 def test_what_was_validated_on_scored_series_is_said(finished):
