@@ -30,6 +30,7 @@ from typing import Any
 from tabulate import tabulate
 
 from lvjobs.forecasting.comparison import FEWEST
+from lvjobs.forecasting.splits import make_split
 from lvjobs.report.numbers import p_value, short, signed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,8 +99,12 @@ def record(directory: Path) -> None:
         if not (root / "runs.db").exists():
             print(f"{split}: not in {directory}")
             continue
-        tables = json.loads(lvjobs("evaluate", "--table", "--json", "--study", str(root), capture=True))["tables"]
-        found = recorded(split, tables)
+        try:
+            printed = lvjobs("evaluate", "--table", "--json", "--study", str(root), capture=True)
+        except SystemExit:  # lvjobs said why: nothing is evaluated yet
+            print(f"{split}: not recorded")
+            continue
+        found = recorded(split, json.loads(printed)["tables"])
         if isinstance(found, str):
             print(f"{split}: not recorded: {found}")
             continue
@@ -153,12 +158,16 @@ METHOD = """
 ## The bundled model, fine-tuned
 
 `tiny` ([what it is](tiny.md)) is fine-tuned with LoRA by one recipe, `lvjobs.study.presets.TINY_TRAINING`, computed in
-bf16, with three training seeds on each [split](training.md#other-splits) below. Nothing was chosen on a scored series:
-there is one recipe, the weights are those of the last step, and no checkpoint was selected. (Losses on four scored
-systems were computed on the way, and not used.) Rank, steps, square roots, pretraining and greedy decoding were chosen
-on the first 800 systems alone ([how](tiny.md#how-the-recipe-was-chosen)), before these forecasts of the last 200 were
-scored. The learning rate and the adapted layers are those of an earlier recipe: an earlier `tiny` was scored on the
-last 200 systems with adapters on all linear layers and on two of them. So these errors may be somewhat too low.
+bf16, with three training seeds on each [split](training.md#other-splits) below. There is one recipe, the weights are
+those of the last step, and no checkpoint was selected. (Losses on four scored systems were computed on the way, and not
+used.)
+
+What was chosen on scored systems differs by split. Rank, steps, square roots, pretraining and greedy decoding were
+chosen on the first 800 systems alone ([how](tiny.md#how-the-recipe-was-chosen)), before any of these forecasts were
+scored. So the last 200 systems had no part in these choices. The learning rate and the adapted layers are those of an
+earlier recipe, for which an earlier `tiny` was scored on the last 200 systems. The other splits score systems of the
+first 800 too. So the errors of LoRA and of zero-shot may be too low on each split, beside the baselines'; by how much
+was not measured.
 
 * An interval is a 95 % percentile bootstrap over the n series of its table, for each row by itself. It says nothing
   about other data than those of this file.
@@ -172,6 +181,8 @@ last 200 systems with adapters on all linear layers and on two of them. So these
 Do it again: `python benchmarks/science.py run DIR --data FILE`, then `record DIR` and `page`. The file is the course's,
 and is not part of lvjobs.
 """
+SYSTEMS, RECIPE_SYSTEMS = 1000, 800
+"""The systems of the file, and those at its start on which the recipe was chosen."""
 FOLDS = (
     "Each system is scored once, by a run that never saw it. Runs share most of their training systems, and systems of "
     "one fold share a run; [the intervals leave that out](evaluate.md#which-series)."
@@ -184,6 +195,16 @@ _WORDS = {
 }
 
 
+def scored_before(split: str) -> str:
+    """Return how many of a split's scored series are among the systems on which the recipe was chosen."""
+    if split == "last200":
+        return "None of them is among the systems on which rank, steps, square roots and pretraining were chosen."
+    count = RECIPE_SYSTEMS
+    if split == "random":
+        count = sum(system < RECIPE_SYSTEMS for system in make_split(SYSTEMS, "random").test)
+    return f"{count} of them are among the {RECIPE_SYSTEMS} systems on which the recipe was chosen."
+
+
 def section(split: str, found: Mapping[str, Any]) -> str:
     """Return the page's section of a split."""
     pairs = found["pairs"]
@@ -191,7 +212,7 @@ def section(split: str, found: Mapping[str, Any]) -> str:
     over_seeds = f"The mean and the standard deviation (s.d.) are over n = {SEEDS} training seeds."
     parts = [
         f"### {TITLES[split]}",
-        f"{found['circumstances']}." + (f" {FOLDS}" if split == "k-fold" else ""),
+        f"{found['circumstances']}. {scored_before(split)}" + (f" {FOLDS}" if split == "k-fold" else ""),
         f"![MAE of the models and of all baselines](images/science-{split}.svg)",
         scores_table(found["rows"]),
         f"{bootstrap}. {over_seeds} The picture has seed 0.",

@@ -89,6 +89,33 @@ def test_each_figure_has_its_interval_its_n_and_its_test(science):
     ) in text
 
 
+@pytest.mark.parametrize(
+    ("split", "words"), [("last200", "None of them is"), ("random", "166 of them are"), ("k-fold", "800 of them are")]
+)
+def test_each_section_says_how_many_scored_systems_the_recipe_was_chosen_on(science, split, words):
+    """166 was counted in the evaluations of the recorded study."""
+    names = [f"{name} (5 folds)" for name in THREE] if split == "k-fold" else THREE
+    assert f"held out. {words} among the" in science.section(split, science.recorded(split, tables(names)))
+
+
+def test_a_split_that_is_not_evaluated_yet_does_not_end_the_recording(science, tmp_path, monkeypatch):
+    for split in ("last200", "random"):
+        (tmp_path / split).mkdir()
+        for name in ("runs.db", "data.h5"):
+            (tmp_path / split / name).write_bytes(b"")
+
+    def lvjobs(*words, capture):
+        if words[-1].endswith("last200"):
+            raise SystemExit(2)
+        return json.dumps({"tables": tables(THREE)})
+
+    monkeypatch.setattr(science, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(science, "lvjobs", lvjobs)
+    monkeypatch.setattr(science, "draw", lambda *_: None)
+    science.record(tmp_path)
+    assert list(json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))) == ["random"]
+
+
 def test_too_few_series_are_not_tested(science):
     text = science.section("last200", science.recorded("last200", tables(THREE, series=4)))
     assert "LoRA by MAE: not tested beside zero-shot raw, var-8, ode (knows the law)." in text
