@@ -158,25 +158,28 @@ METHOD = """
 ## The bundled model, fine-tuned
 
 `tiny` ([what it is](tiny.md)) is fine-tuned with LoRA by one recipe, `lvjobs.study.presets.TINY_TRAINING`, computed in
-bf16, with three training seeds on each [split](training.md#other-splits) below. There is one recipe, the weights are
-those of the last step, and no checkpoint was selected. (Losses on four scored systems were computed on the way, and not
-used.)
+bf16, with three training seeds on each [split](training.md#other-splits) below. Zero-shot has the same settings: it
+reads square roots in bf16, too. The weights are those of the last step; no checkpoint was selected. (Losses on four
+scored systems were computed on the way, and not used.)
 
-What was chosen on scored systems differs by split. Rank, steps, square roots, pretraining and greedy decoding were
-chosen on the first 800 systems alone ([how](tiny.md#how-the-recipe-was-chosen)), before any of these forecasts were
-scored. So the last 200 systems had no part in these choices. The learning rate and the adapted layers are those of an
-earlier recipe, for which an earlier `tiny` was scored on the last 200 systems. The other splits score systems of the
-first 800 too. So the errors of LoRA and of zero-shot may be too low on each split, beside the baselines'; by how much
-was not measured.
+Some choices were made on systems that are scored here. Rank, steps, square roots, greedy decoding and the second part
+of the pretraining were chosen on the first 800 systems alone ([how](tiny.md#how-the-recipe-was-chosen)). The first part
+of the pretraining, the learning rate, the warm-up and the adapted layers are older. Earlier versions of `tiny` were
+scored on the last 200 systems: the first part replaced weights that had higher errors there, and adapters on all linear
+layers had lower errors there than adapters on two of them. So the errors of LoRA and of zero-shot may be too low on
+every split; by how much was not measured. The baselines choose their settings on training systems. Whether their
+methods were chosen on scored ones is not on record.
 
-* An interval is a 95 % percentile bootstrap over the n series of its table, for each row by itself. It says nothing
-  about other data than those of this file.
-* A difference is that of the model, as a mean over its seeds, less the other's, on the same n series: negative is
-  better. Its interval draws series and seeds ([how](evaluate.md#comparisons)).
-* p is two-sided, by the same bootstrap, corrected by Holm's procedure for all tests of a split: three measures of each
-  row of its second table. Below .05 a difference counts as shown. Splits are not corrected for one another, and share
-  systems, so they are no independent repeats.
-* The median MAE is that over series. Original units. `ode` is given the law behind the data, and stands apart.
+* An interval is a 95 % percentile bootstrap over the n series of its table, for each row by itself and not corrected.
+  So it may exclude 0 where p is above .05. It says nothing about other data than those of this file.
+* A difference is the mean of the seeds' errors less the other's error, on the same n series: negative is better. Its
+  interval draws series and seeds; [few seeds widen it](evaluate.md#comparisons).
+* p is two-sided, by the same resamples, and where none lies beyond 0 by a normal distribution, at most 2/10,000. It is
+  corrected by Holm's procedure for all tests of a split: three measures of each row of its second table. Below .05 a
+  difference counts as shown. Where none is shown, the two are not shown to be equal either. Splits are not corrected
+  for one another, and share systems, so they are no independent repeats.
+* The median MAE is the median over series; its difference is one of two medians. All errors are in the file's units.
+  `ode` is given the law behind the data, and stands apart.
 
 Do it again: `python benchmarks/science.py run DIR --data FILE`, then `record DIR` and `page`. The file is the course's,
 and is not part of lvjobs.
@@ -184,25 +187,25 @@ and is not part of lvjobs.
 SYSTEMS, RECIPE_SYSTEMS = 1000, 800
 """The systems of the file, and those at its start on which the recipe was chosen."""
 FOLDS = (
-    "Each system is scored once, by a run that never saw it. Runs share most of their training systems, and systems of "
-    "one fold share a run; [the intervals leave that out](evaluate.md#which-series)."
+    "Each seed scores each system once, by a run that never saw it. Runs share most of their training systems, and "
+    "systems of one fold share a run. Intervals and p [leave that out](evaluate.md#which-series) and may be too small."
 )
 _WORDS = {
     "lower": "a lower error than",
     "higher": "a higher error than",
-    "unclear": "no difference is shown from",
+    "unclear": "not shown to differ from",
     "untested": "not tested beside",
 }
 
 
 def scored_before(split: str) -> str:
-    """Return how many of a split's scored series are among the systems on which the recipe was chosen."""
+    """Return where a split's scored series lie: different choices were made on the file's two parts."""
     if split == "last200":
-        return "None of them is among the systems on which rank, steps, square roots and pretraining were chosen."
+        return "Rank, steps, square roots and the second part of the pretraining were chosen on none of them."
     count = RECIPE_SYSTEMS
     if split == "random":
         count = sum(system < RECIPE_SYSTEMS for system in make_split(SYSTEMS, "random").test)
-    return f"{count} of them are among the {RECIPE_SYSTEMS} systems on which the recipe was chosen."
+    return f"{count} of them are of the first {RECIPE_SYSTEMS} systems, the others of the last 200."
 
 
 def section(split: str, found: Mapping[str, Any]) -> str:
