@@ -7,17 +7,17 @@ of a hub model, would resume or forecast on weights that it does not fit, and no
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lvjobs import remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.data import sha256
 from lvjobs.forecasting.hub import weight_files
 
-BASE_FILE = "base_model.json"
-"""The file in an adapter's directory that names its base model. PEFT ignores it."""
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_KEY = "base_weights_sha256"
+"""The entry in the metadata of an adapter's file of weights. PEFT ignores it."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,28 +40,35 @@ def sha256_of_weights(directory: Path) -> str:
 
 
 def write_base(directory: Path, base: BaseWeights) -> None:
-    """Write the adapter's base model into the adapter's directory."""
-    (directory / BASE_FILE).write_text(json.dumps(asdict(base)) + "\n", encoding="utf-8")
+    """Write into a saved adapter's file of weights on which base weights it was trained.
+
+    The header is written here, because safetensors writes several entries of metadata in an order that changes, and
+    equal adapters have equal bytes. (Format: 8 bytes with the header's length, a header in JSON, the weights; the
+    weights' places count from the header's end. https://huggingface.co/docs/safetensors)
+    """
+    path = directory / ADAPTER_WEIGHTS
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = {**header.get("__metadata__", {}), _KEY: base.weights_sha256}
+    text = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)  # the weights begin at a multiple of 8
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
 
 
 def check_base(directory: Path, base: BaseWeights) -> None:
-    """Check that an adapter was trained on these weights. An adapter that does not name its base is let pass.
+    """Check that an adapter was trained on these weights. An adapter that does not name its base passes.
 
     Raises:
-        LvjobsError: it was trained on others, or its file cannot be read.
+        LvjobsError: it was trained on others.
     """
-    path = directory / BASE_FILE
-    if not path.is_file():  # of an older release, or saved by plain PEFT
-        return
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-        trained_on = BaseWeights(str(found["model"]), str(found["weights_sha256"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LvjobsError(f"{path} names no base model ({error!r}): restore it from a copy") from None
-    if trained_on.weights_sha256 != base.weights_sha256:
+    from safetensors import safe_open
+
+    with safe_open(directory / ADAPTER_WEIGHTS, framework="pt") as file:
+        trained_on = (file.metadata() or {}).get(_KEY, "")  # absent: of an older release, or saved by plain PEFT
+    if trained_on not in ("", base.weights_sha256):
         raise LvjobsError(
-            f"the adapter was trained on weights of {trained_on.model} with the SHA-256 "
-            f"{trained_on.weights_sha256[:16]}…, and {base.model} has other weights here, "
-            f"{base.weights_sha256[:16]}…: put those weights back, or train again; to look at it, type: "
+            f"the adapter was trained on base weights with the SHA-256 {trained_on[:16]}…, and {base.model} has other "
+            f"weights here, {base.weights_sha256[:16]}…: put those weights back, or train again; to look at it, type: "
             f"{remedies.MODEL_CHECK(model=base.model)}"
         )

@@ -200,7 +200,7 @@ def _adapted(model: Any, lora: Any) -> Any:
 
 
 def save_adapter(model: Any, directory: Path) -> None:
-    """Write the adapter in PEFT's own format, and a file that names the weights of its base model."""
+    """Write the adapter in PEFT's own format. Its file of weights has the SHA-256 of the base model's, too."""
     # PEFT would write a template of a model card each time: ten milliseconds, and a file that says nothing.
     model.create_or_update_model_card = lambda _: None
     # Not "auto": that would request the base model's vocabulary from the hub.
