@@ -29,6 +29,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from lvjobs.forecasting.baselines import row_name
 from lvjobs.forecasting.comparison import FEWEST
 from lvjobs.forecasting.splits import make_split
 from lvjobs.report.numbers import p_value, short, signed
@@ -243,8 +244,7 @@ def scores_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def named(name: str) -> str:
     """Return a row's name without its number of folds; one that knows the law says so."""
-    name = name.partition(" (")[0]
-    return "ode (knows the law)" if name == "ode" else name
+    return row_name(name.partition(" (")[0])
 
 
 def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Fixtures that tests of every kind share."""
 
 import gc
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -37,7 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gather in the process that was started, not in xdist's workers."""
+    """Give commands that tests start the signals of a terminal's foreground; gather, but not in xdist's workers."""
+    # A suite that was started by nohup or with & ignores these, and each program that it starts would, too. A handler
+    # is not handed down: Python's own for Ctrl-C, and one that does nothing, as a suite under nohup is to live on.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda *_: None)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     if hasattr(config, "workerinput"):
         return
     if path := config.getoption("--faults"):

@@ -66,9 +66,24 @@ def check_base(directory: Path, base: BaseWeights) -> None:
 
     with safe_open(directory / ADAPTER_WEIGHTS, framework="pt") as file:
         trained_on = (file.metadata() or {}).get(_KEY, "")  # absent: of an older release, or saved by plain PEFT
-    if trained_on not in ("", base.weights_sha256):
+    check_same_weights("the adapter was trained", trained_on, base, otherwise="train again")
+
+
+def check_same_weights(what: str, before: str, now: BaseWeights, *, otherwise: str) -> None:
+    """Check that a base model's weights are those of before.
+
+    Args:
+        what: What was done on the weights of before, for the message: "the adapter was trained".
+        before: Their SHA-256; empty if it is not known, which passes.
+        now: The weights that are here.
+        otherwise: What to do if the weights of before cannot be had, for the message: "train again".
+
+    Raises:
+        LvjobsError: they are others.
+    """
+    if before not in ("", now.weights_sha256):
         raise LvjobsError(
-            f"the adapter was trained on base weights with the SHA-256 {trained_on[:16]}…, and {base.model} has other "
-            f"weights here, {base.weights_sha256[:16]}…: put those weights back, or train again; to look at it, type: "
-            f"{remedies.MODEL_CHECK(model=base.model)}"
+            f"{what} on base weights with the SHA-256 {before[:16]}…, and {now.model} has other weights here, "
+            f"{now.weights_sha256[:16]}…: put those weights back, or {otherwise}; to look at it, type: "
+            f"{remedies.MODEL_CHECK(model=now.model)}"
         )

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lvjobs import remedies
 from lvjobs.errors import LvjobsError
+from lvjobs.forecasting.base_weights import BaseWeights, check_same_weights
 from lvjobs.forecasting.baselines.extras import CannotForecast, forecast_extra, made_by
 from lvjobs.forecasting.codec import Floats
 from lvjobs.forecasting.data import load_declared
@@ -38,7 +38,9 @@ def evaluate(run: Run) -> None:
     resumed = run.resume()
     done, extras = None, {}
     if resumed:
-        candidate.check_weights(str(resumed.state.get("weights_sha256", "")))
+        before = str(resumed.state.get("weights_sha256", ""))
+        others = "evaluate again with another --seed"
+        check_same_weights("the forecasts so far were made", before, candidate.base_weights, otherwise=others)
         kept = resumed.directory(RESULT)
         done = read_forecasts(kept / FORECASTS)
         extras = read_extras(kept / BASELINES_FILE, config.baselines) if run.step > config.batches else {}
@@ -55,7 +57,7 @@ def evaluate(run: Run) -> None:
         stop = run.should_stop()
         if done is not None and (stop or run.due(step)):
             saver = candidate.saver(done, extras, is_last=step == run.config.steps)
-            run.checkpoint(step, {RESULT: saver, "weights_sha256": candidate.weights_sha256})
+            run.checkpoint(step, {RESULT: saver, "weights_sha256": candidate.base_weights.weights_sha256})
         if stop:
             return
 
@@ -81,26 +83,12 @@ class EvaluatedModel:
             )
         self.scale = shared_scale(self.data, self.codec, training)
         base, tokenizer = load_base(training)
-        self.weights_sha256: str = base.base_weights.weights_sha256
+        self.base_weights: BaseWeights = base.base_weights
         self.table = Characters(tokenizer, training.model, self.codec)
         variables = self.data.trajectories.shape[2]
         prompts = prompts_of(config.prompt, tokenizer, training.model, self.codec, variables)
         self.decoding = Decoding(config.batch, training.head, prompt=prompts(training.horizon_steps))
         self.model = attach_adapter(base, Path(config.adapter)) if config.adapter else base
-
-    def check_weights(self, before: str) -> None:
-        """Check that the forecasts so far were made with these weights of the base model; empty: it is not known.
-
-        Raises:
-            LvjobsError: other weights made them.
-        """
-        if before not in ("", self.weights_sha256):
-            model = self.config.training.model
-            raise LvjobsError(
-                f"the forecasts so far were made with weights of {model} with the SHA-256 {before[:16]}…, and it has "
-                f"other weights here, {self.weights_sha256[:16]}…: put those weights back, or evaluate again with "
-                f"another --seed; to look at it, type: {remedies.MODEL_CHECK(model=model)}"
-            )
 
     def history(self, systems: list[int]) -> Floats:
         """Return the histories, (series, history, variables)."""
@@ -173,7 +161,7 @@ class EvaluatedModel:
                 write_extras(directory / BASELINES_FILE, extras)
             if is_last:
                 result = examine(self.config, self.data, done, self.seed, extras)
-                result["weights_sha256"] = self.weights_sha256
+                result["weights_sha256"] = self.base_weights.weights_sha256
                 (directory / SCORES).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
         return save

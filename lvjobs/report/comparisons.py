@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from lvjobs.errors import LvjobsError
-from lvjobs.forecasting.baselines import KNOWING
+from lvjobs.forecasting.baselines import KNOWING, row_name
 from lvjobs.forecasting.comparison import FEWEST, MEASURES, Comparison, Errors, Measure, compare, gathered, holm
 from lvjobs.report.chosen import Choices, Model
 from lvjobs.report.material import Material
@@ -183,7 +183,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     cells.append(f"{found.wins} of {found.series}{ties}")
     cells.append(p_value(found.p_rank) if found.series >= FEWEST else "")
     seeds = f" ({found.seeds[0]} seeds)" if found.seeds[0] > 1 else ""
-    return (f"{row.model}{seeds}", f"{row.other} (knows the law)" if row.kind == "law" else row.other, *cells)
+    return (f"{row.model}{seeds}", row_name(row.other) if row.kind == "law" else row.other, *cells)
 
 
 def _exact(row: Row) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from lvjobs.forecasting.baselines import KNOWING
+from lvjobs.forecasting.baselines import KNOWING, row_name
 from lvjobs.report.evaluated import Evaluated, groups
 from lvjobs.report.numbers import counted, short, variable_names
 from lvjobs.report.table import Table
@@ -34,7 +34,7 @@ def _table(group: Sequence[Evaluated], chosen: Collection[str]) -> Table:
     models = sorted(group, key=lambda each: (each.is_zero_shot, each.subject))
     found = [(each.subject, each.scores["scores"]) for each in models]
     made = sorted(first.scores["baselines"].items(), key=lambda item: item[0] in KNOWING)
-    found += [(_label(name), scores) for name, scores in made if "problem" not in scores]
+    found += [(row_name(name), scores) for name, scores in made if "problem" not in scores]
     steps = [count for count in HORIZONS if count <= len(found[0][1]["by_step"])]
     names = variable_names(len(found[0][1]["by_variable"]))
     figures = [_figures(scores, steps, names) for _, scores in found]
@@ -53,10 +53,6 @@ def _table(group: Sequence[Evaluated], chosen: Collection[str]) -> Table:
     marked = {place for place, each in enumerate(models) if each.subject in chosen}
     title = "Errors over the first steps, by variable, and scaled"
     return Table(title, headers, rows, notes, first.circumstances, values, IDENTITY, marked=marked, rule=len(models))
-
-
-def _label(name: str) -> str:
-    return f"{name} (knows the law)" if name in KNOWING else name
 
 
 def _figures(scores: Mapping[str, Any], steps: Sequence[int], names: Sequence[str]) -> dict[str, float | None]:

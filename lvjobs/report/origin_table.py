@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 
-from lvjobs.forecasting.baselines import KNOWING
+from lvjobs.forecasting.baselines import KNOWING, row_name
 from lvjobs.report.evaluated import Evaluated, origin_of
 from lvjobs.report.numbers import counted, short
 from lvjobs.report.table import Table
@@ -81,8 +81,7 @@ def _baselines(row: _Row, origins: Sequence[int]) -> tuple[list[tuple[str, list[
         own = {origin: row[origin].scores["baselines"].get(name, {"problem": "not made"}) for origin in origins}
         lacking = next((origin for origin, scores in own.items() if "problem" in scores), None)
         if lacking is None:
-            label = f"{name} (knows the law)" if name in KNOWING else name
-            made.append((label, [float(own[origin]["overall"]["mae"]) for origin in origins]))
+            made.append((row_name(name), [float(own[origin]["overall"]["mae"]) for origin in origins]))
         else:
             notes.append(f"{name}, from {lacking}: {own[lacking]['problem']}.")
     return made, notes

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lvjobs.forecasting.baselines import KNOWING
+from lvjobs.forecasting.baselines import KNOWING, row_name
 from lvjobs.records.summary import RunStatus
 from lvjobs.report.evaluated import Evaluated, groups, settings_of
 from lvjobs.report.numbers import four_digits, setting, short, variable_names
@@ -102,7 +102,7 @@ def _table(
     def add(label: str, kind: str, scores: Mapping[str, Any], its: Mapping[str, Any]) -> None:
         own = [its.get(key) for key in shown]
         texts = [f"{value:,}" if isinstance(value, int) else setting(value) for value in own]
-        words = f"{label} (knows the law)" if label in KNOWING and kind == "baseline" else label
+        words = row_name(label) if kind == "baseline" else label
         rows.append((words, *texts, *(_cell(scores, name) for name in _FIGURES)))
         exact = {name: {"value": _value(scores, name), **scores["intervals"][name]} for name in _FIGURES}
         values.append({"name": label, "kind": kind, **{key: its.get(key) for key in shown}, **exact})

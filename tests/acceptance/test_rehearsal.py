@@ -4,7 +4,6 @@ import json
 import random
 import signal
 import time
-from functools import partial
 
 import psutil
 import pytest
@@ -203,8 +202,7 @@ def working_in(place):
 def test_an_interrupted_rehearsal_leaves_nothing_behind_and_another_one_waits_for_its_end(tmp_path, number):
     study = careless(tmp_path / "study", "none")
     place = study.root / ".lvjobs" / "rehearsal"
-    restore = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a test that runs in the background ignores it
-    process = study.start("rehearse", "--local", "--minutes=5", preexec_fn=restore)
+    process = study.start("rehearse", "--local", "--minutes=5")
     until(lambda: len(working_in(place)) >= 2)
     refused = study.type("rehearse", "--local", code=2)
     assert f"another rehearsal works in {place}" in refused

@@ -105,13 +105,8 @@ def all_scripts(study):
 
 
 def type_in_a_terminal(study, *words):
-    """The command as the leader of a group of its own, with signals as a shell leaves them: nohup and & ignore some."""
-
-    def restore():
-        for number in (signal.SIGHUP, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-
-    return study.start(*words, start_new_session=True, preexec_fn=restore)
+    """The command as the leader of a group of its own."""
+    return study.start(*words, start_new_session=True)
 
 
 def test_a_terminal_that_goes_away_takes_no_run_along(study: Study, lab, undisturbed, fault):

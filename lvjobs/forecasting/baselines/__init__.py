@@ -76,6 +76,11 @@ KNOWING = frozenset(name for name, baseline in BASELINES.items() if baseline.kno
 """The baselines that know the law behind the data."""
 
 
+def row_name(name: str) -> str:
+    """Return a baseline's name as tables and figures show it: one that knows the law says so."""
+    return f"{name} (knows the law)" if name in KNOWING else name
+
+
 def forecast(
     name: str, history: NDArray[Any], horizon: int, *, training: NDArray[Any] | None = None, time: Floats | None = None
 ) -> Floats:

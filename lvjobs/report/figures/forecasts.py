@@ -69,9 +69,9 @@ def forecast(found: SeriesForecast, *, label: str, warning: str = "", again: Seq
         whole: list[Mark] = [*_start(time, history), *drawn, Line(came, known, truth[:, n], 1.0), own]
         # Mostly dots, so that a forecast along the truth remains visible.
         close: list[Mark] = [*drawn, Line(came, known[history:], truth[history:, n], 0.5, 3, "o")]
-        close += [Line(key, ahead, found.baselines[key.name][:, n]) for key in across]
+        close += [Line(key, ahead, found.baselines[name][:, n]) for name, key in across.items()]
         in_sight = [made[:, n], *(values[:, n] for values in quantiles.values())]
-        beyond = [found.baselines[key.name][:, n] for key in across]
+        beyond = [found.baselines[name][:, n] for name in across]
         y = Axis(f"{name} (original units)", limits=_in_sight([truth[:, n], *in_sight], []), grid=False)
         y_close = Axis("", limits=_in_sight([truth[history - 1 :, n], *in_sight], beyond), grid=False)
         left, right = f"{name}: history and forecast", f"{name}: the horizon, beside the baselines"
@@ -82,7 +82,7 @@ def forecast(found: SeriesForecast, *, label: str, warning: str = "", again: Seq
         heading += f", MAE {short(float(np.abs(made - truth[history:]).mean()))}"
     command = remedies.EVALUATE_SAMPLES(run=again)
     caption = "" if bands else f"It is one greedy forecast, which has no bands; for bands, type: {command}"
-    keys = [came, model, *(key for key, *_ in bands), *across, _START]
+    keys = [came, model, *(key for key, *_ in bands), *across.values(), _START]
     return Chart("", "", heading=heading, warning=warning, caption=caption, source=SCORES, panels=panels, keys=keys)
 
 
@@ -113,7 +113,7 @@ def by_step(models: Arrays, baselines: Arrays) -> Chart:
         ValueError: there is no baseline.
     """
     own, across = model_keys(models), baseline_keys(baselines)
-    drawn = [(key, baselines[key.name], 1.1, 0.0) for key in across]
+    drawn = [(key, baselines[name], 1.1, 0.0) for name, key in across.items()]
     drawn += [(key, models[key.name], 1.6, 3.0) for key in own]
     positive = np.concatenate([errors[errors > 0] for _, errors, *_ in drawn])
     limits = (positive.min() / 1.2, positive.max() * 1.2) if positive.size else (None, None)
@@ -125,7 +125,7 @@ def by_step(models: Arrays, baselines: Arrays) -> Chart:
         label = f"mean absolute error of {name} at each step of the horizon, of models beside the baselines"
         panels.append(Panel(marks, Axis("step of the horizon", "whole", grid=False), y, name, label, 320))
     caption = "The axis is logarithmic: baselines differ by factors"
-    return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=[*own, *across])
+    return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=[*own, *across.values()])
 
 
 def distribution(models: Arrays, baselines: Arrays) -> Chart:
@@ -139,7 +139,7 @@ def distribution(models: Arrays, baselines: Arrays) -> Chart:
     own, across = model_keys(models), baseline_keys(baselines)
     marks = []
     for key, errors, width in [
-        *((key, baselines[key.name], 1.1) for key in across),
+        *((key, baselines[name], 1.1) for name, key in across.items()),
         *((key, models[key.name], 1.8) for key in own),
     ]:
         values = np.sort(errors)
@@ -156,7 +156,7 @@ def distribution(models: Arrays, baselines: Arrays) -> Chart:
     )
     label = "For each model and baseline, the share of systems with at most so much error"
     panel = Panel(marks, x, y, "", label, 380)
-    return Chart("", "", caption=caption, source=SCORES, panels=[panel], keys=[*own, *across], width="full")
+    return Chart("", "", caption=caption, source=SCORES, panels=[panel], keys=[*own, *across.values()], width="full")
 
 
 def scores(choices: Choices) -> Chart:

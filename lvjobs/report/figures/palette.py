@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lvjobs.forecasting.baselines import KNOWING, row_name
 from lvjobs.report.figures.elements import Key
 
 INK, QUIET, GRID = "#000000", "#666666", "#DDDDDD"
@@ -73,14 +74,15 @@ def model_keys(names: Iterable[str]) -> list[Key]:
     return [Key(name, colour, marker=marker) for name, (colour, marker) in looks]
 
 
-def baseline_keys(names: Iterable[str], *, needed: bool = True) -> list[Key]:
-    """Return an entry for each baseline.
+def baseline_keys(names: Iterable[str], *, needed: bool = True) -> dict[str, Key]:
+    """Return an entry for each baseline, by its name; those that know the law come last, and say so.
 
     Raises:
         ValueError: there is none, and one is `needed`.
     """
     others = itertools.cycle(_OTHERS)
-    keys = [Key(name, *(BASELINE_STYLES.get(name) or next(others))) for name in names]
+    ordered = sorted(names, key=lambda name: name in KNOWING)
+    keys = {name: Key(row_name(name), *(BASELINE_STYLES.get(name) or next(others))) for name in ordered}
     if needed and not keys:
         raise ValueError("forecasts and errors are never shown without a baseline beside them")
     return keys

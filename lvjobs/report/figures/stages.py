@@ -156,7 +156,7 @@ def contexts(
     x = Axis("training window (tokens)", "names", [str(length) for length in lengths], (-0.5, len(lengths) - 0.5))
     panels = []
     for metric in ("mae", "rmse"):
-        marks: list[Any] = [ReferenceLine(key, baselines[metric][key.name], "y") for key in across]
+        marks: list[Any] = [ReferenceLine(key, baselines[metric][name], "y") for name, key in across.items()]
         marks += [ReferenceLine(zero, zero_shot[metric].value, "y")] if zero_shot else []
         for number, (key, runs) in enumerate(zip(keys, points.values(), strict=True)):
             beside = 0.06 * (number - (len(keys) - 1) / 2)  # runs of one length stand side by side
@@ -166,5 +166,5 @@ def contexts(
         y = Axis(f"{metric.upper()} (original units)", limits=(0, None))
         panels.append(Panel(marks, x, y, "", label))
     caption = "Bars are 95 % intervals, by a bootstrap over series"
-    entries = [*keys, *across, *([zero] if zero_shot else [])]
+    entries = [*keys, *across.values(), *([zero] if zero_shot else [])]
     return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=entries)

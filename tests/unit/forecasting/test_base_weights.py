@@ -94,7 +94,16 @@ def test_equal_adapters_have_equal_bytes(adapter):
         safetensors.torch.save_file(WEIGHTS, adapter / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         write_base(adapter, BaseWeights("tiny", HERE))
         assert (adapter / ADAPTER_WEIGHTS).read_bytes() == first
-    assert int.from_bytes(first[:8], "little") % 8 == 0
+
+
+def test_weights_begin_at_a_multiple_of_8_whatever_the_headers_length(adapter):
+    lengths = set()
+    for digits in range(8):
+        write_base(adapter, BaseWeights("tiny", HERE + "0" * digits))
+        content = (adapter / ADAPTER_WEIGHTS).read_bytes()
+        assert int.from_bytes(content[:8], "little") % 8 == 0
+        lengths.add(len(content))
+    assert len(lengths) > 1, "headers of several lengths were written"
 
 
 def test_an_adapter_of_other_weights_is_refused_with_both_sums(adapter):

@@ -9,6 +9,7 @@ from report_helpers import HISTORY, HORIZON, SYSTEMS, Finished, a_material, data
 
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.forecasting.baselines import BASELINES as KNOWN
+from lvjobs.forecasting.baselines import row_name
 from lvjobs.forecasting.baselines.univariate import CLASSES
 from lvjobs.forecasting.data import load_dataset
 from lvjobs.forecasting.results import load_result
@@ -113,10 +114,12 @@ def test_without_baselines_nothing_is_drawn():
 def test_every_baseline_is_drawn_with_a_look_of_its_own():
     assert BASELINE_STYLES.keys() == {*KNOWN, *CLASSES}
     assert len({*BASELINE_STYLES.values()}) == len(BASELINE_STYLES)
-    others = [(key.colour, key.dash) for key in baseline_keys(["chronos:a", "ode", "chronos:b"]) if key.name != "ode"]
+    keys = baseline_keys(["chronos:a", "ode", "chronos:b"])
+    assert [key.name for key in keys.values()] == ["chronos:a", "chronos:b", "ode (knows the law)"]
+    others = [(keys[name].colour, keys[name].dash) for name in ("chronos:a", "chronos:b")]
     assert len({*others, *BASELINE_STYLES.values()}) == len(BASELINE_STYLES) + 2
     figure = figure_of(a_forecast(baselines=dict.fromkeys((*KNOWN, "of another release"), BASELINES["analogue"])))
-    assert {*KNOWN, "of another release"} <= drawn(figure.axes[1]).keys()
+    assert {*map(row_name, KNOWN), "of another release"} <= drawn(figure.axes[1]).keys()
 
 
 def test_losses_are_drawn_and_the_best_is_ringed():
