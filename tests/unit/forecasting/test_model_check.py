@@ -1,5 +1,6 @@
 """Base models are checked before anything is submitted, and without torch: here, whole, and fit for series."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -155,8 +156,11 @@ def test_check_says_what_there_is_to_know(cache, model, lvjobs):
     snapshot = put_in_cache(cache, HUB_ID, model)
     code, out, err = lvjobs("model", "check", HUB_ID)
     assert (code, err) == (0, "")
-    for words in (str(snapshot), "24", "a token for every character", "has a chat template", "its own config.json"):
-        assert words in out
+    weights = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
+    words = ("24", "a token for every character", "has a chat template", "its own config.json", f"SHA-256 {weights}")
+    for each in (str(snapshot), *words):
+        assert each in out
+    assert json.loads(lvjobs("model", "check", HUB_ID, "--json")[1])["weights_sha256"] == weights
     code, out, _ = lvjobs("model", "check", "tiny", "--json")
     assert code == 0
     answer = json.loads(out)

@@ -162,8 +162,9 @@ def name_weights(finished, run, weights):
 def test_a_base_model_with_other_weights_than_a_run_is_noted(finished):
     made = {name: finished.evaluated(finished.trained(name, steps=steps)) for name, steps in (("same", 40), ("no", 50))}
     made["base"] = finished.evaluated()
+    made["of another base"] = finished.evaluated(finished.trained("of another base", steps=50, scale_alpha=0.5))
     assert not any("other weights" in note for table in tables_of(finished) for note in table.notes)
-    for name, weights in (("base", "a"), ("same", "a"), ("no", "b")):
+    for name, weights in (("base", "a"), ("same", "a"), ("no", "b"), ("of another base", "b")):
         name_weights(finished, made[name], weights)
     ((said,),) = [[note for note in table.notes if "other weights" in note] for table in tables_of(finished)]
     assert said.startswith("zero-shot raw was forecast with other weights of tiny than no. ")
