@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Gathered(path))
     if path := config.getoption("--kills"):
         config.pluginmanager.register(GatheredKills(path))
-    config.pluginmanager.register(Summary())
+    config.pluginmanager.register(Summary(config))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -110,10 +110,17 @@ def _is_slow(item: pytest.Item) -> bool:
 
 
 class Summary:
-    """A plugin that ends the summary with the remedies that tests type, and the tests that were not to be run."""
+    """A plugin that names failed tests at once, and remedies that were typed and tests that were left out at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
         self.counted: dict[str, list[str]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print what failed, and how: a suite that is stopped before its end prints no summary."""
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal:
+            terminal.write_line(f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext[-2000:]}")
 
     def pytest_testnodedown(self, node: Any) -> None:
         """Take what an xdist worker counted: each has collected the same tests."""

@@ -53,7 +53,7 @@ def test_the_code_of_the_page_on_the_api_runs(tmp_path):
     assert "not updated" not in printed
 
 
-@pytest.mark.parametrize("name", ["classifier", "trainer"])
+@pytest.mark.parametrize("name", ["classifier", pytest.param("trainer", marks=pytest.mark.storm)])
 def test_an_example_trains_and_survives_its_rehearsal(tmp_path, name):
     study = Study(tmp_path, tmp_path / "none", profile="local")
     shutil.copy(EXAMPLES / f"{name}.toml", study.root / "study.toml")

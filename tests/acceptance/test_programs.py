@@ -106,13 +106,17 @@ def test_a_killed_program_ends_bit_for_bit_as_an_undisturbed_one(make_study, alo
     assert are_equal(study.final("run"), alone.final(name))
 
 
-@pytest.mark.parametrize(("name", "victim"), [("trainer", "worker"), ("trl", "program")])
+@pytest.mark.parametrize(
+    ("name", "victim"), [("trainer", "worker"), pytest.param("trl", "program", marks=pytest.mark.storm)]
+)
 def test_a_trainer_killed_inside_a_save_ends_bit_for_bit_as_an_undisturbed_one(make_study, alone, name, victim):
     study = killed(lambda: make_study(name), victim, inside_a_save=True)
     assert are_equal(study.final("run"), alone.final(name))
 
 
-@pytest.mark.parametrize(("name", "victim", "seed"), [("imagenet", "worker", 6), ("lit", "program", 7)])
+@pytest.mark.parametrize(
+    ("name", "victim", "seed"), [("imagenet", "worker", 6), pytest.param("lit", "program", 7, marks=pytest.mark.storm)]
+)
 def test_a_killed_program_that_saves_no_random_state_completes(make_study, name, victim, seed):
     study = killed(lambda: make_study(name), victim, seed=seed)
     assert study.run("run")["step"] == study.train["steps"]

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from driving import Study
+from driving import SHORT, Study
 
 from lvjobs.doctor import examine
 from lvjobs.errors import UsageError
@@ -25,6 +25,10 @@ LabFactory = Callable[[LabConfig], Lab]
 
 USUAL = {"accounting": True, "hold": 6, "grace": 60, "kill_wait": 30, "message_timeout": 60}
 """Long bounds cost nothing: a worker that leaves, and a controller that answers, end the wait at once."""
+
+
+MOST_LABS = 4
+"""Clusters that a worker of pytest keeps: 50 idle ones took a quarter of a core, and each look at /proc reads theirs."""
 
 
 @pytest.fixture(scope="session")
@@ -46,8 +50,12 @@ def _labs() -> Iterator[dict[LabConfig, Lab]]:
     labs: dict[LabConfig, Lab] = {}
     yield labs
     for lab in labs.values():
-        lab.down(purge=True)
-        shutil.rmtree(lab.directory, ignore_errors=True)
+        _remove(lab)
+
+
+def _remove(lab: Lab) -> None:
+    lab.down(purge=True)
+    shutil.rmtree(lab.directory, ignore_errors=True)
 
 
 def _heal(lab: Lab) -> None:
@@ -75,6 +83,9 @@ def lab_for(_labs: dict[LabConfig, Lab], monkeypatch: pytest.MonkeyPatch) -> Ite
 
     def give(config: LabConfig) -> Lab:
         if config not in _labs:
+            idle = [other for other, lab in _labs.items() if lab not in used]
+            for other in idle[: max(0, len(_labs) - MOST_LABS + 1)]:  # the longest idle first
+                _remove(_labs.pop(other))
             try:
                 require_packages(accounting=config.accounting)
             except UsageError as error:
@@ -86,7 +97,7 @@ def lab_for(_labs: dict[LabConfig, Lab], monkeypatch: pytest.MonkeyPatch) -> Ite
                 lab.down(purge=True)
                 raise
             _labs[config] = lab
-        lab = _labs[config]
+        lab = _labs[config] = _labs.pop(config)  # the last used comes last
         if lab not in used:
             used.append(lab)
         for name, value in lab.environment().items():
@@ -124,10 +135,10 @@ def patient_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examine, "ask_site", partial(examine.ask_site, seconds=60.0))
 
 
-def _left_alone(study: Study) -> str:
+def _left_alone(study: Study, *arguments: str, steps: int = 1000) -> str:
     """The final weights (SHA-256) of the study's usual run, trained in one go by the worker with no cluster at all."""
-    study.type("submit", study.submits, "--name", "alone", "--wait", timeout=1200)
-    assert study.executed("alone") == list(range(1, 1001))
+    study.type("submit", study.submits, "--name", "alone", *arguments, "--wait", timeout=1200)
+    assert study.executed("alone") == list(range(1, steps + 1))
     return study.weights("alone")
 
 
@@ -139,8 +150,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def undisturbed_forecaster(tmp_path_factory: pytest.TempPathFactory, series: Path) -> str:
-    """The same of the bundled training."""
-    return _left_alone(Study(tmp_path_factory.mktemp("undisturbed"), series, profile="local"))
+    """The same of the bundled training, which is `SHORT`."""
+    study = Study(tmp_path_factory.mktemp("undisturbed"), series, profile="local")
+    return _left_alone(study, *SHORT, steps=240)
 
 
 @pytest.fixture

@@ -62,6 +62,9 @@ validation_limit = 2
 """
 
 
+SHORT = ("--steps", "240", "--checkpoint-every", "60")
+"""The length of a bundled training that is compared bit for bit: each of its steps is dear."""
+
 TESTS = Path(__file__).parent.parent
 
 BUSY = ("is making a pass over this study", "took over this study")

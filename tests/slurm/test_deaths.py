@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 
 import psutil
 import pytest
-from driving import Study, kill_worker, until
+from driving import SHORT, Study, kill_worker, until
 
 from lvjobs.lab import LabConfig
 from lvjobs.study.layout import RunLayout
@@ -34,7 +34,7 @@ def test_preempted(kind, study: Study, lab_for, lab_configs, undisturbed, fault)
 
 
 def test_the_bundled_training_is_preempted(forecasting: Study, lab, undisturbed_forecaster, fault):
-    preempt_once(forecasting, lab)
+    preempt_once(forecasting, lab, *SHORT, step=100, steps=240)
     assert forecasting.weights("run") == undisturbed_forecaster
     fault("preempted", forecasting, same_bits=True)
 

@@ -223,7 +223,12 @@ def test_a_program_that_knows_nothing_of_rungs_stops_at_its_rung(tmp_path, lab, 
         steps = STEPS if name in on else leaves(study, name)[0][1]
         assert row["executed_steps"] == steps + row["replayed_steps"]
         assert row["replayed_steps"] <= (11 if name == names[0] else 1)
-        assert study.saved(name) == list(range(EVERY, steps + 1, EVERY))
+        saved, every = study.saved(name), list(range(EVERY, steps + 1, EVERY))
+        if way == NAMED:
+            assert saved == every
+        else:  # a save in place hides the one before it from a worker that stalled
+            assert set(saved) <= set(every)
+            assert saved[-1] == every[-1]
     study.type("ledger", "check")
 
 

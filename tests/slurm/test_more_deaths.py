@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import psutil
 import pytest
-from driving import Study, until
+from driving import SHORT, Study, until
 
 pytestmark = pytest.mark.slurm
 
@@ -34,13 +34,13 @@ def test_preempted_while_the_model_loads(forecasting: Study, lab, undisturbed_fo
     """The worker waits once it has claimed the run, until Slurm's signal arrives; then it loads all the same."""
     study = forecasting
     study.gate("run", 0)
-    study.submit("run")
+    study.submit("run", *SHORT)
     lab.preempt(study.halt("run", 0)["job_id"])
     run = study.until("run", "completed")
 
     first = next(line for line in study.journal("run") if line["kind"] in ("signal", "leave"))
     assert (first["kind"], first["step"]) == ("signal", 0)
-    assert study.executed("run") == list(range(1, 1001))
+    assert study.executed("run") == list(range(1, 241))
     assert run["attempts"] == 2
     assert study.weights("run") == undisturbed_forecaster
     fault("preempted_loading", study, same_bits=True)

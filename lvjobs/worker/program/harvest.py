@@ -77,6 +77,8 @@ class Harvest:
         self._reached: deque[tuple[float, int]] = deque([(0.0, attempt.step)], maxlen=10_000)
         self._reports_steps = False
         self.files_being_written: Callable[[Path], set[Path]] = files_being_written  # of this node, or of all
+        self.read_reports: Callable[[], None] = lambda: None
+        """Journal what the program has reported: the steps in a checkpoint are journaled before it is published."""
         self.is_waiting = False
         """True if the last scan found a checkpoint that was still being written."""
         self.problem = ""
@@ -166,6 +168,7 @@ class Harvest:
             self.problem, self.is_waiting = f"{min(open_files).name} is still being written", True
             self._resting.pop(path, None)
             return False
+        self.read_reports()
         in_place = self.pattern is not None and self.pattern.is_in_place
         if step is None:
             step = self._step_at(max(changed for *_, changed, _ in now))

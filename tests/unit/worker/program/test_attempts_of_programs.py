@@ -115,6 +115,7 @@ def test_a_program_that_was_killed_after_its_last_checkpoint_repeats_its_last_in
     layout = make_program(tmp_path / "run", "--named", f"--hang-at={STEPS}", f"--once={once}", **NAMED)
     pid = zygote.start(layout)
     wait_for(lambda: published(layout)[-1:] == [f"000001-{STEPS:08d}"], "the last checkpoint")
+    wait_for_step(layout, STEPS)
     os.kill(pid, signal.SIGKILL)
     zygote.wait(pid)
     assert zygote.run(layout) == DONE

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
-from worker_helpers import make_run, published
+from worker_helpers import journals, make_run, published
 
 from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
 from lvjobs.study.program.pattern import Pattern
@@ -34,8 +35,8 @@ class Scene:
         (self.work / "out").mkdir(parents=True)
         self._journal = JournalWriter(self.layout.journal(1))
         config = RunFile.read(self.layout.config).config
-        attempt = Attempt(self.layout, config, 1, Submission(self.layout, ""), self._journal, None)
-        self.harvest = Harvest(attempt, self.config, self.work, VALUES)
+        self.attempt = Attempt(self.layout, config, 1, Submission(self.layout, ""), self._journal, None)
+        self.harvest = Harvest(self.attempt, self.config, self.work, VALUES)
 
     def write(self, name, content="{}"):
         path = self.work / "out" / name
@@ -58,6 +59,21 @@ def scene(tmp_path):
     yield make
     for each in made:
         each.close()
+
+
+def test_steps_in_a_checkpoint_are_journaled_before_it_is_published(scene):
+    """Those that the program printed after the worker had read its output, and before it saved."""
+    found = scene(checkpoint="{out}/state.json")
+
+    def read():
+        found.attempt.advance(10, {"loss": 0.5})
+        found.harvest.note_step(time.time() - 5, 10)
+
+    found.harvest.read_reports = read
+    found.write("state.json")
+    assert found.harvest.scan()
+    written = [(entry.kind, entry.fields.get("step")) for journal in journals(found.layout) for entry in journal]
+    assert [each for each in written if each[0] in ("step", "checkpoint")] == [("step", 10), ("checkpoint", 10)]
 
 
 def test_a_file_that_a_process_of_the_run_has_open_for_writing_is_not_taken(scene):
