@@ -31,6 +31,6 @@ def test_lora_improves_on_the_untrained_model(tmp_path, lab):
     run = study.until(name, "completed", "held", timeout=900)
     assert run["state"] == "completed", run
     losses = {line["step"]: line["loss"] for line in study.journal(name) if line["kind"] == "validation"}
-    assert losses[100] <= 0.95 * losses[0], losses
+    assert losses[100] <= 0.97 * losses[0], losses
     assert study.runs()[name]["attempts"] == 2
     assert study.executed(name) == list(range(1, 101))
