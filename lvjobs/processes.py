@@ -1,11 +1,13 @@
 """The identity of a process and whether it is alive, safe from reused ids, reboots, changed clocks, and zombies.
 
 Two questions about the processes of this machine are answered here too: which of them have a variable in their
-environment, and which files one of them writes. `interruptible` lets this process clean up whichever signal ends it.
+environment, and which files one of them writes. `interruptible` lets this process clean up whichever signal ends it,
+and `keep_interrupts` lets no Ctrl-C get lost.
 """
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +20,9 @@ _STATE, _TERMINAL, _START_TICKS = (
     4,
     19,
 )  # fields of /proc/<pid>/stat, counted from the closing bracket of the command
+
+
+_AGAIN_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,30 @@ def files_written_by(pid: int) -> set[Path]:
                     if flags & os.O_ACCMODE:
                         found.add(path)
     return found
+
+
+@contextmanager
+def keep_interrupts() -> Iterator[None]:
+    """Send Ctrl-C again where Python ignored it, as all that is raised in a destructor or a weak reference's callback.
+
+    Source: https://docs.python.org/3/library/sys.html#sys.unraisablehook
+    """
+    before = sys.unraisablehook
+
+    def hook(ignored: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            before(ignored)
+            return
+        # Later, and from elsewhere: Python would ignore it in this function, too.
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

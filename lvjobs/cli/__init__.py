@@ -12,6 +12,7 @@ import click
 from lvjobs import __version__, remedies
 from lvjobs.errors import LvjobsError
 from lvjobs.foreign import cleaned
+from lvjobs.processes import keep_interrupts
 
 _NEW_OBJECTS = 200_000
 """The new objects before the next garbage collection: a command makes modules and rows, which are rarely garbage."""
@@ -80,7 +81,8 @@ def main() -> None:
     gc.set_threshold(_NEW_OBJECTS)
     atexit.register(gc.freeze)  # avoids a last collection at exit, a tenth of the time of `status`
     try:
-        cli(standalone_mode=False, obj=known)
+        with keep_interrupts():
+            cli(standalone_mode=False, obj=known)
     except LvjobsError as error:
         click.echo(f"lvjobs: {cleaned(str(error))}", err=True)
         sys.exit(error.exit_code)
