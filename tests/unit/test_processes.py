@@ -1,4 +1,4 @@
-"""What commands and workers learn of processes, and signals that must not get lost."""
+"""Signals that must not get lost."""
 
 import signal
 import subprocess
