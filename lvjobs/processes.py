@@ -119,7 +119,7 @@ def keep_interrupts() -> Iterator[None]:
 
     Source: https://docs.python.org/3/library/sys.html#sys.unraisablehook
     """
-    before = sys.unraisablehook
+    before, timers = sys.unraisablehook, list[threading.Timer]()
 
     def hook(ignored: "sys.UnraisableHookArgs") -> None:
         if not issubclass(ignored.exc_type, KeyboardInterrupt):
@@ -128,6 +128,7 @@ def keep_interrupts() -> Iterator[None]:
         # Later, and from elsewhere: Python would ignore it in this function, too.
         again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
         again.daemon = True
+        timers.append(again)
         again.start()
 
     sys.unraisablehook = hook
@@ -135,6 +136,8 @@ def keep_interrupts() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+        for again in timers:  # the block has ended, so nothing is left to interrupt
+            again.cancel()
 
 
 @contextmanager
