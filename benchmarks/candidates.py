@@ -4,8 +4,8 @@ A stage of six candidates (LoRA rank x learning rate) is trained in a real study
 held-out series. The file accumulates: seeds may be recorded at different times, in several studies and on several
 machines. All runs of a file have the same base model, data and settings; others are refused.
 
-A run takes about 115 CPU seconds, and its test 30. Most of that is forecasts: 32 before the first step and 32 after the
-last, two at a time, as the windows of a batch; then 80 series, 20 at a time.
+A run takes about 90 CPU seconds with its test. Most of that is forecasts: 32 before the first step, 32 after the last,
+then 80 series, 20 at a time.
 """
 
 import json

@@ -225,7 +225,11 @@ def main() -> None:
         "repeated. In brackets: 95 % of the drawing alone, given these curves. Of other seeds, data or models it says "
         f"nothing. Without one of the seeds, {_OURS[:7]}'s difference is {'; '.join(left_out)}."
     )
-    goal = "Goal: training FLOPs at most, and the lower bound of that difference at least."
+    goal = (
+        "Goal: training FLOPs at most, and the lower bound of that difference at least. It is about training alone: "
+        "validations add to the share, and the more the more often a run validates. The curves were recorded with the "
+        "weights of tiny before the second part of its pretraining."
+    )
     order = (
         "That the mean of validations is compared at a rung was chosen by the curves of 180 steps. Those of 90 steps "
         "were recorded afterwards, on other data and with shorter windows."

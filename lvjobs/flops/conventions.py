@@ -30,7 +30,10 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
             published.count,
             "the published study's formula: lm_head on the last token, no backward pass for LoRA",
         ),
-        "official": Convention(official.count, "backward = 2 x forward; the budget's default convention"),
+        "official": Convention(
+            official.count,
+            "backward = 2 x forward; the handout has no rule for the loss, which is left out; the budget's default",
+        ),
         "exact": Convention(exact.count, "the true architecture and backward pass: frozen weights have no gradient"),
         "measured": Convention(measured.count, "torch's FlopCounterMode on meta tensors: matmuls alone"),
     }

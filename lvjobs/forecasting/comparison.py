@@ -153,6 +153,13 @@ def compare(pairs: Sequence[tuple[Errors, Errors]], *, seed: int = 0) -> list[Co
     return [_compared(own, other, drawn[id(own), 0], drawn[id(other), 1]) for own, other in pairs]
 
 
+def intervals(errors: Errors, *, seed: int = 0) -> dict[Measure, tuple[float, float]]:
+    """Return the 95 % interval of each measure of one forecaster, over series and training seeds."""
+    tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    ends = {name: np.quantile(drawn, tails) for name, drawn in _resampled(errors, seed, 0).items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """Correct p-values for their number by Holm's procedure (Scand. J. Statist. 6, 1979), in their own order."""
     adjusted, highest = [0.0] * len(values), 0.0

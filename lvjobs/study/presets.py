@@ -58,9 +58,9 @@ STUDY_TINY = (
     Stage(name="final", origin="stage2", steps=400),
     Stage(name="evaluate", evaluate=_TRAINED),
 )
-"""The published study for `tiny` on a laptop: the steps of base and final / 25, and `tiny`'s own rates, with warm-up:
-at the highest one, runs without it are unstable. Of stage 1's nine runs the best three continue from step 20. `tiny`
-can't read instructions.
+"""The published study for `tiny` on a laptop: the steps of base and final / 25, and `tiny`'s own rates, with warm-up.
+At the highest one, runs without it are unstable; with it, single seeds may be all the same if they train for longer. Of
+stage 1's nine runs the best three continue from step 20. `tiny` can't read instructions.
 """
 
 TINY_TRAINING: Mapping[str, Any] = MappingProxyType(

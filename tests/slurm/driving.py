@@ -162,15 +162,13 @@ class Study:
             shutil.copy(TESTS / "unit" / "toy_task.py", root)
 
     def start(self, *arguments, **kwargs):
-        """A command, begun."""
+        """Begin a command; its output goes to pipes unless `kwargs` of `Popen` say otherwise."""
         process = subprocess.Popen(
             [self.python, "-m", "lvjobs", *arguments],
             cwd=self.root,
             env={**os.environ, **self.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
-            **kwargs,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **kwargs},
         )
         process.begun = time.monotonic()
         return process

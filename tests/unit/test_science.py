@@ -26,12 +26,12 @@ def row(name, kind, value):
 
 
 def pair(other, difference, p, verdict, series=200):
-    each = {"difference": difference, "low": difference - 0.01, "high": difference + 0.01}
+    each = {"difference": difference, "low": difference - 0.01, "high": difference + 0.01, "skill": 0.5}
     each = each | {"p_corrected": p, "verdict": verdict}
     if series < 20:
         each = each | {"low": None, "high": None, "p_corrected": None, "verdict": "untested"}
     measures = dict.fromkeys(("mae", "mse", "median"), each)
-    return {"model": "a", "other": other, "series": series, "seeds": 3, "lower_on": 120, **measures}
+    return {"model": "a", "other": other, "series": series, "seeds": 3, "lower_on": 120, "p_rank": 0.03, **measures}
 
 
 def tables(names, series=200):
@@ -50,6 +50,11 @@ def tables(names, series=200):
 
 
 THREE = ["a-s0", "a-s1", "a-s2"]
+OVER_SEEDS = {"mae": [0.05, 0.5], "mse": [0.05, 0.5], "median": [0.05, 0.5]}
+
+
+def section(science, split, found):
+    return science.section(split, {**science.recorded(split, found), "intervals": OVER_SEEDS})
 
 
 def test_the_page_has_the_recorded_results(science):
@@ -63,23 +68,23 @@ def test_the_page_has_the_recorded_results(science):
 def test_no_section_stands_without_results(science):
     page = science.with_results("a\n<!-- results -->\nold\n<!-- end -->\nb\n", {})
     assert page == "a\n<!-- results -->\n<!-- end -->\nb\n"
-    found = science.recorded("last200", tables(THREE))
+    found = {**science.recorded("last200", tables(THREE)), "intervals": OVER_SEEDS}
     page = science.with_results(page, {"last200": found})
     assert page.count("### ") == 1
     assert science.with_results(page, {"last200": found}) == page
 
 
 def test_each_figure_has_its_interval_its_n_and_its_test(science):
-    text = science.section("last200", science.recorded("last200", tables(THREE)))
+    text = section(science, "last200", tables(THREE))
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     by_name = {line[0]: line[1:] for line in cells if not line[0].startswith("LoRA beside")}
-    assert by_name["LoRA, mean of 3 seeds"] == [".200"] * 3
+    assert by_name["LoRA, mean of 3 seeds"] == [".200 [.0500, .500]"] * 3
     assert by_name["LoRA, s.d. over seeds"] == [".100"] * 3
     assert by_name["LoRA, seed 1"] == [".200 [.100, .400]"] * 3
-    compared = {line[0]: line[1:] for line in cells if len(line) == 8}
-    assert compared["zero-shot raw"][:2] == ["-.200 [-.210, -.190]", ".012"]
-    assert compared["ode (knows the law)"][1] == "< .001"
-    assert compared["var-8"][-1] == "120 of 200"
+    compared = {line[0]: line[1:] for line in cells if len(line) == 11}
+    assert compared["zero-shot raw"][:3] == ["-.200 [-.210, -.190]", "+.500", ".012"]
+    assert compared["ode (knows the law)"][2] == "< .001"
+    assert compared["var-8"][-2:] == ["120 of 200", ".030"]
     assert text.count("bootstrap over n = 200 series") == 2
     assert "corrected for 9 tests" in text
     assert "parroting: a history is too short." in text
@@ -96,7 +101,7 @@ def test_each_figure_has_its_interval_its_n_and_its_test(science):
 def test_each_section_says_where_its_systems_lie(science, split, words):
     """166 was counted in the evaluations of the recorded study."""
     names = [f"{name} (5 folds)" for name in THREE] if split == "k-fold" else THREE
-    assert words in science.section(split, science.recorded(split, tables(names)))
+    assert words in section(science, split, tables(names))
 
 
 def test_a_split_that_is_not_evaluated_yet_does_not_end_the_recording(science, tmp_path, monkeypatch):
@@ -112,13 +117,13 @@ def test_a_split_that_is_not_evaluated_yet_does_not_end_the_recording(science, t
 
     monkeypatch.setattr(science, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(science, "lvjobs", lvjobs)
-    monkeypatch.setattr(science, "draw", lambda *_: None)
+    monkeypatch.setattr(science, "over_seeds", lambda *_: OVER_SEEDS)
     science.record(tmp_path)
     assert list(json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))) == ["random"]
 
 
 def test_too_few_series_are_not_tested(science):
-    text = science.section("last200", science.recorded("last200", tables(THREE, series=4)))
+    text = section(science, "last200", tables(THREE, series=4))
     assert "LoRA by MAE: not tested beside zero-shot raw, var-8, ode (knows the law)." in text
 
 
@@ -149,7 +154,7 @@ def test_a_split_that_is_recorded_stays_when_another_is_recorded(science, tmp_pa
     file.write_text('{"last200": "as before"}', encoding="utf-8")
     monkeypatch.setattr(science, "RESULTS", file)
     monkeypatch.setattr(science, "lvjobs", lambda *_, **__: json.dumps({"tables": tables(THREE)}))
-    monkeypatch.setattr(science, "draw", lambda *_: None)
+    monkeypatch.setattr(science, "over_seeds", lambda *_: OVER_SEEDS)
     science.record(tmp_path)
     found = json.loads(file.read_text(encoding="utf-8"))
     assert list(found) == ["last200", "random"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lvjobs.forecasting.baselines import KNOWING, row_name
 from lvjobs.records.curves import LOSSES
 from lvjobs.report.figures.elements import Axis, Cells, Chart, Estimates, Key, Line, Panel, ReferenceLine
 from lvjobs.report.figures.palette import INK, MARKERS, PALETTE, QUIET, baseline_keys, line_keys
@@ -80,7 +81,8 @@ def _validation(run: Losses, key: Key) -> list[Line]:
 
 def heat(cells: Mapping[tuple[int, float], float], heading: str, baselines: Mapping[str, float]) -> Chart:
     """Return a heatmap of an error by LoRA rank and learning rate, with the baselines' errors below."""
-    words = ", ".join(f"{name} {short(value)}" for name, value in baselines.items())
+    ordered = sorted(baselines, key=lambda name: name in KNOWING)
+    words = ", ".join(f"{row_name(name)} {short(baselines[name])}" for name in ordered)
     beside = f"the same of the baselines: {words}" if words else ""
     made = _heat(cells, ("LoRA rank", "learning rate"), "MAE (original units)", short)
     return replace(made, heading=heading, beside=beside, source=SCORES)

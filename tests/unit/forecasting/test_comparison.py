@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from lvjobs.errors import UsageError
-from lvjobs.forecasting.comparison import MEASURES, Errors, compare, errors_of, gathered, holm
+from lvjobs.forecasting.comparison import MEASURES, Errors, compare, errors_of, gathered, holm, intervals
 
 
 @pytest.fixture
@@ -144,6 +144,15 @@ def test_several_seeds_widen_the_interval_by_their_spread():
         assert several[name].p > 0.5
     assert forecaster(rows).spread["mae"] == pytest.approx(0.1)
     assert forecaster(base).spread["mae"] is None
+
+
+def test_the_interval_of_one_forecaster_is_over_series_and_seeds():
+    rng = np.random.default_rng(0)
+    rows = np.array([rng.exponential(1, 200) * seed for seed in (0.9, 1.0, 1.1)])
+    beside_nothing = compared(forecaster(rows), forecaster(np.zeros(200))).measures
+    found = intervals(forecaster(rows))
+    for name in MEASURES:
+        assert found[name] == pytest.approx((beside_nothing[name].low, beside_nothing[name].high))
 
 
 def test_both_forecasters_draw_seeds_of_their_own():

@@ -6,6 +6,8 @@ import math
 import pytest
 
 from lvjobs.records.curves import curves, value_at
+from lvjobs.study.stages import Select
+from lvjobs.sweep.selection import Outcome, rank
 
 
 def journal(*lines):
@@ -40,6 +42,19 @@ def test_names_of_metrics():
     assert found.of("accuracy") == {1: 0.5}
     assert found.of("tokens") == {1: 7.0}
     assert found.of("label") == found.of("nothing") == {}
+
+
+@pytest.mark.parametrize(("metric", "winner"), [("validation_loss", "one"), ("validation_mae", "other")])
+def test_a_stage_by_its_forecasts_may_have_another_winner_than_by_loss(metric, winner):
+    found = {
+        "one": journal({"kind": "validation", "step": 9, "loss": 0.1, "mae": 0.5}),
+        "other": journal({"kind": "validation", "step": 9, "loss": 0.2, "mae": 0.3}),
+    }
+    rule = Select(metric=metric)
+    values = {name: value_at(curves([each]).of(rule.metric), rule.at, rule.mode) for name, each in found.items()}
+    ranking = rank([Outcome(name, name, name, "done", value) for name, value in values.items()], rule)
+    assert ranking.winner.name == winner
+    assert ranking.why.startswith(f"lowest {metric} at the end")
 
 
 @pytest.mark.parametrize(

@@ -370,7 +370,7 @@ def test_pruning(there, losses, invalid, keep_last, keep_best):
         assert min(losses[name] for name in kept if name in finite) == min(finite.values())
 
 
-@pytest.mark.parametrize("metric", ["validation_loss", "validation_loss_numeric"])
+@pytest.mark.parametrize("metric", ["validation_loss", "validation_loss_numeric", "validation_mae"])
 def test_pruning_on_disk(layout, metric):
     for step, loss in ((5, 3.0), (10, 1.0), (15, 2.0), (20, float("nan")), (25, 4.0)):
         write(layout, 1, step, {"x": 1}, {metric: loss})
@@ -378,6 +378,16 @@ def test_pruning_on_disk(layout, metric):
     pruning.prune(layout, 1, [CheckpointName(1, 25)], keep_last=1, keep_best=True)
     kept = {"000001-00000010.safetensors", "000001-00000020.safetensors", newer.name}
     assert {path.name for path in layout.steps.iterdir()} == kept
+
+
+def test_the_best_checkpoint_by_its_own_forecasts_is_kept_where_they_are_made(layout):
+    for step, loss, mae in ((5, 1.0, 3.0), (10, 2.0, 1.0), (15, 3.0, 2.0)):
+        write(layout, 1, step, {"x": 1}, {"validation_loss": loss, "validation_mae": mae})
+    pruning.prune(layout, 1, [], keep_last=1, keep_best=True)
+    assert {path.name for path in layout.steps.iterdir()} == {
+        "000001-00000010.safetensors",
+        "000001-00000015.safetensors",
+    }
 
 
 def test_an_orphan_prunes_nothing(layout):
