@@ -163,7 +163,7 @@ METHOD = """
 `tiny` ([what it is](tiny.md)) is fine-tuned with LoRA by one recipe, `lvjobs.study.presets.TINY_TRAINING`, computed in
 bf16, with three training seeds on each [split](training.md#other-splits) below. Zero-shot has the same settings: it
 reads square roots in bf16, too. It was not scored without roots here; in [one trial](tiny.md#how-the-recipe-was-chosen)
-of 160 systems roots lowered its MAE and raised its MSE, so the gain over zero-shot may be another without. The weights
+of 160 systems roots lowered its MAE and raised its MSE, so without roots the gain may be another. The weights
 are those of the last step; no checkpoint was selected. (Losses on four scored systems were computed on the way, and not
 used.)
 
@@ -224,7 +224,10 @@ def section(split: str, found: Mapping[str, Any]) -> str:
     """Return the page's section of a split."""
     pairs = found["pairs"]
     bootstrap = f"In brackets: 95 % percentile bootstrap over n = {pairs[0]['series']} series"
-    of_seeds = f"The mean and the standard deviation (s.d.) are over n = {SEEDS} training seeds, and its interval too."
+    of_seeds = (
+        f"The mean and the standard deviation (s.d.) are over n = {SEEDS} training seeds; the mean's interval is over "
+        "series and seeds."
+    )
     parts = [
         f"### {TITLES[split]}",
         f"{found['circumstances']}. {scored_before(split)}" + (f" {FOLDS}" if split == "k-fold" else ""),

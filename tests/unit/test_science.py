@@ -84,7 +84,7 @@ def test_each_figure_has_its_interval_its_n_and_its_test(science):
     compared = {line[0]: line[1:] for line in cells if len(line) == 11}
     assert compared["zero-shot raw"][:3] == ["-.200 [-.210, -.190]", "+.500", ".012"]
     assert compared["ode (knows the law)"][2] == "< .001"
-    assert compared["var-8"][-2:] == ["120 of 200", ".030"]
+    assert compared["var-8"][-2:] == ["120 of 200", ".03"]
     assert text.count("bootstrap over n = 200 series") == 2
     assert "corrected for 9 tests" in text
     assert "parroting: a history is too short." in text
