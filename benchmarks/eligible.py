@@ -69,9 +69,10 @@ def train(run):
             hungry.unlink()
             much = b"x" * 2_000_000_000
             time.sleep(3600)
-        if run.due(step) or run.should_stop():
+        stop = run.should_stop()
+        if stop or run.due(step):
             run.checkpoint(step, {"place": {"step": step}})
-        if run.should_stop():
+        if stop:
             return
 """
 

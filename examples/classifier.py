@@ -38,7 +38,8 @@ def train(run: lvjobs.Run) -> None:
                 model.train()
             wrong = (scores.argmax(1) != labels[test]).float().mean()
             run.validated(step, loss=cross_entropy(scores, labels[test]), error=wrong)
-        if run.due(step) or run.should_stop():
+        stop = run.should_stop()
+        if stop or run.due(step):
             run.checkpoint(step, {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
-        if run.should_stop():
+        if stop:
             return

@@ -19,7 +19,8 @@ def train(run: lvjobs.Run) -> None:
         run.log(step, loss=(error**2).mean())
         if run.due(step):
             run.validated(step, loss=(error**2).mean())
-        if run.due(step) or run.should_stop():
+        stop = run.should_stop()
+        if stop or run.due(step):
             run.checkpoint(step, {"weights": weights})
-        if run.should_stop():
+        if stop:
             return

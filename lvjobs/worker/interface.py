@@ -9,9 +9,10 @@
         for step in range(run.step + 1, run.config.steps + 1):
             loss = one_step(...)
             run.log(step, loss=loss)
-            if run.due(step) or run.should_stop():
+            stop = run.should_stop()
+            if stop or run.due(step):
                 run.checkpoint(step, {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
-            if run.should_stop():
+            if stop:
                 return
 
 A run is finished when `run.config.steps` was checkpointed and the function returned. It may end earlier: call
@@ -149,8 +150,9 @@ class Run(Protocol):
     def should_stop(self) -> bool:
         """Return whether this attempt must stop (a signal came, the time limit is near, the run is to be held).
 
-        Once true, it stays true. Then checkpoint the step just ended, and return. All processes of a group call this at
-        the same points, and get the same answer.
+        Once true, it stays true. Then checkpoint the step just ended, and return. Ask once after each step and keep the
+        answer: a signal may come between two calls. All processes of a group call this at the same points, and get the
+        same answer.
         """
 
 

@@ -15,7 +15,8 @@ def train(run: Run):
         run.log(step, loss=total)
         if step == run.config.steps - 50 and not resumed and "disturbed-1" in run.directory.parts:
             time.sleep(600)  # until it is killed, however late that comes
-        if run.due(step) or run.should_stop():
+        stop = run.should_stop()
+        if stop or run.due(step):
             run.checkpoint(step, {"total": total})
-        if run.should_stop():
+        if stop:
             return

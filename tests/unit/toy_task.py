@@ -123,10 +123,11 @@ def train(run: Run):
         time.sleep(float(os.environ.get("TOY_PAUSE", "0")))
         misbehave(step)
         ends = step == params.get("end_at")
-        if run.due(step) or run.should_stop() or ends:
+        stop = run.should_stop()
+        if stop or ends or run.due(step):
             state = {"model": save, "momentum": momentum, "data": {"order": order, "position": position}}
             run.checkpoint(step, state, final=ends)
-        if run.should_stop() or ends:
+        if stop or ends:
             return
 
 

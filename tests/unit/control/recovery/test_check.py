@@ -98,6 +98,23 @@ def test_a_directory_that_is_gone(scene):
     wrong(scene, "is gone, and with it its checkpoints")
 
 
+def test_a_directory_that_no_attempt_lived_to_make(tmp_path, monkeypatch):
+    make_haste(monkeypatch)
+    study = tmp_path / "study"
+    study.mkdir(mode=0o700)
+    scene = Scene(study)
+    scene.enter("one")
+    scene.cluster.advance(1)
+    scene.cluster.kill(scene.job().id)  # Slurm ended the job while its worker was loading
+    scene.cluster.advance(4)
+    scene.make_pass()
+    assert scene.causes() == ["launch_failed"]
+    assert scene.rows("attempts")[0]["generation"] is None
+    assert not scene.files().root.exists()
+    checked, findings = found(scene)
+    assert checked.is_fine, findings
+
+
 def test_a_done_marker_that_is_gone_and_one_that_nobody_has_seen(scene):
     change(scene, "UPDATE runs SET state = 'completed'")
     wrong(scene, "its done marker is gone")
