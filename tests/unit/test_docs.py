@@ -216,6 +216,14 @@ def test_a_generated_page_is_fresh(name):
     assert written == made, f"docs/{name} is not what the code gives any more; type: python scripts/make_reference.py"
 
 
+def test_the_readme_shows_what_the_tutorial_shows():
+    """The README says that its first block is from the tutorial."""
+    (shown,) = [block.text for block in blocks_of(ROOT / "README.md", "console") if "lvjobs status final" in block.text]
+    history = shown.partition("lvjobs status final\n")[2].strip()
+    assert "completed at step 120" in history
+    assert any(block.text.strip() == history for block in blocks_of(ROOT / "docs" / "tutorial.md", "text"))
+
+
 def test_the_page_of_errors_is_fresh():
     module = script("make_errors")
     assert module.PAGE.read_text(encoding="utf-8") == module.page(registry()), "type: python scripts/make_errors.py"
