@@ -66,7 +66,7 @@ class _Audited:
     def findings(self) -> Iterator[Finding]:
         run, files = self.run, self.files
         if not files.root.is_dir():
-            if any(attempt.generation for attempt in self.attempts):  # a worker that claims makes the directory
+            if any(attempt.generation for attempt in self.attempts):  # a claim is what creates it
                 yield self.finding("gone", root=files.root)
             yield from self._ordered()
             return

@@ -98,7 +98,7 @@ def test_a_directory_that_is_gone(scene):
     wrong(scene, "is gone, and with it its checkpoints")
 
 
-def test_a_directory_that_no_attempt_lived_to_make(tmp_path, monkeypatch):
+def test_a_directory_that_no_attempt_created_is_not_gone(tmp_path, monkeypatch):
     make_haste(monkeypatch)
     study = tmp_path / "study"
     study.mkdir(mode=0o700)
