@@ -151,7 +151,7 @@ class Run(Protocol):
         """Return whether this attempt must stop (a signal came, the time limit is near, the run is to be held).
 
         Once true, it stays true. Then checkpoint the step just ended, and return. Ask once after each step and keep the
-        answer: a signal may arrive between two calls. All processes of a group call this at the same points, and get the
+        answer: a signal may arrive between two calls. All processes of a group call this at the same points and get the
         same answer.
         """
 
