@@ -26,3 +26,7 @@ class RunRefused(LvjobsError):
 
 class Superseded(LvjobsError):
     """The end of an attempt inside a job: a newer generation has claimed the run, so it may publish nothing more."""
+
+
+class Unwritable(LvjobsError):
+    """A study that cannot be written: a full or read-only disk, or missing permission. It can still be read."""

@@ -186,7 +186,9 @@ def expand_home(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UsageError(f"{path}: there is no home directory to put in place of the ~; write the whole path") from None
+        raise UsageError(
+            f"{path}: ~ cannot be expanded, because there is no home directory; write the absolute path"
+        ) from None
 
 
 def path_text(path: Path | str) -> str:

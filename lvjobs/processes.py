@@ -24,6 +24,9 @@ _STATE, _TERMINAL, _START_TICKS = (
 
 _AGAIN_SECONDS = 0.05
 
+submitted = threading.Event()
+"""Whether this process has begun to submit a job."""
+
 
 @dataclass(frozen=True)
 class Identity:

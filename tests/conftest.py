@@ -1,6 +1,7 @@
 """Fixtures that tests of every kind share."""
 
 import gc
+import os
 import signal
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from lvjobs.cli import main
 from lvjobs.remedies import registry
 
 __all__ = ["fault", "killed", "remedies_are_taken", "take"]  # fixtures for all
+
+os.environ["LVJOBS_SLURM_WAIT"] = "60"  # a machine that stalls is no silent Slurm
 
 Typed: TypeAlias = Callable[..., tuple[int | str | None, str, str]]
 

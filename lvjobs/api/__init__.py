@@ -2,10 +2,10 @@
 
 `study` has the class `Study`, which `import lvjobs` offers as `lvjobs.Study`; `view` has those of its methods that
 start and end nothing, and estimates costs before anything is spent; `stages` has those that decide, retry and stop
-stages. The other modules do the work: `results` has the
-values that the methods return; `updates` reconciles a study and waits for runs; `settings` combines study.toml with the
-caller's arguments, and writes a new study.toml; `program_study` writes one for a program, and `program_questions` has
-what it asks for; `submit` submits runs, `sweep` stages, `evaluate` evaluations of models, and `forecast` forecasts one
+stages. The other modules do the work: `results` has the values that the methods return; `select` finds the runs that
+a caller names; `updates` reconciles a study and waits for runs; `settings` combines study.toml with the caller's
+arguments, and writes a new study.toml; `program_study` writes one for a program, and `program_questions` has what it
+asks for; `submit` submits runs, `sweep` stages, `evaluate` evaluations of models, and `forecast` forecasts one
 series; `rehearse` kills a shortened run; `material` gathers what `publish` draws, and `publish` writes reports,
 figures, exports and copies of runs.db; `driver` is the loop of the driver's job.
 """

@@ -62,9 +62,7 @@ def find_subjects(
         UsageError: none or several of the kinds are given, or a run, the adapter or the data does not exist.
     """
     if (bool(runs) + bool(zero_shot) + bool(adapter)) != 1:
-        raise UsageError(
-            "exactly one thing can forecast: name RUN, or give --zero-shot raw|instruct, or --adapter DIRECTORY"
-        )
+        raise UsageError("give exactly one of RUN, --zero-shot raw|instruct, or --adapter DIRECTORY")
     if runs:
         found = [(run, training_of(run.name, run.configuration)) for run in find_runs(study, runs)]
         return [
@@ -74,8 +72,7 @@ def find_subjects(
     directory = _adapter_directory(study, adapter) if adapter else ""
     if not isinstance(settings, TrainSettings):
         raise UsageError(
-            "[train] in study.toml is of a task of its own, and none of its models can be asked for forecasts; name "
-            "another study with --study"
+            "[train] in study.toml names a task of your own, which makes no forecasts; name another  study with --study"
         )
     # [train] is read for the model and the data only. `pinned` refuses data that cannot be used.
     training = training_of("[train]", pinned(settings, study).run_config())
@@ -284,7 +281,7 @@ def _tables(study: StudyContext, done: Sequence[Evaluated], shown: Sequence[Eval
     made = (study_tables, horizon_tables, origin_tables)
     tables = [each for tables_of_kind in made for each in tables_of_kind(shown, choices.marked)]
     if comparisons and comparisons.missing:
-        return [replace(each, notes=[*each.notes, f"Not compared in pairs: {comparisons.missing}."]) for each in tables]
+        return [replace(each, notes=[*each.notes, f"No paired comparison: {comparisons.missing}."]) for each in tables]
     return [*tables, comparisons] if comparisons else tables
 
 

@@ -60,7 +60,7 @@ class PreparedForecast:
                 if each.scores["adapter_sha256"] != sha256_of_adapter(each.config.adapter):
                     raise UsageError(
                         f"{each.config.adapter} was changed since {each.files.root.name} was made with it; copy the "
-                        "adapter to a directory of its own and name that"
+                        f"adapter to a new directory and name that"
                     )
                 return each
         return None
@@ -128,7 +128,7 @@ def prepare_forecast(
 
 
 _SEEN = {  # by the key that the evidence has
-    "trained_on": ("TRAINING DATA", "how well it is forecast says nothing of other series"),
+    "trained_on": ("TRAINING DATA", "its error is no evidence for other series"),
     "validated_on": ("VALIDATION DATA", "its checkpoints may have been chosen by how well they forecast it"),
 }
 

@@ -73,7 +73,7 @@ def _data(study: StudyContext) -> Any:
     """Return the series of the data file that study.toml names, or the reason why they cannot be drawn."""
     train = study.config.train
     if not isinstance(train, TrainSettings):
-        return "[train] in study.toml is of a task of its own, whose data lvjobs does not know"
+        return "[train] in study.toml names a task of your own, whose data lvjobs does not know"
     try:
         found = load_dataset(study.root / expand_home(train.data), steps=train.history_steps + 1)
     except UsageError as error:

@@ -98,9 +98,11 @@ def _refusal(option: str) -> str:
 
 
 def create_program(
-    root: Path, profile: str, account: str | None, plan: Callable[[], ProgramStudy], *, force: bool
+    root: Path, profile: str, resources: Mapping[str, Any], plan: Callable[[], ProgramStudy], *, force: bool
 ) -> tuple[Path, ProgramStudy]:
     """Write a study.toml for the program that `plan` returns; return its path, and the plan.
+
+    `resources` are keys of [resources], beside those of the plan.
 
     Raises:
         UsageError: see `lvjobs.api.settings.write_new`, and `plan_program`; there is no such profile.
@@ -113,8 +115,7 @@ def create_program(
 
     def text() -> str:
         made.append(plan())
-        resources = {**made[0].resources, **({"account": account} if account else {})}
-        return program_toml(profile, resources, defaults, made[0].train)
+        return program_toml(profile, {**made[0].resources, **resources}, defaults, made[0].train)
 
     return write_new(root, text, force=force), made[0]
 

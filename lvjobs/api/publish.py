@@ -92,7 +92,7 @@ def write_tables(
     paths = {directory / f"{name}.{form}": as_text(rows, form) for name, rows in found.items() for form in forms}
     there = [path for path in paths if path.exists()]
     if there and not force:
-        raise UsageError(f"{there[0]} exists; name another directory, or write over it with --force")
+        raise UsageError(f"{there[0]} exists; name another directory, or overwrite it with --force")
     with _writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         for path, text in paths.items():
@@ -123,7 +123,7 @@ def back_up(study: StudyContext, file: Path | None) -> Path:
     if not study.layout.database.exists():
         raise UsageError(f"{study.root} has no runs.db to copy; see: {remedies.LEDGER_CHECK(*study.where)}")
     if log_copy.exists():
-        raise UsageError(f"{log_copy} exists, and is left as it is; name another file")
+        raise UsageError(f"{log_copy} exists, and was not changed; name another file")
     with held_study(study, wait=updates.WRITE_WAIT_SECONDS):
         copy(study.layout.database, target.absolute(), study.where)
         if log.exists():
@@ -146,7 +146,7 @@ def export(study: StudyContext, directory: Path, forms: Sequence[str] = FORMATS,
     """
     kept = [directory / name for name in ("tables", "tensorboard")]
     if (there := next((path for path in kept if path.exists()), None)) and not force:
-        raise UsageError(f"{there} exists; name another directory, or write over it with --force")
+        raise UsageError(f"{there} exists; name another directory, or overwrite it with --force")
     found = ledger_tables(study)
     metrics: list[dict[str, object]] = []
     records: dict[tuple[str, int], Mapping[str, Any]] = {}

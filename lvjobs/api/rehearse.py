@@ -128,9 +128,8 @@ def check_checkpoints(config: RunConfig) -> None:
     every = config.checkpoint_every
     if config.steps < 2 * every:
         raise UsageError(
-            f"checkpoint_every = {every}: the rehearsed run ends at step {config.steps}, before its second checkpoint; "
-            f"add --rehearsed-steps={CHECKPOINTS * every}, and as many `steps` to [train] if it has fewer. If the "
-            "command has no {checkpoint_every}, give the program's own number: --checkpoint-every"
+            f"checkpoint_every = {every}: the rehearsed run ends before its second checkpoint, at step {config.steps}; "
+            f"add --rehearsed-steps={CHECKPOINTS * every}, or give the program's own number: --checkpoint-every"
         )
 
 

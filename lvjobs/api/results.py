@@ -57,6 +57,12 @@ class Status:
         """Return the stages of study.toml, in their order."""
         return list(self.parsed.stages)
 
+    def of_stage(self, name: str) -> "Status":
+        """Return the status of one stage and its runs. A run that several stages share is shown with the first."""
+        kept = {"runs": [row for row in self.stored["runs"] if row["stage"] == name]}
+        kept["stages"] = [row for row in self.stored["stages"] if row["name"] == name]
+        return Status({**self.stored, **kept})
+
     def is_at_rest(self, names: Collection[str] | None = None) -> bool:
         """Return whether each of the named runs (None: all) has ended, or waits for the user."""
         states = {state for name, state in self.states.items() if names is None or name in names}
@@ -114,11 +120,15 @@ class History:
 
 @dataclass(frozen=True)
 class WaitingJobs:
-    """Runs whose jobs wait in the queue, and requests that would start the first of them sooner."""
+    """Runs whose jobs wait in the queue, and requests that would start the first of them sooner.
+
+    Without `is_known`, the scheduler did not answer, and the runs are those that waited at the last update.
+    """
 
     runs: Sequence[RunStatus]
     alternatives: Sequence["StartEstimate"]
     status: Status
+    is_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,9 @@ def carried_settings(study: StudyContext, given: Overrides) -> dict[str, Any]:
     train, resources, profile = given.settings, given.resources, given.profile
     if wrong := next((key for key in train if key not in CARRIED), None):
         raise UsageError(
-            f"--set {wrong}: it says what a run trains, and a run that is there stays what it is; submit another one, "
-            f"or set resources.KEY, {' or '.join(CARRIED)}"
+            f"--set {wrong}: it changes what the run trains, and an existing run cannot change; submit another run, "
+            f"or set "
+            f"resources.KEY, {' or '.join(CARRIED)}"
         )
     asked = validated(Resources, {**study.config.resources.model_dump(), **resources}, "resources")
     known = study.config.train
@@ -257,10 +258,10 @@ def check_task(study: StudyContext, config: RunConfig) -> None:
 # -- a new study --------------------------------------------------------------------------------------------------
 
 
-def create(root: Path, profile: str, account: str | None, preset: str | None, *, force: bool) -> Path:
+def create(root: Path, profile: str, resources: Mapping[str, Any], preset: str | None, *, force: bool) -> Path:
     """Write a commented study.toml with every key and its default, and return its path.
 
-    `preset` None means study-tiny if runs train on this machine, else the published study.
+    `resources` are keys of [resources]. `preset` None means study-tiny if runs train on this machine, else published.
 
     Raises:
         UsageError: study.toml exists and `force` is not given, or it cannot be written, or there is no such profile.
@@ -271,7 +272,7 @@ def create(root: Path, profile: str, account: str | None, preset: str | None, *,
 
     defaults = load_profile(profile).defaults() if backend_of(profile).is_site else {}
     preset = preset or ("published" if is_elsewhere(profile) else "study-tiny")
-    return write_new(root, lambda: study_toml(profile, account, defaults, preset), force=force)
+    return write_new(root, lambda: study_toml(profile, resources, defaults, preset), force=force)
 
 
 def write_new(root: Path, text: Callable[[], str], *, force: bool) -> Path:
@@ -282,7 +283,7 @@ def write_new(root: Path, text: Callable[[], str], *, force: bool) -> Path:
     """
     path = root / "study.toml"
     if path.exists() and not force:
-        raise UsageError(f"{path} exists; edit it, or write over it with --force")
+        raise UsageError(f"{path} exists; edit it, or overwrite it with --force")
     content = text()
     try:
         is_new = not root.exists() or not any(root.iterdir())

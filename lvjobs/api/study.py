@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.results import Preview, Status, Submission, WrittenFiles
+from lvjobs.api.select import names_of
 from lvjobs.api.settings import create
 from lvjobs.api.stages import StudyStages
 from lvjobs.api.view import Values, given
@@ -78,7 +79,7 @@ class Study(StudyStages):
         Raises:
             UsageError: A study.toml exists and `force` is not given, or the directory cannot be written.
         """
-        create(Path(directory), profile, account, preset, force=force)
+        create(Path(directory), profile, {"account": account} if account else {}, preset, force=force)
         return cls.open(directory)
 
     def submit(
@@ -177,7 +178,7 @@ class Study(StudyStages):
         Args:
             *runs: Names of runs. Without any, give `zero_shot` or `adapter`.
             zero_shot: Evaluate the base model with this prompt: "raw" or "instruct".
-            adapter: An adapter's directory, in PEFT's format, or a checkpoint of a training.
+            adapter: Directory of a PEFT adapter, or a training checkpoint.
             origins: The numbers of observed steps to forecast from, each an evaluation. None: the training's own.
             baselines: Names of extra baselines, such as "auto-theta" (docs/evaluate.md). None: those of [evaluation].
             settings: Keys of [train] that override study.toml: the model and the data, if no run is named.
@@ -247,13 +248,19 @@ class Study(StudyStages):
             UsageError: A run does not exist, its packages changed, a setting cannot change, or settings are given
                 without runs. Nothing was changed.
         """
-        return updates.resume(self, runs, given(settings, resources, profile), lambda _: accept_packages)
+        return updates.resume(
+            self, names_of(self, runs), given(settings, resources, profile), lambda _: accept_packages
+        )
 
     def cancel(self, *runs: str) -> Status:
-        """Cancel runs for good, and keep their checkpoints. Raises UsageError for a run that does not exist."""
+        """Cancel runs for good, and keep their checkpoints. Raises UsageError for a run that does not exist.
+
+        Args:
+            *runs: Names of runs, or enough of each; job ids; stages; globs.
+        """
         from lvjobs.control.reconcile.run_commands import cancel
 
-        return updates.update(self, lambda session: cancel(session, runs))
+        return updates.update(self, lambda session: cancel(session, names_of(self, runs)))
 
     def report(self, out: Path | None = None) -> WrittenFiles:
         """Write the report: one HTML file, and its tables as Markdown and LaTeX. Do not reconcile.

@@ -63,7 +63,7 @@ class PreparedRuns:
             if not agree(proposal):
                 more = remedies.BUDGET_SET(*self.study.where)
                 raise UsageError(
-                    f"nothing was submitted; ask for fewer runs or steps, or raise the limit: {more}"
+                    f"nothing was submitted; submit fewer runs or steps, or raise the limit: {more}"
                 ) from None
             entered, status = self._enter(self._with_evaluations(fitting))
         return _submission(entered, status, proposal)
@@ -122,10 +122,10 @@ class PreparedRuns:
             return found
         what, less = "each run", ["fewer runs"]
         if relief is not None:
-            what = "the run, with its replay,"
+            what = "the run, with its reserve for repeated steps,"
             pairs = (("--checkpoint-every", relief.checkpoint_every), ("--steps", relief.steps))
             less = [f"{option} {most} or less" for option, most in pairs if most]
-        change = f"ask for {', or '.join(less)}, or " if less else ""
+        change = f"use {', or '.join(less)}, or " if less else ""
         raise UsageError(
             f"{error.shortfall}; not even one checkpoint interval of {what} fits, and nothing was submitted: {change}"
             f"raise the limit: {remedies.BUDGET_SET(*self.study.where)}"
@@ -176,13 +176,13 @@ def prepare_training(
     """Prepare one run of the bundled training, and with `evaluate` its evaluation.
 
     Raises:
-        UsageError: A setting or the data cannot be used, or [train] of study.toml has a task of its own.
+        UsageError: A setting or the data cannot be used, or [train] of study.toml names a task of your own.
     """
     from lvjobs.api.evaluate import evaluation_to_come
 
     if isinstance(study.config.train, OwnSettings):
         command = remedies.SUBMIT_TASK(*study.where)
-        raise UsageError(f"[train] in study.toml has a task of its own; type: {command}")
+        raise UsageError(f"[train] in study.toml names a task of your own; type: {command}")
     settings, resources, profile = settle(study, given)
     named = _named(name)
     config = pinned(settings, study).run_config()

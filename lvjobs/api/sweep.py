@@ -109,16 +109,19 @@ def prepare_stages(
     chosen = stages_named(study, name)
     if fit and name == ALL:
         every = remedies.SWEEP_PLAN(*study.where)
-        raise UsageError(f"--fit is about the runs of one stage; for all of them, see: {every}")
+        raise UsageError(f"--fit works on one stage; for all stages, see: {every}")
     asked = request(study, given, pinned)
     _check_data(study, chosen, asked)
     asked = _with_systems(study, chosen, asked)
     ready = _ready(study, chosen, asked)
     if fit and chosen[0].space:
-        raise UsageError(f"--fit is about runs that are known, and {name} searches; ask for fewer trials, or steps")
+        raise UsageError(
+            f"--fit needs runs that are known, and stage {name} searches for its settings; use fewer trials, or fewer "
+            f"steps"
+        )
     if ready is None and fit:
         costs = remedies.SWEEP_PLAN(*study.where)
-        raise UsageError(f"--fit is about runs that may begin, and {name} comes after others; see: {costs}")
+        raise UsageError(f"--fit needs runs that can start now, and stage {name} depends on other stages; see: {costs}")
     return PreparedStages(study, chosen, asked) if ready is None else _prepared(study, chosen[0], asked, ready)
 
 
@@ -156,8 +159,8 @@ def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) 
     series = study.config.evaluation.series
     if not series:
         raise UsageError(
-            f"{evaluating[0].name} evaluates, and study.toml's [evaluation] has series = 0: ask for some, or take the "
-            "stage out"
+            f"{evaluating[0].name} evaluates, and study.toml's [evaluation] has series = 0: set series, or remove the "
+            f"stage"
         )
     training = training_of("[train]", asked.evaluated(evaluating[0], study.config.stage)[0])
     systems = held_out(training, EvaluationRequest(series=series), trained=True)

@@ -1,8 +1,9 @@
 """Reconcile passes on behalf of a caller, and the summary of the last pass."""
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from lvjobs.control.loop import Loop
     from lvjobs.control.recovery.place import StudyOrigin
 
-READ_WAIT_SECONDS = 3.0
+READ_WAIT_SECONDS = 2.0
 """The longest wait of a caller that only reads, for another process to end its update."""
+LOOK_WAIT_SECONDS = 5.0
+"""The longest wait of a caller that only reads, and cannot do so without an update."""
+_SLURM_WAIT, _SLURM_WAIT_SECONDS = "LVJOBS_SLURM_WAIT", 2.5
+"""The variable with the longest wait of a caller that only reads, for all of Slurm's commands together; its default."""
 WRITE_WAIT_SECONDS = 60.0
 """The longest wait of a caller that changes something."""
 
@@ -36,20 +41,33 @@ def open_session(
 
 
 @contextmanager
-def reconciled(study: StudyContext, *, wait: float) -> Iterator[tuple["Loop", Status]]:
+def reconciled(study: StudyContext, *, wait: float, hurry: bool = False) -> Iterator[tuple["Loop", Status]]:
     """Reconcile, and yield the session with the status. The lease is held until the block ends.
 
     Args:
         study: The study.
         wait: The longest wait for the lease, in seconds.
+        hurry: Wait for Slurm for $LVJOBS_SLURM_WAIT seconds at most (default: 2.5). If it does not answer, the status
+            has the time of its last answer.
 
     Raises:
         LeaseTaken: Another process kept the lease for longer.
         PlaceUnclear: The study was moved or copied, and the user has to answer which.
         UsageError: The study directory cannot be written.
     """
-    with open_session(study, wait=wait) as session:
+    from lvjobs.cluster.commands import patience
+
+    with open_session(study, wait=wait) as session, patience(_slurm_wait()) if hurry else nullcontext():
         yield session, Status(session.make_pass())
+
+
+def _slurm_wait() -> float:
+    """Return the seconds for which a caller that only reads waits for Slurm."""
+    text = os.environ.get(_SLURM_WAIT) or str(_SLURM_WAIT_SECONDS)
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"${_SLURM_WAIT} = {text!r} is not a number; write seconds, such as 10") from None
 
 
 def update(study: StudyContext, act: Act = lambda _: ()) -> Status:
@@ -118,7 +136,7 @@ def wait_until_rest(
     Args:
         study: The study.
         names: Names of runs; None for all.
-        every: Seconds between passes.
+        every: Seconds between updates.
         on_update: Called with the status after each pass.
         timeout: Seconds after which to give up.
 
@@ -134,7 +152,7 @@ def wait_until_rest(
             return status
         left = give_up - time.monotonic()
         if left <= 0:
-            raise TimeoutError(f"{study.root}: not every run came to rest within {timeout:g} s; they go on")
+            raise TimeoutError(f"{study.root}: some runs were still active after {timeout:g} s; they continue")
         time.sleep(min(every, left))
 
 
@@ -144,9 +162,11 @@ def newest_log(study: StudyContext, typed: str) -> Path:
     Raises:
         UsageError: No run matches, several do, or no job of the run has a log yet.
     """
+    from lvjobs.api.select import name_of
     from lvjobs.control.inspect.logs import newest_log as find_log
     from lvjobs.control.summary import find_row
 
+    typed = name_of(study, typed)
     row = find_row(read_summary(study.layout.summary) or {"runs": []}, typed, study.where)
     found = find_log(study, row)
     if found is None:

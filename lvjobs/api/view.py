@@ -8,14 +8,16 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.results import BudgetStatus, Estimate, Explanation, History, Status, WaitingJobs
+from lvjobs.api.select import name_of
 from lvjobs.api.settings import Overrides, located, request
 from lvjobs.control.summary_file import read_summary
-from lvjobs.errors import LvjobsError, UsageError
+from lvjobs.errors import LvjobsError, Unwritable, UsageError
 from lvjobs.ledger.lease import LeaseTaken
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
+from lvjobs.study.words import RunState
 from lvjobs.sweep.request import Request
 
 Values = Mapping[str, Any]
@@ -36,23 +38,21 @@ class StudyView(StudyContext):
         """Return the study's status.
 
         Args:
-            reconcile: Update first. If that is not possible within 3 s, or not wanted, return the last update's status;
+            reconcile: Update first. If that is not possible within 5 s, or not wanted, return the last update's status;
                 its `stale` has the reason.
 
         Raises:
             LvjobsError: No update is possible, and none was ever made.
         """
-        stale = "no pass was made (--no-pass)"
-        refused: LvjobsError = UsageError(
-            f"no pass was made over {self.root} yet; type: {remedies.STATUS(*self.where)}"
-        )
+        stale = "not updated (--no-pass)"
+        refused: LvjobsError = UsageError(f"{self.root} was never updated; type: {remedies.STATUS(*self.where)}")
         if reconcile:
             from lvjobs.control.recovery.place import PlaceUnclear
 
             try:
-                with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS) as (_, status):
+                with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS, hurry=True) as (_, status):
                     return status
-            except (LeaseTaken, PlaceUnclear) as error:
+            except (LeaseTaken, PlaceUnclear, Unwritable) as error:
                 stale, refused = str(error), error  # raised only if there is no earlier summary to show
         summary = read_summary(self.layout.summary, self.where)
         if summary is None:
@@ -102,8 +102,8 @@ class StudyView(StudyContext):
         from lvjobs.control.inspect.why import why
         from lvjobs.control.summary import find_row
 
-        with updates.reconciled(self, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
-            row = find_row(status.stored, run, self.where)
+        with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
+            row = find_row(status.stored, name_of(self, run), self.where)
             return Explanation(read_row(RunStatus, row), why(session, row), status)
 
     def history(self, run: str) -> History:
@@ -111,8 +111,8 @@ class StudyView(StudyContext):
         from lvjobs.control.inspect.history import moments_of
         from lvjobs.control.summary import find_row
 
-        with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS) as (session, status):
-            row = find_row(status.stored, run, self.where)
+        with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
+            row = find_row(status.stored, name_of(self, run), self.where)
             with session.ledger.transaction() as transaction:
                 (record,) = transaction.find_runs([row["id"]])
                 attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)
@@ -121,13 +121,18 @@ class StudyView(StudyContext):
     def queue(self, run: str | None = None) -> WaitingJobs:
         """Return the waiting jobs, and requests that would start the first, or that of `run`, sooner. Submit nothing.
 
+        If the scheduler does not answer, return the jobs that waited at the last update, and `is_known` is False.
+
         Raises:
-            UsageError: The run does not exist, its job does not wait, or the scheduler does not answer.
+            UsageError: The run does not exist, or its job does not wait.
         """
         from lvjobs.control.inspect.alternatives import find_alternatives, waiting_rows
 
-        with updates.reconciled(self, wait=updates.WRITE_WAIT_SECONDS) as (session, status):
-            waiting = waiting_rows(status.stored, run, self.where)
+        with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
+            if session.is_silent:
+                waiting = [row for row in status.stored["runs"] if row["state"] == RunState.QUEUED]
+                return WaitingJobs([read_row(RunStatus, row) for row in waiting], [], status, is_known=False)
+            waiting = [*waiting_rows(status.stored, name_of(self, run) if run else None, self.where)]
             answers = find_alternatives(session, waiting[0]) if waiting else []
         return WaitingJobs([read_row(RunStatus, row) for row in waiting], answers, status)
 
@@ -221,5 +226,5 @@ def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[s
         seen = read_ledger(study, updates.READ_WAIT_SECONDS)
         fits = [] if seen.problem else what_still_fits(study, unfolded(study, asked, seen), seen, asked.profile)
     except UsageError as error:
-        return [], f"what the declared stages would take cannot be counted: {error}"
+        return [], f"the cost of the declared stages cannot be counted: {error}"
     return fits, ""

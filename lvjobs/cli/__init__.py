@@ -10,48 +10,62 @@ from pathlib import Path
 import click
 
 from lvjobs import __version__, remedies
+from lvjobs.cli.help import MainGroup
 from lvjobs.errors import LvjobsError
 from lvjobs.foreign import cleaned
-from lvjobs.processes import keep_interrupts
+from lvjobs.processes import keep_interrupts, submitted
 
 _NEW_OBJECTS = 200_000
 """The new objects before the next garbage collection: a command makes modules and rows, which are rarely garbage."""
 
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
-_COMMANDS = {
-    "init": ("lvjobs.cli.init", "Write a commented study.toml."),
-    "data": ("lvjobs.cli.inputs", "Make or check input data."),
-    "model": ("lvjobs.cli.inputs", "Fetch, check or convert base models."),
-    "flops": ("lvjobs.cli.flops", "Show what a step costs, by named conventions."),
-    "estimate": ("lvjobs.cli.costs", "Show what runs will cost before they are submitted."),
-    "submit": ("lvjobs.cli.submit", "Submit a run."),
-    "sweep": ("lvjobs.cli.sweep", "Submit every cell of a stage."),
-    "evaluate": ("lvjobs.cli.evaluate", "Forecast held-out series, and score the forecasts."),
-    "forecast": ("lvjobs.cli.evaluate", "Forecast one series, and draw it beside the baselines."),
-    "figures": ("lvjobs.cli.publish", "Draw all figures that the study has data for."),
-    "report": ("lvjobs.cli.publish", "Write the study's report: one HTML file, and its tables."),
-    "status": ("lvjobs.cli.inspect", "Show how the runs stand."),
-    "why": ("lvjobs.cli.inspect", "Say why a run stands as it does, and what to do."),
-    "queue": ("lvjobs.cli.inspect", "Show why jobs wait, and what would start sooner."),
-    "budget": ("lvjobs.cli.costs", "Show the FLOPs spent and left."),
-    "resume": ("lvjobs.cli.updates", "Make a pass and say what it did; take up held runs."),
-    "watch": ("lvjobs.cli.updates", "Make pass after pass until nothing is left to do."),
-    "driver": ("lvjobs.cli.driver", "Say who makes passes while nobody is there."),
-    "cancel": ("lvjobs.cli.updates", "End runs for good."),
-    "rehearse": ("lvjobs.cli.rehearse", "Try a shortened run with all that a cluster does to jobs."),
-    "doctor": ("lvjobs.cli.doctor", "Check what a study needs of this cluster, and say what to do."),
-    "logs": ("lvjobs.cli.inspect", "Show what a run's job printed."),
-    "log": ("lvjobs.cli.log", "Report a step and its metrics from inside a run."),
-    "export": ("lvjobs.cli.publish", "Write all that is known as CSV, JSON lines and TensorBoard's files."),
-    "study": ("lvjobs.cli.ledger", "Say whether a study was moved or copied."),
-    "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),
-    "lab": ("lvjobs.cli.lab", "A private Slurm cluster on this machine."),
-    "completion": ("lvjobs.cli.completion", "Print what completes commands and runs in your shell."),
+_GROUPS = {
+    "Set up": {
+        "init": ("lvjobs.cli.init", "Write a commented study.toml for this cluster."),
+        "doctor": ("lvjobs.cli.doctor", "Check this machine and cluster, and suggest fixes."),
+        "data": ("lvjobs.cli.inputs", "Make or check input data."),
+        "model": ("lvjobs.cli.inputs", "Fetch, check or convert base models."),
+        "lab": ("lvjobs.cli.lab", "Start and stop a private Slurm cluster on this machine."),
+        "completion": ("lvjobs.cli.completion", "Print a shell completion script."),
+    },
+    "Run": {
+        "submit": ("lvjobs.cli.submit", "Submit a run."),
+        "sweep": ("lvjobs.cli.sweep", "Submit a stage, or the whole study."),
+        "resume": ("lvjobs.cli.updates", "Update the study now; resume held runs."),
+        "cancel": ("lvjobs.cli.updates", "Cancel runs."),
+        "watch": ("lvjobs.cli.updates", "Keep the study going until every run is finished."),
+        "driver": ("lvjobs.cli.driver", "Manage the background job that keeps the study going."),
+        "rehearse": ("lvjobs.cli.rehearse", "Test recovery: a short run with injected preemptions and crashes."),
+    },
+    "Look": {
+        "status": ("lvjobs.cli.inspect", "Show the state of all runs."),
+        "why": ("lvjobs.cli.inspect", "Explain a run's state and suggest the next step."),
+        "logs": ("lvjobs.cli.inspect", "Show the log of a run's job."),
+        "queue": ("lvjobs.cli.inspect", "Show why jobs wait, and which changes start them sooner."),
+    },
+    "Cost": {
+        "estimate": ("lvjobs.cli.costs", "Show the cost of runs before they are submitted."),
+        "budget": ("lvjobs.cli.costs", "Show the FLOPs spent and left."),
+        "flops": ("lvjobs.cli.flops", "Show the FLOPs of a training step, by convention."),
+    },
+    "Results": {
+        "evaluate": ("lvjobs.cli.evaluate", "Forecast held-out series, and score the forecasts."),
+        "forecast": ("lvjobs.cli.evaluate", "Forecast one series, and draw it beside the baselines."),
+        "figures": ("lvjobs.cli.publish", "Draw all figures that the study has data for."),
+        "report": ("lvjobs.cli.publish", "Write the study's report: one HTML file, and its tables."),
+        "export": ("lvjobs.cli.publish", "Write runs and metrics as CSV, JSON lines and TensorBoard files."),
+    },
+    "Upkeep": {
+        "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),
+        "study": ("lvjobs.cli.ledger", "Record that a study was moved or copied."),
+        "log": ("lvjobs.cli.log", "Report a step and its metrics from inside a run."),
+    },
 }
+_COMMANDS = {name: found for commands in _GROUPS.values() for name, found in commands.items()}
 
 
-class _Lazy(click.Group):
+class _Lazy(MainGroup):
     """A group whose commands are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -64,9 +78,10 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the list of commands to the help, without importing any of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+        """Write the groups of commands to the help, without importing any of them."""
+        for group, commands in _GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(f"{name:10}", text) for name, (_, text) in commands.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -78,6 +93,7 @@ def cli() -> None:
 def main() -> None:
     """Run the `lvjobs` command. Print an expected error on one line, and exit with its code."""
     known: dict[str, Path] = {}  # see `lvjobs.cli.common.study_option`
+    submitted.clear()
     gc.set_threshold(_NEW_OBJECTS)
     atexit.register(gc.freeze)  # avoids a last collection at exit, a tenth of the time of `status`
     try:
@@ -90,8 +106,8 @@ def main() -> None:
         if error.errno not in _OF_THE_DISK:
             raise
         click.echo(
-            f"lvjobs: {error.filename or 'a file'} cannot be written or read ({error.strerror}); what was submitted "
-            "goes on: see that the disk has room and is there, then type the command again",
+            f"lvjobs: {error.filename or 'a file'} cannot be written or read ({error.strerror}); submitted jobs "
+            f"continue; check that the disk is mounted and has space, then run the command again",
             err=True,
         )
         sys.exit(1)
@@ -104,5 +120,6 @@ def main() -> None:
 
         where = options_for(expand_home(known["root"]).resolve()) if "root" in known else ()
         status = remedies.STATUS(*where)
-        click.echo(f"lvjobs: interrupted; what was submitted goes on; type: {status}", err=True)
+        done = "submitted jobs continue" if submitted.is_set() else "this command submitted nothing"
+        click.echo(f"lvjobs: interrupted; {done}; type: {status}", err=True)
         sys.exit(130)

@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from lvjobs.api.results import Status
+from lvjobs.cli.help import Command
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,22 +30,36 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
-def _keep_root(context: click.Context, _parameter: click.Parameter, root: Path) -> Path:
+def _new_root(context: click.Context, _parameter: click.Parameter, root: Path) -> Path:
     """Keep the study's directory for `lvjobs.cli.main`, which names the study in its message after Ctrl-C."""
     if isinstance(context.obj, dict):
         context.obj["root"] = root
     return root
 
 
-study_option = click.option(
+def _find_root(context: click.Context, parameter: click.Parameter, root: Path) -> Path:
+    """Return the study's directory: unless one was given, the study that contains the current directory."""
+    if context.get_parameter_source("root") is ParameterSource.DEFAULT:
+        from lvjobs.study.config import study_above
+
+        with suppress(OSError):  # the current directory may be gone
+            root = study_above(Path.cwd()) or root
+    return _new_root(context, parameter, root)
+
+
+_study = partial(
+    click.option,
     "--study",
     "root",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
     envvar="LVJOBS_STUDY",
-    callback=_keep_root,
-    help="The study's directory (default: the current one; also $LVJOBS_STUDY).",
 )
+study_option = _study(
+    callback=_find_root,
+    help="The study's directory (default: the current one, or the study that contains it; also $LVJOBS_STUDY).",
+)
+new_study_option = _study(callback=_new_root, help="The new study's directory (default: the current one).")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
 
 
@@ -69,7 +87,7 @@ def complete_runs(ctx: click.Context, _parameter: click.Parameter, incomplete: s
     return [CompletionItem(name, help=state) for name, state in states.items() if name.startswith(incomplete)]
 
 
-class Remembering(click.Command):
+class Remembering(Command):
     """A command that keeps the words typed after its name, for `repeated`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -143,4 +161,4 @@ def print_problems(status: Status) -> None:
         click.echo(f"note: {line}", err=True)
     if status.stale:
         age = status.stored["age_seconds"]
-        click.echo(f"note: {status.stale}; this is how things stood {age:.0f} s ago", err=True)
+        click.echo(f"note: {status.stale}; the state shown is {age:.0f} s old", err=True)

@@ -1,19 +1,22 @@
 """`lvjobs estimate` and `lvjobs budget`: FLOPs before and after runs."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lvjobs.api.study import Study
 from lvjobs.api.view import RUN, budget_of
 from lvjobs.cli.common import because_option, json_option, print_json, print_problem, study_option, tell
+from lvjobs.cli.help import Command, Group
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.errors import UsageError
 from lvjobs.study.fields import as_float
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("what", required=False, metavar=f"[STAGE|{RUN}]")
 @study_option
 @profile_option
@@ -21,7 +24,7 @@ from lvjobs.study.fields import as_float
 @resource_options
 @click.option(
     "--flops-per-second",
-    help="Official FLOPs a second, for times of what no run of the same settings was measured for: 5e13.",
+    help="Official FLOPs per second, such as 5e13, to estimate times where no similar run was measured.",
 )
 @json_option
 def estimate(
@@ -33,11 +36,10 @@ def estimate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Show what a run (train), a STAGE, or every stage of study.toml will cost. Nothing is submitted.
+    """Show the cost of a run (train), of a STAGE, or of every stage of study.toml. Submit nothing.
 
-    FLOPs by each convention, time, room on disk, and whether the budget has room for it; if not, plans that fit. Data
-    need not be there. A stage whose ground is not known yet is counted as if the dearest run had won; evaluation is
-    [evaluation] series forecasts with each run of the stages that one evaluates.
+    Shows FLOPs by each convention, time, disk space, and whether the budget allows it; if not, plans that fit. The data
+    need not exist. If the parent stage is undecided, the most expensive candidate is assumed.
     """
     from lvjobs.report.terminal.estimate_lines import print_estimate
 
@@ -58,16 +60,28 @@ def _speed(text: str | None) -> float | None:
     try:
         speed = float(as_float(text))
     except ValueError as error:
-        raise UsageError(f"--flops-per-second: {error}") from None
+        raise UsageError(f"--flops-per-second: {error}; write one, such as 5e13") from None
     if not 0 < speed < float("inf"):
         raise UsageError(f"--flops-per-second {text}: write a positive number, such as 5e13")
     return speed
 
 
-@click.group(invoke_without_command=True)
+class _Budget(Group):
+    """A group that suggests `set` for a number."""
+
+    def suggested(self, args: list[str], known: Collection[str]) -> str | None:
+        """Return the command that the words most likely mean, or None."""
+        try:
+            as_float(args[0])
+        except ValueError:
+            return super().suggested(args, known)
+        return f"set {args[0]}"
+
+
+@click.group(cls=_Budget, invoke_without_command=True)
 @study_option
 @json_option
-@click.option("--no-pass", is_flag=True, help="Show the last pass's figures; do not look at the cluster.")
+@click.option("--no-pass", is_flag=True, help="Show the figures of the last update; do not ask the cluster.")
 @click.option("--table", is_flag=True, help="Print the study's FLOP summary for a report, in Markdown and in LaTeX.")
 @click.pass_context
 def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, table: bool) -> None:
@@ -101,17 +115,17 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
 
 @budget.command("set")
 @click.argument("limit", default="", metavar="[FLOPS]")
-@click.option("--gpu-hours", default="", metavar="HOURS", help="Set the limit of GPU-hours (500, say).")
-@because_option("reason", "Why; needed to raise the limit, and kept in the ledger.")
+@click.option("--gpu-hours", default="", metavar="HOURS", help="Limit of GPU-hours, such as 500.")
+@because_option("reason", "Reason, recorded in runs.db; required to raise the limit.")
 @study_option
 @json_option
 @click.pass_context
 def set_limit(context: click.Context, limit: str, gpu_hours: str, reason: str, root: Path, as_json: bool) -> None:
-    """Set the limit in FLOPS (1e17, say), in GPU-hours, or both, for everything, here and in study.toml.
+    """Set the study's limit in FLOPS (such as 1e17), in GPU-hours, or both; study.toml is changed, too.
 
-    What runs goes on. What waits and no longer fits is held, with a reason; a raised limit lets it go on.
+    Running jobs continue. Waiting runs that no longer fit are held, with a reason; a raised limit releases them.
     """
-    if root == Path() and context.parent is not None:
+    if context.get_parameter_source("root") is ParameterSource.DEFAULT and context.parent is not None:
         root = context.parent.params["root"]  # lvjobs budget --study DIR set LIMIT
     status = Study.open(root).set_budget(limit, reason, gpu_hours)
     shown = status.stored["budget"]
@@ -123,5 +137,5 @@ def set_limit(context: click.Context, limit: str, gpu_hours: str, reason: str, r
     for unit, limited in limits.items():
         if limited:
             free = limited["free"]
-            over = "" if free >= 0 else f"; {-free:.4g} more than that are spent or reserved already"
+            over = "" if free >= 0 else f"; {-free:.4g} more than that is already spent or reserved"
             click.echo(f"the limit is {limited['limit']:.4g} {unit}; {max(free, 0):.4g} are free{over}")

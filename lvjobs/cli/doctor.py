@@ -29,19 +29,19 @@ _FOUND_SOMETHING, _INTERRUPTED = 1, 130
 @study_option
 @profile_option
 @resource_options
-@click.option("--job", "with_job", is_flag=True, help="Submit a test job of one minute too: what its node is like.")
+@click.option("--job", "with_job", is_flag=True, help="Also submit a test job of one minute, and check its node.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
     default=600.0,
     show_default=True,
-    help="Seconds for which the test job may wait and run; it is cancelled then.",
+    help="Seconds after which the test job is cancelled.",
 )
 @json_option
 def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_json: bool, **options: Any) -> None:
-    """Check what this study needs of this cluster, or, where there is no study, what the cluster is like.
+    """Check what this study needs of this cluster; without a study, check the machine and the cluster.
 
-    Says what was seen, what it means and what to type. Changes nothing. Exit code 1: something has to be mended.
+    Prints findings, their meaning and the fix. Changes nothing. Exit code 1: a problem has to be fixed.
     """
     asked, findings = _asked(root, profile, options)
     findings += examine(asked, with_job=with_job)
@@ -74,7 +74,7 @@ def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> tuple[As
     except UsageError as broken:
         if not root.is_dir():
             raise
-        findings.append(error("study", str(broken), "no command reads it; what follows is by the defaults"))
+        findings.append(error("study", str(broken), "no command can read it; the checks below use the defaults"))
         study = StudyContext(root=expand_home(root).resolve(), config=StudyConfig())
     layout = study.layout
     is_study = any(path.exists() for path in (layout.config, layout.database, layout.checkpoints))

@@ -11,20 +11,21 @@ from lvjobs.api.driver import driver_lines, driver_report, install_cron, run_tur
 from lvjobs.api.results import Status
 from lvjobs.api.study import Study
 from lvjobs.cli.common import json_option, print_found, print_lines, study_option, tell
+from lvjobs.cli.help import Group
 
 _MORE_TO_COME = 75
 
 
-@click.group()
+@click.group(cls=Group)
 def driver() -> None:
-    """The job that makes passes while nobody is there (docs/driver.md)."""
+    """Manage the background job that keeps the study going (docs/driver.md)."""
 
 
 @driver.command()
 @study_option
 @json_option
 def status(root: Path, as_json: bool) -> None:
-    """Show who makes passes over the study."""
+    """Show who updates the study."""
     study = Study.open(root)
     shown = driver_report(study)
     found = {"schema": 1, **{key: value for key, value in shown.items() if key != "scrontab"}}
@@ -34,14 +35,14 @@ def status(root: Path, as_json: bool) -> None:
 @driver.command()
 @study_option
 def start(root: Path) -> None:
-    """Let there be a driver again, after `lvjobs driver stop` or a refusal; and make a pass."""
+    """Start the driver again after `lvjobs driver stop` or a refusal, and update the study."""
     _set(root, stopped=False)
 
 
 @driver.command()
 @study_option
 def stop(root: Path) -> None:
-    """End the driver. Runs go on in their jobs; what follows waits until somebody makes a pass."""
+    """Stop the driver. Running jobs continue; later runs wait for the next update."""
     _set(root, stopped=True)
 
 
@@ -55,7 +56,7 @@ def _set(root: Path, *, stopped: bool) -> None:
 @driver.command()
 @study_option
 def run(root: Path) -> None:
-    """Make a pass, and more while there is something to do, as the driver's job. Exit code 75: more is to come."""
+    """Update the study while there is work, as the driver's job does. Exit code 75: more work follows."""
     if run_turn(Study.open(root), _log):
         sys.exit(_MORE_TO_COME)
 
@@ -70,20 +71,22 @@ def _log(status: Status) -> None:
 
 @driver.command()
 @study_option
-@click.option("--scrontab", is_flag=True, help="In Slurm's own crontab, where the site offers one.")
-@click.option("--every", default=5, show_default=True, type=click.IntRange(1, 59), help="Minutes between passes.")
+@click.option("--scrontab", is_flag=True, help="Use Slurm's own crontab, if the site offers one.")
+@click.option("--every", default=5, show_default=True, type=click.IntRange(1, 59), help="Minutes between updates.")
 def install(root: Path, scrontab: bool, every: int) -> None:
-    """Have passes made by cron instead, where no job may keep itself going; in this machine's crontab by default."""
+    """Update the study from this machine's crontab, where the site allows no driver job."""
     study = Study.open(root)
     program = "scrontab" if scrontab else "crontab"
     install_cron(study, program, every)
     often = "minute" if every == 1 else f"{every} minutes"
-    click.echo(f"{program}: a pass every {often}; to end it, type: {remedies.DRIVER_UNINSTALL(*study.where)}")
+    click.echo(
+        f"{program}: updates the study every {often}; to remove it, type: {remedies.DRIVER_UNINSTALL(*study.where)}"
+    )
 
 
 @driver.command()
 @study_option
 def uninstall(root: Path) -> None:
-    """Take the study out of crontab and scrontab."""
+    """Remove the study from crontab and scrontab."""
     found = uninstall_cron(Study.open(root))
-    click.echo(f"{' and '.join(found)}: the study's entry is gone" if found else "there was no entry of this study")
+    click.echo(f"{' and '.join(found)}: removed the study's entry" if found else "no entry of this study was found")

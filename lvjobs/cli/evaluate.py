@@ -9,27 +9,29 @@ from lvjobs.api.evaluate import evaluation_tables, make_trial, prepare_evaluatio
 from lvjobs.api.forecast import prepare_forecast
 from lvjobs.api.study import Study
 from lvjobs.cli.common import complete_runs, json_option, print_found, print_json, study_option, together
+from lvjobs.cli.help import Command
 from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
 from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest
 from lvjobs.report.table import FILE_STYLES, Table
-from lvjobs.study.config import load_study
 from lvjobs.study.fields import as_int
 from lvjobs.study.params import PromptName
 
 subject_options = together(
     click.option(
-        "--zero-shot", type=click.Choice(["raw", "instruct"]), help="The base model as it is, with this prompt."
+        "--zero-shot",
+        type=click.Choice(["raw", "instruct"]),
+        help="Evaluate the untrained base model, with this prompt.",
     ),
     click.option(
         "--adapter",
         type=click.Path(path_type=Path),
-        help="An adapter's directory, in PEFT's format, or a checkpoint of a training.",
+        help="Directory of a PEFT adapter, or a training checkpoint.",
     ),
 )
 sampling_options = together(
-    click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Forecasts a series."),
+    click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Forecasts per series."),
     click.option(
         "--temperature", type=click.FloatRange(min=0), help="0 is greedy (default: 0, or 1 with several samples)."
     ),
@@ -38,7 +40,7 @@ sampling_options = together(
         type=click.FloatRange(min=0, max=1, min_open=True),
         default=1.0,
         show_default=True,
-        help="Draw from the likeliest digits that have so much probability together.",
+        help="Sample from the most likely digits whose probabilities add up to this.",
     ),
 )
 
@@ -53,16 +55,14 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
     try:
         seed = as_int(options["seed"] or 0)
     except ValueError as error:
-        raise UsageError(f"--seed: {error}") from None
+        raise UsageError(f"--seed: {error}; write one, such as 7") from None
     return make_trial(**own, seed=seed)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, shell_complete=complete_runs)
 @subject_options
-@click.option(
-    "--series", type=click.IntRange(min=1), help="How many of the held-out series, of each fold (default: all)."
-)
+@click.option("--series", type=click.IntRange(min=1), help="Number of held-out series, for each fold (default: all).")
 @click.option(
     "--split",
     type=click.Choice(["last200", "random"]),
@@ -76,26 +76,26 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
     "origins",
     type=click.IntRange(min=1),
     multiple=True,
-    help="Forecast from so many observed steps (default: the training's history_steps). Give several times.",
+    help="Number of observed steps to forecast from (default: the training's history_steps). Repeatable.",
 )
 @click.option(
     "--baseline",
     "baselines",
     metavar="NAME",
     multiple=True,
-    help="An extra baseline: auto-arima, auto-ets, auto-theta, chronos:MODEL (default: [evaluation]). Several times; "
+    help="Extra baseline: auto-arima, auto-ets, auto-theta, chronos:MODEL (default: [evaluation]). Repeatable; "
     '"" for none.',
 )
 @sampling_options
-@click.option("--likelihood", is_flag=True, help="Also score how likely the model holds the truth (a pass more).")
-@click.option("--batch", type=click.IntRange(min=1), default=20, show_default=True, help="Series forecast at once.")
+@click.option("--likelihood", is_flag=True, help="Also score the likelihood of the truth (one more forward pass).")
+@click.option("--batch", type=click.IntRange(min=1), default=20, show_default=True, help="Series per batch.")
 @study_option
 @profile_option
 @train_options
 @resource_options
-@click.option("--table", is_flag=True, help="Print the study's Tables 2 and 3, in Markdown and LaTeX; submit nothing.")
-@click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
-@click.option("--wait", is_flag=True, help="Keep making passes until the evaluations have ended or are held.")
+@click.option("--table", is_flag=True, help="Print Tables 2 and 3 in Markdown and LaTeX; submit nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
+@click.option("--wait", is_flag=True, help="Wait until the evaluations are finished or held.")
 @json_option
 def evaluate(
     runs: tuple[str, ...],
@@ -114,21 +114,21 @@ def evaluate(
 ) -> None:
     """Forecast held-out series with RUNS, an adapter or the base model; score them beside the baselines.
 
-    A job like any other, which comes after its run where that is not completed yet. Typed again, it shows the tables
-    of what is evaluated already: of several runs, the report's Table 2 (rank and learning rate) and Table 3 (context
-    length, zero-shot and final runs). `--table` alone is of all that was evaluated.
+    An evaluation is a job; it starts when its run is completed. The same command, typed again, shows the scores. For
+    several runs, these are Table 2 (rank and learning rate) and Table 3 (context length, zero-shot and final runs) of
+    the report. --table without RUNS shows all evaluations.
     """
     from lvjobs.report.terminal.run_lines import print_scores
 
     if table:
         if zero_shot or adapter:
             raise UsageError(
-                "--table is of runs, and has the base models that were evaluated on the same series; leave "
+                "--table shows runs, beside the base models evaluated on the same series; leave out "
                 "--zero-shot and --adapter out"
             )
         show_tables(evaluation_tables(Study.open(root), runs), as_json=as_json)
         return
-    study = load_study(root)
+    study = Study.open(root)
     trial = trial_of(options, "series", "split", "batch", "likelihood")
     given = overrides(options, pairs, profile)
     prepared = prepare_evaluations(study, given, trial, runs, zero_shot, adapter, origins, _named(baselines))
@@ -143,13 +143,13 @@ def evaluate(
     for made in tables:
         click.echo("\n" + made.narrow().render("simple"))
     if to_come:
-        click.echo(f"\nnot evaluated yet, and in no table: {', '.join(to_come)}")
+        click.echo(f"\nnot evaluated yet, so not in these tables: {', '.join(to_come)}")
 
 
 def _named(baselines: tuple[str, ...]) -> list[str] | None:
     """Return the typed extra baselines: none for a single "", and None (those of study.toml) if nothing is typed."""
     if "" in baselines and any(baselines):
-        raise UsageError('--baseline "" asks for no extra baselines; leave it out, or the others')
+        raise UsageError('--baseline "" means no extra baselines, so it excludes the others; give one or the other')
     return [name for name in baselines if name] if baselines else None
 
 
@@ -160,20 +160,18 @@ def show_tables(tables: list[Table], *, as_json: bool) -> None:
     print_found(found, [text], as_json=as_json)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", required=False, shell_complete=complete_runs)
 @subject_options
-@click.option(
-    "--series", type=click.IntRange(min=0), required=True, help="Which series: its index in the file, from 0."
-)
+@click.option("--series", type=click.IntRange(min=0), required=True, help="Index of the series in the file, from 0.")
 @sampling_options
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Default: forecasts/NAME-series-N.")
 @study_option
 @profile_option
 @train_options
 @resource_options
-@click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
-@click.option("--wait", is_flag=True, help="Keep making passes until the forecast is made or held.")
+@click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
+@click.option("--wait", is_flag=True, help="Wait until the forecast is finished or held.")
 @json_option
 def forecast(
     run: str | None,
@@ -191,11 +189,11 @@ def forecast(
 ) -> None:
     """Forecast one series with RUN, an adapter or the base model; write the numbers and a plot, beside the baselines.
 
-    Taken from an evaluation that holds this series already; else it is a job like any other, and the command typed
-    again writes what it made.
+    If an evaluation already holds this series, its forecast is used; otherwise a job is submitted, and the same
+    command, typed again, writes its forecast.
     """
     options["split"] = "asked"
-    study, trial = load_study(root), trial_of(options, "split")
+    study, trial = Study.open(root), trial_of(options, "split")
     given = overrides(options, pairs, profile)
     prepared = prepare_forecast(study, given, trial, series, run, zero_shot, adapter)
     if prepared.warning:
@@ -205,7 +203,7 @@ def forecast(
         if as_json:
             print_json({"schema": 1, "outcome": "exists", "evaluation": found.files.root.name})
         else:
-            click.echo(f"# nothing would be submitted: {found.files.root.name} holds series {series} already")
+            click.echo(f"# nothing to submit: {found.files.root.name} holds series {series} already")
         return
     submitted = found is None
     if found is None:
@@ -213,7 +211,7 @@ def forecast(
         found = None if dry_run else prepared.found()
         if found is None:
             if not (dry_run or as_json):
-                click.echo("the forecast is not made yet; when it is, the same command writes it")
+                click.echo("the forecast is not finished; run the same command later to write it")
             return
     files = prepared.write(found, out)
     if as_json and not submitted:  # else the submission was printed: one object, not two

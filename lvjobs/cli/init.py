@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-from click.core import ParameterSource
 
 from lvjobs import remedies
 from lvjobs.api.settings import create
-from lvjobs.cli.common import print_lines, study_option
-from lvjobs.cli.program import WithProgram, container_options, typed_container, typed_program
+from lvjobs.cli.common import new_study_option, print_lines
+from lvjobs.cli.program import WithProgram, container_options, program_option, typed_container, typed_program
+from lvjobs.cli.site import Site, choose_site
 from lvjobs.cluster.backends import backend_of, is_elsewhere
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control import backends
@@ -22,7 +22,7 @@ from lvjobs.files import expand_home
 from lvjobs.foreign import cleaned
 from lvjobs.ledger import storage
 from lvjobs.report.terminal.plain_lines import site_lines
-from lvjobs.study.config import StudyContext, load_study
+from lvjobs.study.config import StudyContext, load_study, study_above
 from lvjobs.study.presets import STUDIES
 from lvjobs.study.program.command_line import BatchScript, set_program, split_command
 from lvjobs.study.program.presets import PresetName
@@ -31,9 +31,11 @@ _OF_A_PROGRAM = ("checkpoint", "resume", "progress", "flops")
 
 
 @click.command(cls=WithProgram, options_metavar="[OPTIONS]")
-@study_option
-@click.option("--profile", default="local", show_default=True, help="local, or a file of slurm_templates.")
-@click.option("--account", help="Slurm account that pays.")
+@new_study_option
+@click.option("--profile", help="local, lab, generic, a site's, or a file (default: local, unless Slurm answers here).")
+@click.option("--local", is_flag=True, help="Train on this machine, although Slurm answers here.")
+@click.option("--yes", is_flag=True, help="Take the proposed profile, account and partition without asking.")
+@click.option("--account", help="Slurm account to charge.")
 @click.option(
     "--preset",
     type=click.Choice([*sorted(STUDIES), *get_args(PresetName)]),
@@ -41,22 +43,24 @@ _OF_A_PROGRAM = ("checkpoint", "resume", "progress", "flops")
     "same for forecasts of 5 steps) or study-tiny (for a laptop; default on local and lab, else published); or a "
     "program's library (default: as its source shows).",
 )
-@click.option("--command", "typed", metavar="TEXT", help="A program, as you type it in a shell; or write it after --.")
+@click.option("--command", "typed", metavar="TEXT", help="The program's command line; or write it after --.")
 @click.option(
     "--from",
     "script",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A batch script whose last command is the program, and whose #SBATCH lines are its resources.",
+    help="Batch script: its last command is the program, its #SBATCH lines the resources.",
 )
-@click.option("--checkpoint", help="Of a program: where it saves, such as {out}/checkpoint-{step} or {out}/ckpt.pt.")
-@click.option("--resume", help="Of a program: arguments that are added where a checkpoint exists.")
-@click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")
-@click.option("--flops", help="Of a program: FLOPs of a step: 6e9, or 124e6 x 491520 (parameters, tokens).")
+@program_option("--checkpoint", help="path of its checkpoints, such as {out}/checkpoint-{step} or {out}/ckpt.pt.")
+@program_option("--resume", help="arguments added when a checkpoint exists.")
+@program_option("--progress", help="regular expression that matches its progress lines, with (?P<step>\\d+).")
+@program_option("--flops", help="FLOPs per step: 6e9, or 124e6 x 491520 (parameters, tokens).")
 @container_options
-@click.option("--force", is_flag=True, help="Write over a study.toml that exists.")
+@click.option("--force", is_flag=True, help="Overwrite an existing study.toml.")
 def init(
     root: Path,
-    profile: str,
+    profile: str | None,
+    local: bool,
+    yes: bool,
     account: str | None,
     preset: str | None,
     typed: str | None,
@@ -64,44 +68,52 @@ def init(
     force: bool,
     **options: str | None,
 ) -> None:
-    """Write a commented study.toml: every key there is, with its default; or one for a program of yours.
+    """Write a commented study.toml, with every key and its default, for the bundled forecasting or for a program.
 
     \b
     lvjobs init                                              the forecasting that comes with lvjobs
     lvjobs init --command "python train.py --lr 1e-4"        a program (docs/programs.md)
     lvjobs init --from job.sbatch                            the program of a batch script, and its resources
 
-    For a program, it prints what it guessed and what remains to be filled in. At a terminal, it asks for that. Nothing
-    is executed.
+    For a program, prints the guessed settings and the missing ones; in a terminal, prompts for these. Executes nothing.
     """  # noqa: D301 - click reads the backspace
     given = _given(preset, options)
     program = _program(typed, script)
     if program is None:
         if given or preset in get_args(PresetName):
             name = min(given) if given else f"preset {preset}"
-            raise UsageError(f"--{name} is of a program; name the program with --command, --from, or after --")
-        path = create(root, profile, account, preset, force=force)
+            raise UsageError(f"--{name} is for programs; add --command, --from, or a program after --")
+        _refuse_existing(root, force=force)
+        site = choose_site(profile, account, local=local, yes=yes)
+        path = create(root, site.profile, site.resources, preset, force=force)
         study = load_study(root)
-        click.echo(
-            f"{path}: edit what you like; then, in that directory, see what it would cost: {remedies.SWEEP_PLAN}"
-        )
+        click.echo(f"{path}: written. Edit it, then see the cost of its stages: {remedies.SWEEP_PLAN}")
     else:
         if preset in STUDIES:
-            raise UsageError(f"--preset {preset} is of lvjobs' own forecasting; leave it out, for there is a program")
-        profile = _profile(profile, script)
-        study = _init_program(root, profile, account, program, given, force=force)
-    _print_concerns(study, profile)
+            raise UsageError(
+                f"--preset {preset} is for the bundled forecasting; leave it out, or leave the program out"
+            )
+        _refuse_existing(root, force=force)
+        site = choose_site(_profile(profile, script), account, local=local, yes=yes)
+        study = _init_program(root, site, program, given, force=force)
+    _print_concerns(study, site.profile)
 
 
-def _init_program(
-    root: Path, profile: str, account: str | None, program: BatchScript, given: dict[str, Any], *, force: bool
-) -> StudyContext:
+def _refuse_existing(root: Path, *, force: bool) -> None:
+    """Refuse a study.toml that exists, before anything is asked (UsageError)."""
+    if (expand_home(root) / "study.toml").exists() and not force:
+        raise UsageError(f"{root / 'study.toml'} exists; edit it, or overwrite it with --force")
+
+
+def _init_program(root: Path, site: Site, program: BatchScript, given: dict[str, Any], *, force: bool) -> StudyContext:
     """Write the study of a program, and print what was guessed and what remains to be filled in."""
     from lvjobs.api.program_study import create_program, plan_program
 
     ask = _ask if sys.stdin.isatty() else None
     place = expand_home(root)
-    path, plan = create_program(place, profile, account, lambda: plan_program(place, program, given, ask), force=force)
+    path, plan = create_program(
+        place, site.profile, site.resources, lambda: plan_program(place, program, given, ask), force=force
+    )
     study = load_study(root)
     click.echo(f"{path}: written")
     lines = [f"guessed: {line}" for line in plan.said]
@@ -143,18 +155,19 @@ def _program(typed: str | None, script: Path | None) -> BatchScript | None:
         return None
     command = words if words is not None else split_command(typed or "")
     if not command:
-        raise UsageError('no program is named; write it and its arguments: --command "python train.py"')
+        raise UsageError('no program is given; write it and its arguments: --command "python train.py"')
     program = BatchScript()
     set_program(program, command)
     return program
 
 
-def _profile(profile: str, script: Path | None) -> str:
+def _profile(profile: str | None, script: Path | None) -> str | None:
     """Return the profile: that of any Slurm cluster for a batch script, unless one was typed."""
-    source = click.get_current_context().get_parameter_source("profile")
-    if script is None or source is not ParameterSource.DEFAULT:
+    if script is None or profile is not None:
         return profile
-    click.echo('guessed: profile = "generic": any Slurm cluster; a site\'s own: --profile (docs/profiles.md)')
+    click.echo(
+        'guessed: profile = "generic": works on any Slurm cluster; for a site profile use --profile (docs/profiles.md)'
+    )
     return "generic"
 
 
@@ -175,11 +188,13 @@ def _print_concerns(study: StudyContext, profile: str) -> None:
     """Print what is known about the storage, and about the site where it answers."""
     for concern in storage.concerns(storage.storage_of(study.root), on_slurm=is_elsewhere(profile), where=study.where):
         click.echo(f"note: storage: {concern.what}; {concern.remedy}", err=True)
+    if (outer := study_above(study.root.parent)) is not None:
+        click.echo(f"note: this study is inside another one ({outer})", err=True)
     if not backend_of(profile).is_site:
         return
     try:
         site = backends.cluster_for(study, profile).probe()
     except ClusterError as error:
-        click.echo(f"note: Slurm was not reached from here, so what it promises is not known ({error})", err=True)
+        click.echo(f"note: Slurm did not answer, so the site's settings are unknown ({error})", err=True)
     else:
         print_lines(site_lines(asdict(site), study.where))

@@ -6,36 +6,37 @@ from pathlib import Path
 import click
 
 from lvjobs.cli.common import json_option, print_found
+from lvjobs.cli.help import Group
 from lvjobs.errors import UsageError
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Make or check input data."""
 
 
 @data.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("data.h5"))
-@click.option("--systems", default=1000, show_default=True, help="How many predator-prey systems.")
-@click.option("--seed", default=0, show_default=True, help="Seed of their parameters.")
-@click.option("--force", is_flag=True, help="Write over a file that exists.")
+@click.option("--systems", default=1000, show_default=True, help="Number of predator-prey systems.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the systems' parameters.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def make(file: Path, systems: int, seed: int, force: bool) -> None:
     """Write FILE (HDF5: /time, /trajectories) by solving the Rosenzweig-MacArthur law for random systems."""
     from lvjobs.forecasting.data import make_dataset
 
     if file.exists() and not force:
-        raise UsageError(f"{file} exists; name another file, or write over it with --force")
+        raise UsageError(f"{file} exists; name another file, or overwrite it with --force")
     make_dataset(file, systems=systems, seed=seed)
     click.echo(f"{file}: {systems} systems, 100 steps, 2 variables")
 
 
-@click.group()
+@click.group(cls=Group)
 def model() -> None:
     """Fetch, check or convert base models."""
 
 
 _DECIMALS = click.option(
-    "--decimals", type=click.IntRange(1, 6), default=2, show_default=True, help="Decimals of a value, as in [train]."
+    "--decimals", type=click.IntRange(1, 6), default=2, show_default=True, help="Decimals per value, as in [train]."
 )
 
 
@@ -44,9 +45,9 @@ _DECIMALS = click.option(
 @_DECIMALS
 @json_option
 def pull(hub_id: str, decimals: int, as_json: bool) -> None:
-    """Fetch HUB_ID into the cache that jobs read, where HF_HOME says; then check it.
+    """Download HUB_ID into the cache that jobs read (HF_HOME), and check it.
 
-    Needs a network: type it on a login node. What is there already is not fetched again.
+    Needs a network: run it on a login node. Existing files are not downloaded again.
     """
     from lvjobs.forecasting.hub import pull as fetch
 
@@ -58,7 +59,7 @@ def pull(hub_id: str, decimals: int, as_json: bool) -> None:
 @_DECIMALS
 @json_option
 def check(name: str, decimals: int, as_json: bool) -> None:
-    """Say whether a job on this machine could use MODEL: a hub id, a directory, or tiny. Needs no network."""
+    """Check whether a job on this machine can use MODEL: a hub id, a directory, or tiny. Needs no network."""
     from lvjobs.flops.architecture import hub_id_of
 
     _print_model(name if Path(name).is_dir() else hub_id_of(name), decimals, as_json)
@@ -72,7 +73,7 @@ def check(name: str, decimals: int, as_json: bool) -> None:
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",
     show_default=True,
-    help="Of the weights that are written: bf16 is half the size, and rounds them once more.",
+    help="Precision of the written weights; bf16 halves the size and rounds again.",
 )
 @_DECIMALS
 @json_option
@@ -98,10 +99,10 @@ def _print_model(name: str, decimals: int, as_json: bool) -> None:
         numbers = {"directory": str(made.directory), "parameters": made.parameters, "pipeline": made.pipeline}
         digest = sha256_of_weights(made.directory)
         lines = [
-            f"{name}: whole, in {made.directory}",
+            f"{name}: complete, in {made.directory}",
             f"  parameters {_count(made.parameters)}",
             f"  weights    SHA-256 {digest}",
-            f"  pipeline   {made.pipeline}: a baseline of evaluations, --baseline chronos:{name}",
+            f"  pipeline   {made.pipeline}: usable as a baseline: --baseline chronos:{name}",
         ]
         print_found({"schema": 1, "model": name, **numbers, "weights_sha256": digest}, lines, as_json=as_json)
         return
@@ -126,7 +127,7 @@ def _print_model(name: str, decimals: int, as_json: bool) -> None:
         "problem": problem,
     }
     lines = [
-        f"{name}: whole, in {found.directory}",
+        f"{name}: complete, in {found.directory}",
         f"  parameters {_count(found.parameters)}",
         f"  weights    SHA-256 {digest}",
         f"  tokenizer  {_tokenizer(found.split)}",
@@ -135,7 +136,7 @@ def _print_model(name: str, decimals: int, as_json: bool) -> None:
     ]
     print_found(details, lines, as_json=as_json)
     if problem and not as_json:
-        raise UsageError(f"{name}: what it costs cannot be counted, so no run of it can be submitted; see FLOPs above")
+        raise UsageError(f"{name}: its FLOPs cannot be counted, so no run of it can be submitted; see FLOPs above")
 
 
 def _count(parameters: int | None) -> str:
@@ -144,6 +145,6 @@ def _count(parameters: int | None) -> str:
 
 def _tokenizer(split: tuple[str, ...] | None) -> str:
     if split is None:
-        return "no tokenizer.json to check here: a job checks it when it starts"
-    apart = f" ({' '.join(split)} are written apart)" if split else ""
-    return f"a token for every character of a series{apart}"
+        return "no tokenizer.json to check here; each job checks it at its start"
+    apart = f" ({' '.join(split)} are split)" if split else ""
+    return f"one token per character of a series{apart}"

@@ -4,35 +4,42 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
+from typing import TextIO
 
 import click
 
+from lvjobs.api.select import is_stage, name_of
 from lvjobs.api.study import Study
 from lvjobs.api.updates import newest_log
 from lvjobs.cli.common import complete_runs, json_option, print_json, print_problems, study_option, tell
+from lvjobs.cli.help import Command
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned
 
 
-@click.command()
-@click.argument("run", required=False, shell_complete=complete_runs)
+@click.command(cls=Command)
+@click.argument("run", required=False, shell_complete=complete_runs, metavar="[RUN|STAGE]")
 @study_option
 @json_option
-@click.option("-w", "--watch", "live", is_flag=True, help="Stay, and show how it changes.")
-@click.option("--every", default=15.0, show_default=True, type=click.FloatRange(min=1), help="With -w: seconds.")
-@click.option("--all", "whole", is_flag=True, help="Every run, however many lines it takes.")
-@click.option("--no-pass", is_flag=True, help="Show the last pass's summary; do not look at the cluster.")
+@click.option("-w", "--watch", "live", is_flag=True, help="Keep running, and refresh the screen.")
+@click.option(
+    "--every", default=15.0, show_default=True, type=click.FloatRange(min=1), help="With -w: seconds between updates."
+)
+@click.option("--all", "whole", is_flag=True, help="Show every run, without folding to the screen.")
+@click.option("--no-pass", is_flag=True, help="Show the last update; do not ask the cluster.")
 def status(root: Path, run: str | None, as_json: bool, live: bool, every: float, whole: bool, no_pass: bool) -> None:
-    """Show how the runs stand, after a pass over the study; or the story of one RUN (enough of its name will do)."""
+    """Update the study and show the state of all runs, of the runs of one stage, or the history of one RUN.
+
+    RUN is a name, a part of one (such as its last four characters), or a job id.
+    """
     study = Study.open(root)
     if live:
         if run is not None or as_json:
-            raise UsageError(
-                "status -w shows the whole study, drawn again and again: leave out RUN and --json, or leave out -w"
-            )
+            raise UsageError("status -w shows the whole study: leave out RUN and --json, or leave out -w")
         _stay(study, every, whole=whole, reconcile=not no_pass)
         return
-    if run is not None:
+    stage = run if run is not None and is_stage(study, run) else None
+    if run is not None and stage is None:
         history = study.history(run)
         if as_json:
             print_json(history.to_dict())
@@ -43,6 +50,8 @@ def status(root: Path, run: str | None, as_json: bool, live: bool, every: float,
         print_history(history.to_dict(), whole=whole or not sys.stdout.isatty())
         return
     found = study.status(reconcile=not no_pass)
+    if stage is not None:
+        found = found.of_stage(stage)
     if as_json:
         print_json(found.summary)
         return
@@ -74,15 +83,15 @@ def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:
             time.sleep(every)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", shell_complete=complete_runs)
 @study_option
 @json_option
 def why(root: Path, run: str, as_json: bool) -> None:
-    """Say why RUN stands as it does: what happened, with the evidence; what follows; what you can type.
+    """Explain the state of RUN: what happened, the evidence, what follows, and the next command.
 
-    Enough of its name will do, such as the four characters at its end. Of a run whose job waits Slurm is asked what
-    would start sooner (as lvjobs queue does); nothing is submitted or changed.
+    Part of its name is enough, such as its last four characters. If its job waits, Slurm is asked what would start it
+    sooner (as lvjobs queue does); nothing is submitted or changed.
     """
     explained = Study.open(root).why(run)
     if as_json:
@@ -94,46 +103,66 @@ def why(root: Path, run: str, as_json: bool) -> None:
         print_why(explained.to_dict())
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", required=False, shell_complete=complete_runs)
 @study_option
 @json_option
 def queue(root: Path, run: str | None, as_json: bool) -> None:
-    """Show why RUN's job waits (the first that does), when it is expected to start, and what would start sooner.
+    """Show why RUN's job waits (default: the first waiting job), its expected start, and what would start it sooner.
 
-    Asks Slurm a handful of times when other jobs would start (sbatch --test-only); nothing is submitted or changed.
+    Asks Slurm a few times when other jobs would start (sbatch --test-only); nothing is submitted or changed.
     """
     found = Study.open(root).queue(run)
     alternatives = [one.to_dict() for one in found.alternatives]
     if as_json:
-        row = found.runs[0].to_dict() if found.runs else {}
+        row = found.runs[0].to_dict() if found.runs and found.is_known else {}
         keys = ("name", "job_id", "reason", "queue_reason", "start_estimate")
-        print_json({"schema": 1, **{key: row.get(key) for key in keys}, "alternatives": alternatives})
+        shown = {"schema": 1, "known": found.is_known, **{key: row.get(key) for key in keys}}
+        print_json({**shown, "alternatives": alternatives})
     else:
         from lvjobs.report.terminal.run_lines import print_queue
 
         tell(found.status)
-        print_queue(found.runs, alternatives)
+        print_queue(found.runs, alternatives, is_known=found.is_known)
 
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS, _LOOK_SECONDS = 0.5, 10.0
+_WORKER = "lvjobs worker: "
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", shell_complete=complete_runs)
 @study_option
-@click.option("-f", "--follow", is_flag=True, help="Go on printing as the log grows.")
-@click.option("-n", "--lines", default=50, show_default=True, help="How many of the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the log until the run ends.")
+@click.option("-n", "--lines", default=50, show_default=True, help="Number of last lines.")
 def logs(root: Path, run: str, follow: bool, lines: int) -> None:
-    """Show what RUN's latest job printed."""
-    path = newest_log(Study.open(root), run)
-    click.echo(f"==> {path} <==", err=True)
-    with path.open(errors="replace", encoding="utf-8") as stream:
-        for line in deque(stream, maxlen=lines):
-            click.echo(cleaned(line), nl=False)
-        while follow:
-            line = stream.readline()
-            if line:
+    """Show the log of RUN's last job."""
+    study = Study.open(root)
+    path: Path | None = newest_log(study, run)
+    most: int | None = lines
+    while path is not None:
+        click.echo(f"==> {path} <==", err=True)
+        with path.open(errors="replace", encoding="utf-8") as stream:
+            for line in deque(stream, maxlen=most):
                 click.echo(cleaned(line), nl=False)
-            else:
-                time.sleep(_POLL_SECONDS)
+            path, most = (_follow(study, run, path, stream), None) if follow else (None, None)
+
+
+def _follow(study: Study, run: str, path: Path, stream: TextIO) -> Path | None:
+    """Print the log as it grows. Return the log of the run's next job; None once the run is at rest."""
+    name, looked = name_of(study, run), time.monotonic()
+    while True:
+        if line := stream.readline():
+            click.echo(cleaned(line), nl=False)
+            if line.startswith(_WORKER):  # the run may have ended
+                looked = 0.0
+            continue
+        if time.monotonic() - looked >= _LOOK_SECONDS:
+            status, looked = study.status(), time.monotonic()
+            if (newest := newest_log(study, name)) != path:
+                return newest
+            if status.is_at_rest([name]):
+                click.echo(stream.read(), nl=False)
+                click.echo(f"{name} is {status.states[name]}", err=True)
+                return None
+        time.sleep(_POLL_SECONDS)

@@ -8,6 +8,7 @@ import click
 
 from lvjobs import remedies
 from lvjobs.cli.common import Remembering, print_json, repeated
+from lvjobs.cli.help import Group
 from lvjobs.lab import Lab, LabConfig, LabStatus, install_packages, missing_packages, require_packages
 
 
@@ -21,38 +22,37 @@ _lab = click.option(
     "chosen",
     type=click.Path(path_type=Path),
     callback=_lab_in,
-    help="Where the lab lives.  [default: $LVJOBS_LAB, else ~/.cache/lvjobs/lab]",
+    help="Directory of the lab.  [default: $LVJOBS_LAB, else ~/.cache/lvjobs/lab]",
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def lab() -> None:
-    """A private Slurm cluster on this machine, to try a study on before a real one is asked.
-
-    Bring it up, then: eval "$(lvjobs lab env)" && sinfo
-    """
+    """Start and stop a private Slurm cluster on this machine, to test a study before using a real one."""
 
 
 @lab.command(cls=Remembering)
 @_lab
 @click.option("--nodes", type=int, help="Nodes, all on this machine.  [default: 4]")
-@click.option("--gpus", type=int, help="Pretended GPUs a node.  [default: 4]")
-@click.option("--cpus", type=int, help="Pretended cores a node.  [default: 32]")
-@click.option("--accounting/--no-accounting", default=None, help="With slurmdbd and MariaDB, for sacct and limits.")
-@click.option("--grace", type=int, help="Seconds from a preemption's signal to its kill.  [default: 10]")
+@click.option("--gpus", type=int, help="Simulated GPUs per node.  [default: 4]")
+@click.option("--cpus", type=int, help="Simulated cores per node.  [default: 32]")
+@click.option("--accounting/--no-accounting", default=None, help="Run slurmdbd and MariaDB, for sacct and limits.")
+@click.option("--grace", type=int, help="Seconds between a preemption's signal and its kill.  [default: 10]")
 @click.option(
-    "--user-signal/--no-user-signal", default=None, help="A preempted job gets its own --signal, not SIGTERM."
+    "--user-signal/--no-user-signal", default=None, help="Send a preempted job its own --signal instead of SIGTERM."
 )
-@click.option("--preempt-mode", type=click.Choice(["requeue", "cancel"]), help="What becomes of a preempted job.")
-@click.option("--preempt-by", type=click.Choice(["partition", "qos"]), help="What outranks; qos needs accounting.")
-@click.option("--hold", type=int, help="Seconds that Slurm holds a requeued job back.  [default: 21]")
+@click.option("--preempt-mode", type=click.Choice(["requeue", "cancel"]), help="What Slurm does with a preempted job.")
+@click.option(
+    "--preempt-by", type=click.Choice(["partition", "qos"]), help="What decides priority; qos needs accounting."
+)
+@click.option("--hold", type=int, help="Seconds for which Slurm holds a requeued job.  [default: 21]")
 @click.option("--port-base", type=int, help="First port.  [default: a free range]")
 @click.option(
-    "--message-timeout", type=int, help="Seconds until a command gives a silent controller up.  [default: 10]"
+    "--message-timeout", type=int, help="Seconds until a command gives up on a silent controller.  [default: 10]"
 )
-@click.option("--install", is_flag=True, help="As root: install with apt what is missing.")
+@click.option("--install", is_flag=True, help="Install missing packages with apt (as root).")
 def up(chosen: Lab, install: bool, **given: Any) -> None:
-    """Bring the cluster up; what is not given stays as it was the last time."""
+    """Start the cluster. Settings that are not given stay as they were the last time."""
     config = replace(chosen.config or LabConfig(), **{key: value for key, value in given.items() if value is not None})
     options = repeated(but=("--install",))
     if install:
@@ -64,18 +64,18 @@ def up(chosen: Lab, install: bool, **given: Any) -> None:
 
 @lab.command()
 @_lab
-@click.option("--purge", is_flag=True, help="Forget the queue and the accounts too; delete the directory.")
+@click.option("--purge", is_flag=True, help="Also delete the lab's directory, with its queue and accounts.")
 def down(chosen: Lab, purge: bool) -> None:
-    """Stop the cluster and its jobs, as a power cut would; the queue is there again after the next up."""
+    """Stop the cluster and its jobs, like a power cut; the next up restores the queue."""
     chosen.down(purge=purge)
     click.echo(f"lab in {chosen.directory} is down{' and deleted' if purge else ''}")
 
 
 @lab.command()
 @_lab
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(chosen: Lab, as_json: bool) -> None:
-    """Say what runs."""
+    """Show the lab's daemons, nodes and jobs."""
     found = chosen.status()
     if as_json:
         print_json(found.to_dict())
@@ -85,10 +85,10 @@ def status(chosen: Lab, as_json: bool) -> None:
 
 @lab.command()
 @_lab
-@click.option("--seconds", type=float, default=3.0, show_default=True, help="How long the urgent job stays.")
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="Seconds for which the urgent job runs.")
 @click.argument("job", metavar="RUN_OR_JOBID")
 def preempt(chosen: Lab, seconds: float, job: str) -> None:
-    """Force a job off its node: an urgent one takes the whole of it for a few seconds."""
+    """Preempt a job: an urgent job takes its whole node for a few seconds."""
     done = chosen.preempt(job, seconds=seconds)
     click.echo(f"urgent job {done.urgent_job_id} takes node {done.node} from job {done.job_id} for {seconds:g} s")
 
@@ -97,7 +97,7 @@ def preempt(chosen: Lab, seconds: float, job: str) -> None:
 @_lab
 @click.argument("node")
 def fail(chosen: Lab, node: str) -> None:
-    """Lose a node: its slurmd dies, and the processes of its jobs live on."""
+    """Let a node fail: its slurmd is killed, but the processes of its jobs continue."""
     chosen.fail(node)
     click.echo(
         f"node {node} is down; to bring it back, type: {remedies.LAB_RESTORE(*chosen.layout.options, node=node)}"
@@ -116,17 +116,17 @@ def restore(chosen: Lab, node: str) -> None:
 @lab.command()
 @_lab
 def freeze(chosen: Lab) -> None:
-    """Make the controller silent: every Slurm command now times out."""
+    """Freeze the controller: every Slurm command times out."""
     chosen.freeze()
-    click.echo(f"slurmctld is frozen; to let it go on, type: {remedies.LAB_THAW(*chosen.layout.options)}")
+    click.echo(f"slurmctld is frozen; to continue it, type: {remedies.LAB_THAW(*chosen.layout.options)}")
 
 
 @lab.command()
 @_lab
 def thaw(chosen: Lab) -> None:
-    """Let a frozen controller go on."""
+    """Let a frozen controller continue."""
     chosen.thaw()
-    click.echo("slurmctld goes on")
+    click.echo("slurmctld continues")
 
 
 @lab.command()
@@ -150,7 +150,7 @@ def _show(chosen: Lab, found: LabStatus) -> None:
     alive = f"{len(found.daemons) - len(dead)} of {len(found.daemons)}"
     nodes = [f"{node.name} {node.state or 'unknown'}" for node in found.nodes]
     jobs = [f"{count} {state}" for state, count in sorted(found.jobs.items())]
-    click.echo(f"  settings  {', '.join(changed) or 'the defaults'}; ports from {found.port_base}")
+    click.echo(f"  settings  {', '.join(changed) or 'default'}; ports from {found.port_base}")
     click.echo(
         f"  daemons   {alive}" + (f"; dead: {', '.join(dead)}; type: {remedies.LAB_UP(*options)}" if dead else "")
     )

@@ -9,6 +9,7 @@ import click
 from lvjobs.api.study import Study
 from lvjobs.api.updates import WRITE_WAIT_SECONDS, answer_place
 from lvjobs.cli.common import json_option, print_found, study_option, tell
+from lvjobs.cli.help import Group
 from lvjobs.errors import UsageError
 from lvjobs.report.numbers import counted
 from lvjobs.report.outputs import TEXT_FORMATS, as_text
@@ -17,18 +18,18 @@ from lvjobs.report.terminal.plain_lines import check_lines, rebuild_lines
 _FOUND_SOMETHING = 1
 
 
-@click.group()
+@click.group(cls=Group)
 def ledger() -> None:
-    """runs.db: check it, copy it, rebuild it, or read it with other programs (docs/ledger.md)."""
+    """Check, copy, rebuild or export runs.db (docs/ledger.md)."""
 
 
 @ledger.command()
 @study_option
 @json_option
 def check(root: Path, as_json: bool) -> None:
-    """Compare runs.db with the run directories and journals, and say what is wrong. Changes nothing.
+    """Compare runs.db with the run directories and journals, and list problems. Change nothing.
 
-    Exit code 1: something is wrong. Notes are not.
+    Exit code 1: there are problems. Notes are none.
     """
     from lvjobs.control.recovery.check import check as check_study
 
@@ -42,10 +43,10 @@ def check(root: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @study_option
 def backup(root: Path, file: Path | None) -> None:
-    """Copy runs.db to FILE, whole and checked, also while others use it (default: runs.db.<time>.bak beside it).
+    """Copy runs.db to FILE and check the copy, also while others use it (default: runs.db.<time>.bak beside it).
 
-    The log, from which a lost runs.db is rebuilt, is copied to FILE.log. What exists is not written over. To go back
-    to a copy: put FILE in the place of runs.db; run directories stay.
+    The log, from which a lost runs.db is rebuilt, is copied to FILE.log. Existing files are not overwritten. To restore
+    a copy, replace runs.db with FILE; run directories stay.
     """
     from lvjobs.api.publish import back_up
 
@@ -56,11 +57,11 @@ def backup(root: Path, file: Path | None) -> None:
 @ledger.command()
 @study_option
 @json_option
-@click.option("--aside", is_flag=True, help="Rename the runs.db that is there (runs.db.<time>.aside) first.")
+@click.option("--aside", is_flag=True, help="First rename the existing runs.db to runs.db.<time>.aside.")
 def rebuild(root: Path, as_json: bool, aside: bool) -> None:
-    """Rebuild runs.db from its log, the run directories, and what the scheduler has of their jobs.
+    """Rebuild runs.db from its log, the run directories, and the scheduler's records of their jobs.
 
-    Submits nothing. Says what could not be restored.
+    Submits nothing. Lists what could not be restored.
     """
     from lvjobs.control.backends import cluster_for
     from lvjobs.control.recovery.rebuild import rebuild as rebuild_ledger
@@ -75,11 +76,11 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
 @study_option
 @click.option("--table", type=click.Choice(("runs", "attempts", "charges", "stages")), help="Only this one.")
 @click.option("--format", "form", type=click.Choice(("csv", "jsonl")), help="Only this one.")
-@click.option("--force", is_flag=True, help="Write over files that exist.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 def export(root: Path, directory: Path | None, table: str | None, form: str | None, force: bool) -> None:
     """Write runs, attempts, charges and stages as CSV and JSON lines into DIRECTORY; without one, to the terminal.
 
-    There it is JSON lines, each with its "table", or with --table and --format csv one table.
+    To the terminal: JSON lines, each with its "table"; with --table and --format csv, one table.
     """
     from lvjobs.api.publish import ledger_tables, write_tables
 
@@ -95,22 +96,22 @@ def export(root: Path, directory: Path | None, table: str | None, form: str | No
     click.echo(f"{directory}: {', '.join(counted(len(rows), name) for name, rows in found.items())}")
 
 
-@click.group()
+@click.group(cls=Group)
 def study() -> None:
-    """Say whether a study was moved or copied, where lvjobs cannot see it (docs/ledger.md)."""
+    """Record that a study was moved or copied, where lvjobs cannot see it (docs/ledger.md)."""
 
 
 @study.command()
 @study_option
 def moved(root: Path) -> None:
-    """Say that the study was moved here: keep its jobs, and continue it from here."""
+    """Record that the study was moved here: keep its jobs, and continue it here."""
     _answer(root, "moved")
 
 
 @study.command()
 @study_option
 def copied(root: Path) -> None:
-    """Say that this is a copy of a study still in use: leave its jobs alone, and start nothing here by itself."""
+    """Record that this is a copy of a study still in use: leave its jobs alone, and start nothing automatically."""
     _answer(root, "copied")
 
 
@@ -121,4 +122,4 @@ def _answer(root: Path, answer: str) -> None:
     status, is_answered = answer_place(here, StudyOrigin(answer))
     tell(status)
     if not is_answered:
-        click.echo(f"{here.root}: the study lives here already, and nothing was changed")
+        click.echo(f"{here.root}: the study is already recorded here; nothing was changed")

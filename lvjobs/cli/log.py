@@ -6,6 +6,7 @@ import re
 
 import click
 
+from lvjobs.cli.help import Command
 from lvjobs.errors import LvjobsError, UsageError
 
 _VARIABLE = "LVJOBS_PROGRESS"
@@ -14,9 +15,9 @@ _TAKEN = frozenset({"kind", "time", "step", "steps", "seconds", "validation", "s
 """Names that cannot be metrics, because the journal has them for itself (`lvjobs.worker.program.progress`)."""
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--step", type=click.IntRange(min=0), required=True, help="The step, as the program numbers it.")
-@click.option("--validation", is_flag=True, help="The values are of a validation.")
+@click.command(cls=Command, context_settings={"ignore_unknown_options": True})
+@click.option("--step", type=click.IntRange(min=0), required=True, help="Step number of the program.")
+@click.option("--validation", is_flag=True, help="The values belong to a validation.")
 @click.argument("values", nargs=-1, metavar="NAME=VALUE...")
 def log(step: int, validation: bool, values: tuple[str, ...]) -> None:
     """Report a step and its metrics from inside a run.
@@ -46,10 +47,10 @@ def log(step: int, validation: bool, values: tuple[str, ...]) -> None:
     except OSError as error:
         raise LvjobsError(
             f"{path} cannot be written ({error.strerror}); the step was not logged: do not change ${_VARIABLE}, and "
-            "see that the disk has room"
+            "check the disk space"
         ) from None
     if written != len(line):
-        raise LvjobsError(f"{path}: the disk is full; the step was not logged: make room on it")
+        raise LvjobsError(f"{path}: the disk is full; the step was not logged; free disk space")
 
 
 def _metric(text: str) -> tuple[str, float]:

@@ -2,20 +2,25 @@
 
 import shlex
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 import click
 
+from lvjobs.cli.help import PROGRAM, Command, SectionOption
 from lvjobs.errors import UsageError
 from lvjobs.study.program.container import Engine
 
 _WORDS = "lvjobs.command"
 _OPTIONS = ("preset", "checkpoint", "resume", "progress", "from_checkpoint", "flops")
 
+program_option = partial(click.option, cls=SectionOption, section=PROGRAM)
+"""Like `click.option`, for the section of programs in the help."""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class WithProgram(click.Command):
+class WithProgram(Command):
     """A command whose words after `--` are a program and its arguments."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -35,8 +40,8 @@ def typed_program() -> list[str] | None:
 def container_options(command: _Command) -> _Command:
     """Add --container and --engine to a command (see `typed_container`)."""
     engines = ", ".join(get_args(Engine))
-    command = click.option("--engine", help=f"Of a program: what starts its container: {engines}.")(command)
-    return click.option("--container", help="Of a program: the image of the container in which it runs.")(command)
+    command = program_option("--engine", help=f"container engine: {engines}.")(command)
+    return program_option("--container", help="container image.")(command)
 
 
 def typed_container(options: dict[str, Any]) -> dict[str, Any]:
@@ -57,21 +62,17 @@ def typed_container(options: dict[str, Any]) -> dict[str, Any]:
 def program_options(command: _Command) -> _Command:
     """Add the options for a program to a command (see `typed_settings`)."""
     command = container_options(command)
-    command = click.option("--flops", help="Of a program: FLOPs of a step, such as 6e9.")(command)
-    command = click.option(
-        "--from-checkpoint", help="Of a program: a checkpoint that exists already, from which the run begins."
+    command = program_option("--flops", help="FLOPs per step, such as 6e9.")(command)
+    command = program_option("--from-checkpoint", help="existing checkpoint to start from.")(command)
+    command = program_option(
+        "--progress", help="regular expression that matches its progress lines, with (?P<step>\\d+)."
     )(command)
-    command = click.option("--progress", help="Of a program: a regular expression of its lines, with (?P<step>\\d+).")(
-        command
-    )
-    command = click.option("--resume", help="Of a program: arguments that are added where a checkpoint exists.")(
-        command
-    )
-    command = click.option(
-        "--checkpoint", help="Of a program: where it saves, such as {out}/checkpoint-{step} or {out}/ckpt.pt."
+    command = program_option("--resume", help="arguments added when a checkpoint exists.")(command)
+    command = program_option(
+        "--checkpoint", help="path of its checkpoints, such as {out}/checkpoint-{step} or {out}/ckpt.pt."
     )(command)
-    return click.option(
-        "--preset", help="Of a program: what is known of huggingface, lightning, accelerate, torchtitan, ..."
+    return program_option(
+        "--preset", help="settings for a known library: huggingface, lightning, accelerate, torchtitan, ..."
     )(command)
 
 
@@ -87,7 +88,7 @@ def typed_settings(options: dict[str, Any]) -> dict[str, Any]:
     if command is None:
         if given:
             raise UsageError(
-                f"--{min(given).replace('_', '-')} is of a program: write the program at the end, after --"
+                f"--{min(given).replace('_', '-')} is for programs: write the program at the end, after --"
             )
         return {}
     if not command:

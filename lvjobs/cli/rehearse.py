@@ -29,25 +29,32 @@ FAILED = 1
 @study_option
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any key of study.toml's [train].")
 @program_options
-@click.option("--steps", type=int, help="Steps of the run, of which at most --rehearsed-steps are trained.")
-@click.option("--checkpoint-every", type=int, help="Steps between checkpoints, for a command without a placeholder.")
+@click.option("--steps", type=int, help="Steps of the run; at most --rehearsed-steps are trained.")
+@click.option(
+    "--checkpoint-every", type=int, help="Steps between checkpoints, if the command has no placeholder for them."
+)
 @click.option(
     "--minutes",
     default=10.0,
     show_default=True,
     type=click.FloatRange(min=0, min_open=True),
-    help="Time for faults and for new rounds, after the undisturbed run.",
+    help="How long to inject failures, in minutes, after the undisturbed run.",
 )
-@click.option("--seed", "chance", default=0, show_default=True, help="Seed of the faults, and of their times.")
+@click.option("--seed", "chance", default=0, show_default=True, help="Seed of the injected faults and their times.")
 @click.option("--rehearsed-steps", default=60, show_default=True, type=click.IntRange(min=6), help="Steps of the run.")
 @click.option(
     "--tolerance",
     default=0.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="Relative difference of the last loss that is accepted. 0: the results must be equal.",
+    help="Accepted relative difference of the last loss; 0: results must be equal.",
 )
-@click.option("--lab/--local", "on_lab", default=None, help="On a private Slurm, or without.  [default: as the study]")
+@click.option(
+    "--lab/--local",
+    "on_lab",
+    default=None,
+    help="Run on a private Slurm cluster, or as local processes.  [default: as the study]",
+)
 @json_option
 def rehearse(
     task: str | None,
@@ -69,8 +76,8 @@ def rehearse(
     lvjobs rehearse -- python train.py ...     a program and its arguments (docs/programs.md)
     lvjobs rehearse package.module:function    a function of your own (docs/tasks.md)
 
-    The exit code is 1 if the results differ, if the run does not resume, or if no fault met it. Nothing counts against
-    the budget, and the study's runs are not touched.
+    The exit code is 1 if the results differ, if the run does not resume, or if no fault was injected. Nothing counts
+    against the budget, and the study's runs are not touched.
     """  # noqa: D301 - click reads the backspace, so the docstring cannot be raw
 
     def say(text: str) -> None:
@@ -93,7 +100,7 @@ def rehearse(
             say=say,
         )
     except KeyboardInterrupt:
-        click.echo("lvjobs: interrupted; the jobs of the rehearsal were ended", err=True)
+        click.echo("lvjobs: interrupted; the rehearsal's jobs were cancelled", err=True)
         sys.exit(INTERRUPTED)
     print_found(finite(_as_dict(report)), _lines(report, study.layout.internal / "rehearsal"), as_json=as_json)
     sys.exit(0 if report.holds else FAILED)
@@ -104,11 +111,11 @@ def _lines(report: RehearsalReport, place: Path) -> Iterator[str]:
     met = ", ".join(f"{what} {count}" for what, count in sorted(report.met.items())) or "none"
     yield f"faults: {met}; {counted(report.attempts, 'attempts')}, {counted(report.repeated, 'repeated steps')}"
     if report.untested:
-        yield f"not tested: {', '.join(report.untested)}: the time of --minutes was over"
+        yield f"not tested: {', '.join(report.untested)}: --minutes was over"
     if report.dropped:
-        yield f"not tested: {', '.join(report.dropped)}: waited for twice, and the moment never came"
+        yield f"not tested: {', '.join(report.dropped)}: tried twice, but the moment never came"
     for path in report.outside:
-        yield f"note: it writes to {path}, where lvjobs cannot keep an old attempt from writing"
+        yield f"note: the program writes to {path}, where lvjobs cannot stop an old attempt from writing"
     for text in judgement.notes:
         yield f"note: {text}"
     yield f"verdict: {_verdict(report)}"
@@ -124,7 +131,7 @@ def _lines(report: RehearsalReport, place: Path) -> Iterator[str]:
         yield f"verdict: not isolated: {text}"
     if not report.holds:
         compared = f"alone and disturbed-{report.round}" if report.round else "alone"
-        yield f"The runs are in {place}: compare {compared}. docs/rehearsal.md lists what usually gets lost."
+        yield f"The runs are in {place}: compare {compared}. docs/rehearsal.md lists the usual causes."
 
 
 def _verdict(report: RehearsalReport) -> str:

@@ -11,6 +11,7 @@ from lvjobs import remedies
 from lvjobs.api.results import Preview, Submission
 from lvjobs.api.submit import PreparedRuns, prepare_task, prepare_training
 from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
+from lvjobs.cli.help import Group
 from lvjobs.cli.program import WithProgram, program_options, typed_settings
 from lvjobs.cli.settings import (
     fit_options,
@@ -61,7 +62,7 @@ def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
         return
     click.echo(preview.script)
     computed = [preview.computed] if preview.computed else []
-    lines = [*computed, "-- what it would cost; nothing was submitted --", *estimate_lines(preview.estimate)]
+    lines = [*computed, "-- cost; nothing was submitted --", *estimate_lines(preview.estimate)]
     for line in [*lines, *(proposal_lines(proposed) if proposed else ())]:
         click.echo(f"# {line}".rstrip())
 
@@ -74,14 +75,14 @@ def _agree(proposal: Proposal, manner: SubmitOptions) -> bool:
     """
     print_lines(proposal_lines(proposal.as_dict()), err=manner.as_json)
     if not (manner.yes or sys.stdin.isatty()):
-        raise UsageError("nothing was submitted, for nobody is there to ask: add --yes to submit what is proposed")
-    return manner.yes or click.confirm("Submit what is proposed?", err=manner.as_json)
+        raise UsageError("nothing was submitted, because no terminal can confirm it; add --yes to submit the proposal")
+    return manner.yes or click.confirm("Submit this proposal?", err=manner.as_json)
 
 
 def _print_outcome(study: StudyContext, submission: Submission, manner: SubmitOptions) -> None:
     if not manner.as_json:
         for name, state in submission.existing.items():
-            click.echo(f"{name}: exists already and is {state}; not submitted again")
+            click.echo(f"{name}: already exists ({state}); not submitted again")
         if submission.outcome != "exists":
             click.echo(_outcome(study, submission))
         tell(submission.status)
@@ -112,20 +113,20 @@ def _outcome(study: StudyContext, submission: Submission) -> str:
         shared = ", which they share" if submission.shares_job else ""
         job = f"submitted as job {submission.job_id}{shared}"
         if submission.waiting:
-            then = "follow" if shared else "wait for room"
+            then = "follow" if shared else "wait for free slots in the queue"
             return f"{what}: the first {submission.sent} {job}; {submission.waiting} {then}"
         return f"{what}: {job}; follow with: {remedies.STATUS(*study.where)}"
     outcomes = {
-        "planned": f"planned ({said}); the pass that sees that they are submits",
-        "limited": f"{said}; the next pass that finds room submits",
-        "deferred": f"not submitted yet ({said}); kept as planned, the next pass submits",
-        "unclear": f"the scheduler did not say whether it took the job ({said}); nothing is lost: it carries token "
-        f"{submission.token}, and the next pass looks it up and adopts it or submits it again",
+        "planned": f"planned ({said}); the next update after that submits them",
+        "limited": f"{said}; submitted by the next update that finds room",
+        "deferred": f"not submitted yet ({said}); the next update tries again",
+        "unclear": f"Slurm did not confirm the job ({said}). Nothing is lost: the job has token "
+        f"{submission.token}, and the next update adopts or resubmits it",
     }
     return f"{what}: {outcomes[submission.outcome]}: {remedies.RESUME(*study.where)}"
 
 
-@click.group()
+@click.group(cls=Group)
 def submit() -> None:
     """Submit a run."""
 
@@ -135,11 +136,11 @@ def submit() -> None:
 @profile_option
 @train_options
 @resource_options
-@click.option("--name", help="The run's name (default: made from its settings).")
-@click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
+@click.option("--name", help="Name of the run (default: from its settings).")
+@click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
 @fit_options
-@click.option("--evaluate", is_flag=True, help="Forecast and score the held-out series by itself once it is trained.")
-@click.option("--wait", is_flag=True, help="Keep making passes until the run has ended or is held.")
+@click.option("--evaluate", is_flag=True, help="Also evaluate the run on held-out series when it is trained.")
+@click.option("--wait", is_flag=True, help="Wait until the run is finished or held.")
 @json_option
 def train(
     root: Path,
@@ -154,7 +155,7 @@ def train(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Submit one training. The same settings again are the same run: it is not submitted twice."""
+    """Submit one training run. A run with the same settings is not submitted twice."""
     prepared = prepare_training(load_study(root), overrides(options, pairs, profile), name, evaluate=evaluate)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
 
@@ -162,17 +163,17 @@ def train(
 @submit.command(cls=WithProgram, options_metavar="[OPTIONS]")
 @click.argument("task", required=False)
 @click.option(
-    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Its settings: a TOML file of keys."
+    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="TOML file with the task's settings."
 )
 @study_option
 @profile_option
 @run_options
 @resource_options
 @program_options
-@click.option("--name", help="The run's name (default: made from the task and its settings).")
-@click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
+@click.option("--name", help="Name of the run (default: from its task and settings).")
+@click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
 @fit_options
-@click.option("--wait", is_flag=True, help="Keep making passes until the run has ended or is held.")
+@click.option("--wait", is_flag=True, help="Wait until the run is finished or held.")
 @json_option
 def run(
     task: str | None,
@@ -195,7 +196,7 @@ def run(
     lvjobs submit run --flops 6e9 -- python train.py    a program and its arguments
     lvjobs submit run package.module:function           a function
 
-    The same settings again are the same run: it is not submitted twice.
+    A run with the same settings is not submitted twice.
     """  # noqa: D301 - click reads the backspace, so the docstring cannot be raw
     options |= typed_settings(options)
     prepared = prepare_task(load_study(root), overrides(options, pairs, profile), name, task, file)

@@ -23,6 +23,7 @@ from lvjobs.cli.common import (
     tell,
 )
 from lvjobs.cli.evaluate import show_tables
+from lvjobs.cli.help import Command, Group
 from lvjobs.cli.settings import fit_options, overrides, profile_option, resource_options, train_options
 from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.cli.updates import watch_until
@@ -33,7 +34,7 @@ from lvjobs.study.config import StudyContext, load_study
 from lvjobs.study.stages import Stage
 
 
-class _Sweep(click.Group):
+class _Sweep(Group):
     """A group that takes any word that is not one of its commands as a stage's name."""
 
     def resolve_command(
@@ -50,26 +51,28 @@ class _Sweep(click.Group):
     subcommand_metavar="{STAGE|all} [OPTIONS]  (or a COMMAND, see below)",
 )
 def sweep() -> None:
-    """Train and evaluate the stages of study.toml: STAGE, or all of them, each when what it comes after is decided.
+    """Submit STAGE of study.toml, or all stages, in dependency order.
 
-    A stage's new runs go out as one array; runs that exist are not trained again. What follows goes ahead by itself:
-    no command has to be typed again. Options: lvjobs sweep STAGE --help.
+    The new runs of a stage are submitted as one array; existing runs are not trained again. Dependent stages follow
+    automatically. Options: lvjobs sweep STAGE --help.
     """
 
 
-@click.command(name="sweep")
+@click.command(cls=Command, name="sweep")
 @click.argument("name", metavar="{STAGE|all}")
 @study_option
 @profile_option
 @train_options
 @resource_options
-@click.option("--winner", metavar="RUN", help="Make RUN the stage's winner, whatever its rule says.")
-@because_option("because", "Why; needed with --winner, and kept with the results.")
+@click.option("--winner", metavar="RUN", help="Make RUN the stage's winner, instead of its rule.")
+@because_option("because", "Reason for --winner, kept with the results.")
 @click.option("--without-held", is_flag=True, help="Decide the stage without its held runs.")
-@click.option("--quorum", type=click.IntRange(min=1), help="With --without-held: once so many candidates are done.")
-@click.option("--dry-run", is_flag=True, help="Print the exact batch script and the cost; submit nothing.")
+@click.option(
+    "--quorum", type=click.IntRange(min=1), help="With --without-held: number of finished candidates that is enough."
+)
+@click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
 @fit_options
-@click.option("--wait", is_flag=True, help="Keep making passes until every run has ended or is held.")
+@click.option("--wait", is_flag=True, help="Wait until every run is finished or held.")
 @json_option
 def stage(
     name: str,
@@ -87,14 +90,14 @@ def stage(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train and evaluate STAGE (a [[stage]] of study.toml), or all stages, each when its turn comes."""
+    """Submit STAGE (a [[stage]] of study.toml), or all stages, in dependency order."""
     _check_options(winner, because, quorum, without_held=without_held)
     if winner or without_held:
         if name == ALL:
-            raise UsageError("--winner and --without-held are about one stage: name it")
+            raise UsageError("--winner and --without-held apply to one stage: name it")
         if pairs or profile or fit or dry_run or any(value not in (None, (), False) for value in options.values()):
             raise UsageError(
-                "--winner and --without-held decide about runs that are there, and no other option goes with them; "
+                "--winner and --without-held decide a stage and cannot be combined with other options; "
                 "leave the others out"
             )
         study = Study.open(root, new=True)
@@ -105,7 +108,7 @@ def stage(
     manner = SubmitOptions(dry_run, wait, as_json, fit, yes)
     prepared = prepare_stages(load_study(root), name, overrides(options, pairs, profile), fit=fit)
     if isinstance(prepared, PreparedRuns):
-        changed = f"study.toml still declares stage {name} as it was asked for; change it there too"
+        changed = f"study.toml still declares stage {name} as before; change it there too"
         enter_runs(prepared, manner, changed)
     elif dry_run:
         prepared.check_models()
@@ -117,11 +120,11 @@ def stage(
 def _check_options(winner: str | None, because: str, quorum: int | None, *, without_held: bool) -> None:
     """Refuse combinations of options in which one would be ignored silently."""
     if winner and without_held:
-        raise UsageError("--winner and --without-held are two ways to decide a stage; give one of them")
+        raise UsageError("--winner and --without-held both decide a stage; give one of them")
     if because and not winner:
-        raise UsageError("--because says why --winner won; give both")
+        raise UsageError("--because is the reason for --winner; give both")
     if quorum is not None and not without_held:
-        raise UsageError("--quorum goes with --without-held; give both, or, for good, write quorum = ... in study.toml")
+        raise UsageError("--quorum needs --without-held; give both, or set quorum = ... in study.toml")
 
 
 def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
@@ -149,14 +152,14 @@ def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
 def plan(
     name: str | None, root: Path, profile: str | None, pairs: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
-    """Show what the stages are made of, what they cost and reuse, and what the budget allows. Submits nothing."""
-    study = load_study(root)
+    """Show the runs of the stages, their cost, and whether they fit the budget. Submit nothing."""
+    study = Study.open(root)
     prepared = plan_stages(study, name or ALL, overrides(options, pairs, profile))
     found = prepared.plan()
     try:
         prepared.check_models()
     except UsageError as error:
-        print_problem(f"submission would be refused now: {error}")
+        print_problem(f"submitting now would fail: {error}")
     _print_plan(study, prepared.chosen, found, as_json=as_json)
 
 
@@ -170,7 +173,7 @@ def _print_plan(study: StudyContext, chosen: Sequence[Stage], plan: Estimate, *,
     click.echo()
     if any(each.evaluate for each in chosen) and all(each.evaluates for each in chosen):
         every = remedies.SWEEP_PLAN(*study.where)
-        click.echo(f"Evaluations of runs are counted with the stages that train these; see: {every}\n")
+        click.echo(f"Evaluations are counted with the stages that train the runs; see: {every}\n")
     print_estimate(plan.details, where=study.where)
 
 
@@ -179,7 +182,7 @@ def _print_plan(study: StudyContext, chosen: Sequence[Stage], plan: Estimate, *,
 @study_option
 @json_option
 def show(name: str, root: Path, as_json: bool) -> None:
-    """Show a stage's runs, the best first, and why the winner won."""
+    """Show a stage's runs, best first, and why the winner was chosen."""
     study = Study.open(root)
     status, found = standing(study, name)
     if found is None:
@@ -195,7 +198,7 @@ def show(name: str, root: Path, as_json: bool) -> None:
 @click.argument("name", metavar="STAGE")
 @study_option
 def retry(name: str, root: Path) -> None:
-    """Take up all held runs of a stage again, with the code as it is now."""
+    """Resume all held runs of a stage with the current code."""
     tell(Study.open(root).retry(name))
 
 
@@ -203,5 +206,5 @@ def retry(name: str, root: Path) -> None:
 @click.argument("name", metavar="{STAGE|all}")
 @study_option
 def stop(name: str, root: Path) -> None:
-    """Ask no more for a stage, or for all; pause what of it is open. Asked for again, it goes on from there."""
+    """Pause a stage or all stages; run the sweep again to continue."""
     tell(Study.open(root).stop(name))

@@ -9,24 +9,24 @@ import click
 
 from lvjobs import remedies
 from lvjobs.api.results import Status
+from lvjobs.api.select import names_of
 from lvjobs.api.study import Study
 from lvjobs.api.updates import resume as resume_runs
 from lvjobs.api.updates import wait_until_rest
 from lvjobs.cli.common import complete_runs, json_option, print_lines, print_update, study_option, tell
+from lvjobs.cli.help import Command
 from lvjobs.cli.settings import carried_options, overrides, profile_option, resource_options
 from lvjobs.records.curves import LOSSES
 from lvjobs.study import config
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, shell_complete=complete_runs)
 @study_option
 @profile_option
 @carried_options
 @resource_options
-@click.option(
-    "--accept-packages", is_flag=True, help="Continue with other packages than the last attempt had, without asking."
-)
+@click.option("--accept-packages", is_flag=True, help="Continue although packages changed since the last attempt.")
 @json_option
 def resume(
     root: Path,
@@ -37,23 +37,23 @@ def resume(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Make a pass and say what it did and why. Held RUNS that are named are resumed with the current code and settings.
+    """Update the study and print each change. Held RUNS that are named are resumed with the current code and settings.
 
-    These are the profile and [resources], checkpoint_every and keep_last of study.toml, and what is typed here. What a
-    run trains stays as it was declared.
+    These settings are the profile and [resources], checkpoint_every and keep_last of study.toml, and the options given
+    here. What a run trains does not change.
     """
     study = Study.open(root)
     given = overrides(options, pairs, profile)
-    status = resume_runs(study, runs, given, lambda lines: accept_packages or _agree(lines, as_json))
+    status = resume_runs(study, names_of(study, runs), given, lambda lines: accept_packages or _agree(lines, as_json))
     print_update(status, as_json=as_json)
     if as_json:
         return
     held = [name for name, state in status.states.items() if state == "held"]
     if held:
         shown, command = remedies.STATUS(*study.where), remedies.RESUME_RUN(*study.where, run=held)
-        click.echo(f"held, waiting for you: fix what {shown} shows, then: {command}")
+        click.echo(f"held runs: fix the cause that {shown} shows, then: {command}")
     elif not status.changes:
-        click.echo("nothing to do: every run is ended, or in the cluster's hands")
+        click.echo("Nothing to resume: every run is finished, running or queued.")
 
 
 def _agree(lines: Sequence[str], as_json: bool) -> bool:
@@ -61,17 +61,17 @@ def _agree(lines: Sequence[str], as_json: bool) -> bool:
     if not sys.stdin.isatty():
         return False
     print_lines(lines, err=as_json)
-    return click.confirm("Continue with the packages as they are now?", err=as_json)
+    return click.confirm("Continue with the current packages?", err=as_json)
 
 
 _WAIT_POLL_SECONDS = 1.0
 
 
-@click.command()
+@click.command(cls=Command)
 @study_option
-@click.option("--every", default=30.0, show_default=True, help="Seconds between passes.")
+@click.option("--every", default=30.0, show_default=True, help="Seconds between updates.")
 def watch(root: Path, every: float) -> None:
-    """Make pass after pass, saying what each did, until every run has ended or is held."""
+    """Update the study until every run is finished or held; print each change."""
     watch_until(Study.open(root), None, quiet=False, every=every)
 
 
@@ -102,10 +102,10 @@ def _show_progress(summary: Mapping[str, Any], shown: dict[str, str]) -> None:
             click.echo(f"{run['name']}: {text}{loss}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
 @study_option
 @json_option
 def cancel(root: Path, runs: tuple[str, ...], as_json: bool) -> None:
-    """End RUNS for good. Their checkpoints stay."""
+    """Cancel RUNS. Their checkpoints are kept."""
     print_update(Study.open(root).cancel(*runs), as_json=as_json)

@@ -7,7 +7,8 @@ Slurm: `commands` runs its commands with a time limit. `sbatch` submits a script
 mean. `sent` finds what was submitted. `parse` reads squeue and sacct, `sites` a site's settings and limits, `nodes`
 sinfo and node lists. `states` has the job states that lvjobs acts on, and the words for why a job waits.
 `out_of_memory` finds jobs that ran out of memory although their state is FAILED. `enquiry` asks a site everything at
-once. `inside` is for a worker in a job. `crontab` installs entries in crontab and scrontab.
+once, and `presence` what `lvjobs init` proposes. `inside` is for a worker in a job. `crontab` installs entries in
+crontab and scrontab.
 
 Batch scripts: `templates` finds the template of a profile, `profiles` renders it, `options` refuses options of sbatch
 that lvjobs sets itself.

@@ -6,7 +6,10 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from subprocess import CompletedProcess
 
 from lvjobs.cluster.protocol import ClusterError, ClusterSilent
@@ -66,9 +69,7 @@ def user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        raise ClusterError(
-            f"user id {os.getuid()} has no name here; type the command where it has one, outside a container"
-        ) from None
+        raise ClusterError(f"user id {os.getuid()} has no user name here; run lvjobs outside the container") from None
 
 
 def one_line(text: str) -> str:
@@ -77,13 +78,45 @@ def one_line(text: str) -> str:
     return "; ".join(filter(None, lines))
 
 
+class _Patience(threading.local):
+    """The seconds for which this thread may still wait for Slurm; None: as long as each command's timeout."""
+
+    left: float | None = None
+
+
+_patience = _Patience()
+
+
+@contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Wait for Slurm's commands for at most `seconds` in the block, all together. Submissions are not bounded."""
+    before, _patience.left = _patience.left, seconds
+    try:
+        yield
+    finally:
+        _patience.left = before
+
+
 def run(arguments: Sequence[str], timeout: float) -> "CompletedProcess[str]":
     """Run one of Slurm's commands and return its result, cleaned, also when the command failed.
 
     Raises:
-        ClusterSilent: no answer within `timeout` seconds.
+        ClusterSilent: no answer within `timeout` seconds, or within what `patience` leaves.
         ClusterError: the command cannot be run here.
     """
+    if _patience.left is None:
+        return _run(arguments, timeout)
+    if _patience.left <= 0:
+        raise ClusterSilent(f"{arguments[0]} was not asked, because Slurm did not answer")
+    begun = time.monotonic()
+    try:
+        return _run(arguments, min(timeout, _patience.left))
+    finally:
+        _patience.left -= time.monotonic() - begun
+
+
+def _run(arguments: Sequence[str], timeout: float) -> "CompletedProcess[str]":
+    """Run a command; see `run`."""
     try:
         done = subprocess.run(
             list(arguments),
@@ -97,12 +130,13 @@ def run(arguments: Sequence[str], timeout: float) -> "CompletedProcess[str]":
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ClusterSilent(f"{arguments[0]} did not answer within {timeout:.0f} s") from None
+        raise ClusterSilent(f"{arguments[0]} did not answer within {timeout:.2g} s") from None
     except OSError as error:
         raise ClusterError(f"{arguments[0]} cannot be run ({error.strerror}): is this a Slurm login node?") from None
     return CompletedProcess(done.args, done.returncode, cleaned(done.stdout), cleaned(done.stderr))
 
 
+_NO_CLUSTER = "could not establish a configuration source"
 _SILENT = ("unable to contact slurm controller", "timed out", "connection refused", "unexpected message received")
 
 
@@ -116,5 +150,7 @@ def answered(answer: "CompletedProcess[str]") -> "CompletedProcess[str]":
     if answer.returncode == 0:
         return answer
     said = words_of(answer) or f"exit {answer.returncode}"
+    if _NO_CLUSTER in said.lower():
+        said = "no Slurm cluster is configured on this machine (Could not establish a configuration source)"
     silent = any(text in answer.stderr.lower() for text in _SILENT)
     raise (ClusterSilent if silent else ClusterError)(said)

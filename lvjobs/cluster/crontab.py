@@ -78,9 +78,7 @@ def _read(program: str, seconds: float = _SECONDS, where: Sequence[str] = ()) ->
         return answer.stdout.splitlines()
     if any(text in words_of(answer).lower() for text in _NONE_YET):
         return []
-    raise ClusterError(
-        f"{program} cannot be read ({words_of(answer)}); without it, keep {remedies.WATCH(*where)} running"
-    )
+    raise ClusterError(f"{program} cannot be read ({words_of(answer)}); instead, keep {remedies.WATCH(*where)} running")
 
 
 def _write(program: str, lines: Sequence[str], where: Sequence[str] = ()) -> None:
@@ -90,6 +88,6 @@ def _write(program: str, lines: Sequence[str], where: Sequence[str] = ()) -> Non
         answer = run([program, table.name], _SECONDS)
     if answer.returncode != 0:
         raise ClusterError(
-            f"{program} refused the entry ({words_of(answer)}), and the table is as it was; without it, keep "
+            f"{program} refused the entry ({words_of(answer)}), and the table was not changed; instead, keep "
             f"{remedies.WATCH(*where)} running"
         )

@@ -76,7 +76,7 @@ class LocalCluster(Cluster):
         try:
             returncode = self._start(job)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise SubmitUnclear(f"job {job.id} was written down, but not seen to start: {error}") from None
+            raise SubmitUnclear(f"job {job.id} was recorded, but was not seen to start: {error}") from None
         if returncode == 0:
             return job.id
         # The claim decides: once this process holds it and reports that there is no job, no wrapper is ever started.
@@ -84,7 +84,7 @@ class LocalCluster(Cluster):
             said = _last_line(job.root / "wrapper.log")
             shutil.rmtree(job.root, ignore_errors=True)
             raise SubmitDeferred(f"the job could not be started: {said}")
-        raise SubmitUnclear(f"job {job.id} was started by somebody, and something went wrong: see {job.root}")
+        raise SubmitUnclear(f"job {job.id} was started by another process, which failed: see {job.root}")
 
     def _write_down(self, request: JobRequest) -> JobFiles:
         minutes = request.resources.get("time_limit_minutes")
@@ -173,23 +173,18 @@ class LocalCluster(Cluster):
 
     def estimate_start(self, request: JobRequest) -> float:  # noqa: ARG002 - the protocol has it
         """Raise ClusterError: the time when a slot becomes free is unknown."""
-        raise ClusterError(f"jobs of this machine run {self._slots} at once (local_slots), and none is foreseen to end")
+        raise ClusterError(f"local jobs run {self._slots} at a time (local_slots), and no end is expected")
 
     def place(self, job_id: str) -> QueuePosition | None:  # noqa: ARG002 - the protocol has it
         """Raise ClusterError: jobs of this machine start in the order of submission."""
-        raise ClusterError(f"jobs of this machine begin in their order, {self._slots} at once (local_slots)")
+        raise ClusterError(f"local jobs start in order, {self._slots} at once (local_slots)")
 
     def probe(self) -> Site:
         return Site(
             backend="local",
             preempt_mode="off",
             requeue_hold_seconds=0.0,
-            notes=(
-                (
-                    f"jobs of this machine, {self._slots} at once; nobody preempts them, and nobody requeues them but "
-                    "lvjobs"
-                ),
-            ),
+            notes=((f"local jobs, {self._slots} at a time; they are not preempted, and only lvjobs requeues them "),),
         )
 
     def _find(self, job_id: str) -> list[MemberFiles]:

@@ -99,8 +99,8 @@ def _refusal(name: str) -> tuple[str, str]:
     if not name:
         return "which is no option", ", and write one option an entry, such as --constraint=a100"
     if name in _OTHER_CLUSTERS:
-        why = "and lvjobs follows jobs on one cluster, the one whose login node it runs on"
+        why = "and lvjobs follows jobs only on the cluster whose login node it runs on"
         return why, ", and run lvjobs on a login node of that cluster"
     if name in _HAVE_KEYS:
-        return "which has a key of its own", f", and set {_HAVE_KEYS[name][1]} instead"
-    return f"and lvjobs sets --{name} itself, and would lose its jobs by another", ""
+        return "which has its own key", f", and set {_HAVE_KEYS[name][1]} instead"
+    return f"and lvjobs sets --{name} itself, to find its jobs again", ""

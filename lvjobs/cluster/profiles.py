@@ -200,7 +200,7 @@ def _facts(request: JobRequest) -> dict[str, Any]:
     """Return the variables that each submission sets."""
     members = [path_text(path) for path in request.run_directories]
     if not members:
-        raise UsageError("a submission needs at least one run: name one")
+        raise UsageError("a submission needs at least one run")
     is_array = len(members) > 1
     logs = path_text(request.log_directory)
     if "\\" in logs:
@@ -227,7 +227,7 @@ def _facts(request: JobRequest) -> dict[str, Any]:
             raise UsageError(f"environment: {name!r} is no name for a variable", "use letters, digits and _")
     if len(request.job_name.encode()) > _LONGEST_NAME:
         raise UsageError(
-            f"name: {request.name!r} is too long for a job's name", f"choose one of at most {_LONGEST_NAME - 13} bytes"
+            f"name: {request.name!r} is too long for a job name", f"use at most {_LONGEST_NAME - 13} bytes"
         )
     return facts
 
@@ -235,7 +235,7 @@ def _facts(request: JobRequest) -> dict[str, Any]:
 def _checked(profile: Profile, key: str, value: Any) -> Any:
     if key not in profile.variables:
         known = ", ".join(sorted(profile.variables))
-        raise UsageError(f"{key}: profile {profile.name} does not know it", f"it knows {known}: choose one")
+        raise UsageError(f"{key}: profile {profile.name} does not use it", f"it knows {known}: choose one")
     if key in _LISTS:
         value = [value] if isinstance(value, str) else list(value)
         if not all(isinstance(item, str) for item in value):
@@ -251,7 +251,7 @@ def _check_text(key: str, value: Any) -> None:
     if isinstance(value, str):
         if bad := _UNWRITABLE.search(value):
             what = "a line break" if bad[0] in "\r\n" else f"the character {bad[0]!r}"
-            raise UsageError(f"{key}: {value!r} contains {what}, which a batch script cannot carry", "leave that out")
+            raise UsageError(f"{key}: {value!r} contains {what}, which a batch script cannot contain", "remove it")
     elif isinstance(value, Mapping):
         for name, item in value.items():
             _check_text(f"{key}.{name}", item)

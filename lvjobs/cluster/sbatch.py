@@ -65,7 +65,7 @@ def submit_script(script: str, folder: Path, timeout: float) -> str:
         raise classify_sbatch_error(str(error), returncode)(said) from None
     except FailedSubmissionError as error:
         raise SubmitUnclear(
-            f"sbatch succeeded, but did not tell the job's id: {one_line(cleaned(str(error)))}"
+            f"sbatch succeeded, but did not print the job's id: {one_line(cleaned(str(error)))}"
         ) from None
     except (OSError, UnicodeError) as error:
         if executor is not None and executor.sent:  # the job may exist, and only its script could not be filed

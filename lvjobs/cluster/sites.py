@@ -233,21 +233,21 @@ class SlurmSite:
             if fields.get("AllocNodes", "ALL") != "ALL":
                 yield f"partition {name}: jobs are submitted from AllocNodes={fields['AllocNodes']} only"
         if self.offers_scrontab:
-            yield "scrontab is offered: it can keep a study going"
+            yield "scrontab is available and can update the study"
 
     def _notes(self, mode: str) -> Iterator[str]:
         if self.config.get("JobRequeue") == "0":
-            yield "JobRequeue=0: a job is put back in the queue only because its script asks for it (--requeue)"
+            yield "JobRequeue=0: a job is requeued only if its script has --requeue"
         for name, fields in self.partitions.items():
             own = fields.get("PreemptMode", "").lower()
             if own and own not in (mode, "off"):
-                yield f"partition {name}: a preempted job is treated by PreemptMode={own.upper()}"
+                yield f"partition {name}: preempted jobs are handled by PreemptMode={own.upper()}"
             if fields.get("State", "UP") != "UP":
                 yield f"partition {name} is {fields['State']}"
         if "cancel" in mode:
-            yield "a preempted job is cancelled, not requeued: it requeues itself, or a pass submits it again"
+            yield "a preempted job is cancelled, not requeued: it requeues itself, or lvjobs submits it again"
         if "send_user_signal" in self.config.get("PreemptParameters", ""):
-            yield "a preempted job is told by its own --signal, not by SIGTERM"
+            yield "a preempted job gets its own --signal, not SIGTERM"
         for name, row in self.qos.items():
             keys = ("MaxWall", "MaxJobsPU", "MaxSubmitJobsPU", "MaxTRESPU")
             limits = [f"{key}={row[key]}" for key in keys if row.get(key)]
@@ -269,6 +269,6 @@ def _caps(levels: Sequence[tuple[Mapping[str, str], tuple[str, str], str]]) -> I
 def refuse_excess(minutes: object, partition: str, most: str) -> UsageError:
     """Return the error for a time limit over the partition's. `most` is that limit, as Slurm writes it."""
     return UsageError(
-        f"time_limit: {minutes} minutes is over partition {partition}'s maximum, {most}: the job would wait for ever; "
-        f"ask for at most {most} (a run may take many jobs)"
+        f"time_limit: {minutes} minutes is over partition {partition}'s maximum, {most}: the job would never start; "
+        f"set at most {most} (a run may use many jobs)"
     )

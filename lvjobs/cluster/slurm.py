@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,18 @@ from lvjobs.cluster.parse import (
     parse_queue,
 )
 from lvjobs.cluster.profiles import Profile, render
-from lvjobs.cluster.protocol import Cluster, ClusterError, Job, JobRequest, Limits, Load, Node, Site, Snapshot
+from lvjobs.cluster.protocol import (
+    Cluster,
+    ClusterError,
+    ClusterSilent,
+    Job,
+    JobRequest,
+    Limits,
+    Load,
+    Node,
+    Site,
+    Snapshot,
+)
 from lvjobs.cluster.sent import filed_job, overlooked
 from lvjobs.cluster.sites import SlurmSite
 from lvjobs.cluster.states import SOON_SECONDS, QueuePosition
@@ -115,7 +126,7 @@ class SlurmCluster(Cluster):
     def observe(self, tokens: Sequence[str], since: float, companions: Sequence[str] = ()) -> Snapshot:
         wanted = frozenset(tokens)
         now = self._clock()
-        problems = []
+        problems: dict[str, ClusterError] = {}
         queue: list[Job] | None = None
         load: Load | None = None
         history: list[Job] | None = None
@@ -124,12 +135,12 @@ class SlurmCluster(Cluster):
             text = self._queue()
             queue, load = parse_queue(text, wanted.union(companions), now), parse_load(text)
         except ClusterError as error:
-            problems.append(f"squeue: {error}")
+            problems["squeue"] = error
         try:
             history, accounting = self._history(wanted, since, queue) if wanted else ([], True)
         except ClusterError as error:
-            problems.append(f"sacct: {error}")
-        return Snapshot(now, queue, history, "; ".join(problems), accounting, load)
+            problems["sacct"] = error
+        return Snapshot(now, queue, history, _in_words(problems), accounting, load)
 
     def load(self) -> Load:
         return parse_load(self._queue())
@@ -236,3 +247,11 @@ class SlurmCluster(Cluster):
 
     def _hear(self, *words: str) -> str:
         return answered(run(words, self._timeout)).stdout
+
+
+def _in_words(problems: Mapping[str, ClusterError]) -> str:
+    """Return which commands failed, and why, in one line. A second command without an answer adds nothing."""
+    words = {name: str(error) for name, error in problems.items()}
+    if len(words) > 1 and (len({*words.values()}) == 1 or isinstance(problems["sacct"], ClusterSilent)):
+        words.pop("sacct")
+    return "; ".join(f"{name}: {said}" for name, said in words.items())

@@ -92,49 +92,49 @@ def parse_hold(reason: str) -> JobHold:
 
 
 _WORDS = {
-    "Priority": "other jobs come first",
-    "Resources": "it is next, as soon as what it asks for is free",
-    "None": "the scheduler has not looked at it yet",
-    "BeginTime": "it may not begin yet: Slurm holds a requeued job back for a while",
-    "Dependency": "it waits for another job to end",
-    "DependencyNeverSatisfied": "the job that it waits for can no longer end as it has to: it never starts",
-    "JobArrayTaskLimit": "as many members of its array run as max_parallel allows",
-    "JobHeldUser": "Slurm holds the job for its user",
-    "JobHeldAdmin": "an administrator holds it; ask the site",
-    "launch failed requeued held": "its node could not start it, and Slurm holds it",
-    "user env retrieval failed requeued held": "its node could not read your login environment, and Slurm holds it",
-    "launch failure limit exceeded requeued held": "it was requeued too often, and Slurm holds it",
-    "Licenses": "a licence that it asks for is in use",
-    "Reservation": "it waits for its reservation to begin",
-    "ReservationDeleted": "the reservation that it names is no more",
-    "ReqNodeNotAvail": "a node that it needs is down, drained or kept for a maintenance",
-    "NodeDown": "a node that it needs is down",
-    "Nodes required for job are DOWN": "the nodes that it could use are down, drained or kept for others",
-    "PartitionDown": "its partition starts no jobs at the moment",
-    "PartitionInactive": "its partition takes no jobs at the moment",
-    "PartitionTimeLimit": "its time limit is over the partition's: it never starts; ask for less time",
-    "PartitionNodeLimit": "it asks for more nodes than the partition allows: it never starts",
-    "PartitionConfig": "it asks for what its partition does not have: it never starts",
-    "BadConstraints": "no node has what it asks for: it never starts",
+    "Priority": "other jobs have a higher priority",
+    "Resources": "next in line, waiting for resources",
+    "None": "not yet considered by the scheduler",
+    "BeginTime": "requeued; Slurm delays the restart",
+    "Dependency": "waiting for another job to end",
+    "DependencyNeverSatisfied": "the job that it depends on failed: it never starts",
+    "JobArrayTaskLimit": "max_parallel members of its array are running",
+    "JobHeldUser": "held by its user",
+    "JobHeldAdmin": "held by an administrator; ask the site",
+    "launch failed requeued held": "held by Slurm: its node could not start it",
+    "user env retrieval failed requeued held": "held by Slurm: its node could not read your login environment",
+    "launch failure limit exceeded requeued held": "held by Slurm: requeued too often",
+    "Licenses": "waiting for a licence",
+    "Reservation": "waiting for its reservation to begin",
+    "ReservationDeleted": "its reservation no longer exists",
+    "ReqNodeNotAvail": "a required node is down, drained or reserved for maintenance",
+    "NodeDown": "a required node is down",
+    "Nodes required for job are DOWN": "all suitable nodes are down, drained or reserved",
+    "PartitionDown": "its partition is down",
+    "PartitionInactive": "its partition is inactive",
+    "PartitionTimeLimit": "its time limit exceeds the partition's: it never starts; request less time",
+    "PartitionNodeLimit": "it requests more nodes than the partition allows: it never starts",
+    "PartitionConfig": "it requests what its partition does not have: it never starts",
+    "BadConstraints": "no node has what it requests: it never starts",
     "InvalidAccount": "its account is no longer valid: it never starts",
     "InvalidQOS": "its QOS is no longer valid: it never starts",
     "AccountNotAllowed": "its partition does not take this account: it never starts",
     "QOSNotAllowed": "its partition does not take this QOS: it never starts",
-    "QOSTimeLimit": "its QOS has used up its time",
-    "QOSUsageThreshold": "its account's usage is under what the QOS asks for",
-    "MaxRequeueExceeded": "it was requeued too often",
-    "JobHoldMaxRequeue": "it was requeued too often, and is held",
-    "Cleaning": "what its last execution left is being cleaned up",
-    "Prolog": "its node is being prepared",
-    "SchedDefer": "the scheduler leaves new jobs for later",
-    "FedJobLock": "its clusters have not agreed yet who runs it",
+    "QOSTimeLimit": "the time limit of its QOS is used up",
+    "QOSUsageThreshold": "its account uses too little for this QOS",
+    "MaxRequeueExceeded": "requeued too often",
+    "JobHoldMaxRequeue": "held: requeued too often",
+    "Cleaning": "the node cleans up after its last execution",
+    "Prolog": "the node is being prepared",
+    "SchedDefer": "the scheduler defers new jobs",
+    "FedJobLock": "the federation has not chosen a cluster yet",
     "BurstBufferResources": "the burst buffer is full",
-    "BurstBufferStageIn": "its files are being brought to the burst buffer",
-    "AssociationJobLimit": "your account runs as many jobs as it may",
-    "AssociationResourceLimit": "your account uses as much as it may",
-    "AssociationTimeLimit": "your account has used up its time",
-    "QOSJobLimit": "as many jobs run in its QOS as may",
-    "QOSResourceLimit": "as much is used in its QOS as may be",
+    "BurstBufferStageIn": "its files are being copied to the burst buffer",
+    "AssociationJobLimit": "your account is at its limit of running jobs",
+    "AssociationResourceLimit": "your account is at its resource limit",
+    "AssociationTimeLimit": "the time limit of your account is used up",
+    "QOSJobLimit": "its QOS is at its limit of running jobs",
+    "QOSResourceLimit": "its QOS is at its resource limit",
 }
 
 # QOSMaxJobsPerUserLimit, AssocGrpGRES, AssocMaxWallDurationPerJobLimit, MaxGRESPerAccount and so on
@@ -148,13 +148,13 @@ _WHAT = (
     ("submit", "jobs in the queue"),
     ("jobs", "running jobs"),
     ("wall", "time"),
-    ("minutes", "time times what is used"),
-    ("mins", "time times what is used"),
+    ("minutes", "resource time"),
+    ("mins", "resource time"),
     ("gres", "GPUs"),
     ("cpu", "cores"),
     ("node", "nodes"),
     ("mem", "memory"),
-    ("billing", "what is billed"),
+    ("billing", "billing units"),
     ("energy", "energy"),
     ("license", "licences"),
 )
@@ -172,9 +172,9 @@ def explain(reason: str, job_id: str = "") -> str:
     code = reason.partition(",")[0].strip().strip("()").replace("_", " ")
     words = _WORDS.get(code) or _WORDS.get(code.replace(" ", "")) or _limit(code)
     if _DELETED.match(code):
-        words = "its reservation was deleted, and Slurm holds it"
+        words = "held by Slurm: its reservation was deleted"
     if job_id and (_DELETED.match(code) or code == _RELEASED_BY_ITS_USER):
-        words += f"; to let it start, type: {remedies.SCONTROL_RELEASE(job=job_id)}"
+        words += f"; to release it, type: {remedies.SCONTROL_RELEASE(job=job_id)}"
     return f"{words} ({reason.strip('()')})" if words else reason
 
 
@@ -184,11 +184,11 @@ def _limit(code: str) -> str:
         return ""
     what = next((words for key, words in _WHAT if key in match["what"].lower()), match["what"])
     if match["kind"] == "Min":
-        return f"it asks for less than {_OF[match['of']]} allows ({what}): it never starts"
-    whom = _EACH.get(match["each"] or "", "all together" if match["kind"] == "Grp" else "one user")
+        return f"it requests less than {_OF[match['of']]} allows ({what}): it never starts"
+    whom = _EACH.get(match["each"] or "", "all jobs together" if match["kind"] == "Grp" else "one user")
     if match["each"] in ("PerJob", "PerNode"):
-        return f"it asks for more than {_OF[match['of']]} allows {whom} ({what}): it never starts"
-    return f"{_OF[match['of']]} allows {whom} no more at once ({what})"
+        return f"it requests more than {_OF[match['of']]} allows {whom} ({what}): it never starts"
+    return f"{_OF[match['of']]} is at its limit for {whom} ({what})"
 
 
 @dataclass(frozen=True)
@@ -206,8 +206,7 @@ class QueuePosition:
     @property
     def words(self) -> str:
         """Return the position in one sentence."""
-        number = "" if self.priority is None else f" (its priority is {self.priority})"
-        others = f"{self.ahead} of {self.waiting - 1} others come first"
-        if self.ahead == 0:
-            others = "no other job waits" if self.waiting == 1 else f"none of {self.waiting - 1} others comes first"
-        return f"in partition {self.partition}, {others}{number}"
+        number = "" if self.priority is None else f" (priority {self.priority})"
+        place = f"{self.ahead + 1}" if self.ahead else "first"
+        jobs = "the only pending job" if self.waiting == 1 else f"{place} of {self.waiting} pending jobs"
+        return f"{jobs} in partition {self.partition}{number}"

@@ -42,7 +42,7 @@ def left_alone(layout: StudyLayout, runs: Sequence[RunRecord], unusable: Mapping
         names = [run.name for run in runs if not run.state.is_at_rest and profile_of(layout, run) == profile]
         if names:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            yield f"{error.problem}; no job is submitted for {', '.join(names[:_NAMED])}{more} until you {error.fix}"
+            yield f"{error.problem}; no jobs for {', '.join(names[:_NAMED])}{more} until you {error.fix}"
 
 
 def keep_profile(layout: StudyLayout, profile: str) -> str:

@@ -38,19 +38,24 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.summary import PassSummary
 from lvjobs.study.config import StudyContext
 
+_ANSWERED = "answered"
+"""The setting with the time of the last pass that every scheduler answered."""
+
 
 class Loop(Session):
     """A session that makes passes.
 
     `due` is when the next pass has something to do even if nothing happens until then (seconds since the epoch); None:
     never. `awaits_flops`: something waits for FLOPs, and runs whose jobs are not settled may still free some.
-    `owes_notice`: a notice to the user could not be sent. `arrival` is what was done when the study was opened in
+    `owes_notice`: a notice to the user could not be sent. `is_silent`: a scheduler did not answer the last
+    pass, which knows no more of the queue than the one before. `arrival` is what was done when the study was opened in
     another place; the first pass reports it.
     """
 
     due: float | None = None
     awaits_flops: bool = False
     owes_notice: bool = False
+    is_silent: bool = False
     arrival: Arrival = Arrival()
 
     def make_pass(self) -> PassSummary:
@@ -85,6 +90,9 @@ class Loop(Session):
         problems = [*(f"{why}. {_ELSEWHERE}" for why in self.absences), *observed.problems, *notified.problems]
         problems = [*left_alone(self.study.layout, known.runs, unusable), *problems]
         news, self.arrival = self.arrival.news, Arrival()
+        if not observed.is_silent:
+            self.ledger.call(Transaction.set_setting, _ANSWERED, str(now))
+        self.is_silent = observed.is_silent
         return self.summarise([*news, *did, *notified.did], problems, observed.waiting)
 
     def summarise(
@@ -99,6 +107,7 @@ class Loop(Session):
             check_basis(transaction, self.terms)
             books, now, unclosed = self.books(transaction), self.clock(), read_unclosed(transaction, self.study.layout)
             summary = build_summary(transaction, self.study, books, unclosed, did, problems, now, waiting or {})
+            summary = replace(summary, answered=float(transaction.setting(_ANSWERED) or 0.0) or None)
             rows = {row.id: row for row in summary.runs}
             over = close_what_is_over(transaction, books, rows, unclosed.attempts, now, unclosed.gpus)
             mark, closed = transaction.closed_mark(), read_closed(path)
@@ -135,7 +144,7 @@ def _profiles(known: Known) -> set[tuple[str, str]]:
     return {(run.profile, run.profile_copy) for run in known.runs}
 
 
-_ELSEWHERE = "Runs are shown as last known; nothing was submitted. Run lvjobs on a login node of the cluster"
+_ELSEWHERE = "Runs are shown as last seen; nothing was submitted. Run lvjobs on a login node of the cluster"
 
 
 def _watched(transaction: Transaction, now: float, closely: float) -> tuple[Watch, float]:

@@ -10,7 +10,7 @@ from lvjobs.control.backends import cluster_for, profile_of
 from lvjobs.control.budget.accounts import Books, Terms
 from lvjobs.control.budget.archive import books_of, full_books_of
 from lvjobs.control.budget.limit import terms_of
-from lvjobs.errors import UsageError
+from lvjobs.errors import Unwritable, UsageError
 from lvjobs.files import close_to_others, private
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.lease import Lease, acquire
@@ -76,6 +76,10 @@ class Session:
         return full_books_of(transaction, self.terms, self.study.layout, self.clock())
 
 
+class StudyUnwritable(UsageError, Unwritable):
+    """A study directory in which the lease cannot be taken."""
+
+
 @contextmanager
 def held_study(study: StudyContext, *, wait: float) -> Iterator[Lease]:
     """Take the study's lease. All files written while it is held are private to this user (`files.keep_private`).
@@ -91,9 +95,10 @@ def held_study(study: StudyContext, *, wait: float) -> Iterator[Lease]:
                 close_to_others(directory)
             lease = acquire(study.layout.lease, wait=wait, above=epoch_of(study.layout.database))
         except OSError as error:
-            raise UsageError(
-                f"{study.root} cannot be written ({error.strerror}); nothing was done: make room there, or choose "
-                "another --study"
+            raise StudyUnwritable(
+                f"{study.root} cannot be written ({error.strerror}); nothing was done: free disk space there, or "
+                f"choose another "
+                "--study"
             ) from error
         with lease:
             yield lease

@@ -85,7 +85,7 @@ def read_summary(path: Path, where: Sequence[str] = ()) -> PassSummary | None:
         for read in (read_closed, _read_former):
             if (closed := read(path)).mark == mark:
                 return whole(summary, closed)
-    incomplete = f"runs that ended are missing in what the last pass left; type: {remedies.STATUS(*where)}"
+    incomplete = f"finished runs are missing in the last summary; type: {remedies.STATUS(*where)}"
     return whole({**summary, "problems": [*summary["problems"], incomplete]}, read_closed(path))
 
 

@@ -30,7 +30,7 @@ def check_container(asked: Asked) -> Iterator[Diagnosis]:
     if place is not None:
         yield fine(SUBJECT, f"{image}, started by {place}")
     elif asked.is_elsewhere:
-        only = f"only a job can tell; type: {remedies.DOCTOR_JOB(*asked.typed)}"
+        only = f"only a job can show it; type: {remedies.DOCTOR_JOB(*asked.typed)}"
         yield note(SUBJECT, f"{image}; {program} is not on PATH here", "jobs need it on PATH", only)
     else:
         yield error(SUBJECT, f"{program} is not on PATH", "the program cannot be started", _LOAD)
@@ -42,7 +42,7 @@ def check_inside(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
     if container is None:
         return
     if inside is None:
-        yield note(INSIDE, "the container did not answer before the job's minute was over")
+        yield note(INSIDE, "the container did not answer within the job's minute")
         return
     if inside.problem and not inside.python:
         means = "a run would end with this error"
@@ -60,7 +60,7 @@ def check_inside(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
         yield error(
             INSIDE,
             f"{what}, which sees {len(inside.devices)} of {wanted} GPUs",
-            "a program would be charged for GPUs and run on the cores",
+            "a program would be charged for GPUs and run on CPUs",
             "set gpu = true in container, and use an image whose torch is built for the node's driver",
         )
     else:

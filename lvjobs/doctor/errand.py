@@ -162,10 +162,10 @@ def _see_through(test: _TestJob, tell: Tell, timeout: float, every: float) -> Er
     with interruptible():
         try:
             job_id = test.cluster.submit(test.request)
-            tell(f"test job {job_id}: submitted; it waits {timeout / 60:g} min at most, Ctrl-C cancels it")
+            tell(f"test job {job_id}: submitted; waiting {timeout / 60:g} min at most, Ctrl-C cancels it")
             report = _wait(test, tell, submitted + timeout, every)
         except SubmitUnclear as error:
-            refused, report = f"sbatch was not answered: {error}", None
+            refused, report = f"sbatch did not answer: {error}", None
         except ClusterError as error:
             return Errand(refused=str(error))
         except KeyboardInterrupt:
@@ -209,7 +209,7 @@ def _words(job: Job | None) -> str:
     if job.is_pending:
         return f"waits: {explain(job.reason, job.id)}" if job.reason else ""
     if not job.is_active:
-        return f"is {job.state}, says Slurm"
+        return f"is {job.state}"
     return f"runs on {job.nodes}" if job.nodes else "runs"
 
 

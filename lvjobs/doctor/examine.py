@@ -39,7 +39,7 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
         asked.variables  # noqa: B018 - whether there is such a profile
     except UsageError as wrong:
         usual, what = usual_profile(), str(wrong).removeprefix("profile: ")
-        yield error(SUBJECT, what, f"submit refuses it; what follows is by the profile {usual}")
+        yield error(SUBJECT, what, f"submit refuses it; the checks below use profile {usual}")
         asked = replace(asked, profile=usual)
     else:
         yield from check_profile(asked)
@@ -49,9 +49,9 @@ def examine(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]:
         if has_slurm():
             yield note(
                 "Slurm",
-                "it is here, and the profile is local: nothing of it was looked at",
-                "on a login node jobs of the local profile are processes that the site may end",
-                f"to look at it, type: {remedies.DOCTOR_SLURM(*asked.study.where)}",
+                "Slurm is installed but profile = local, so it was not checked",
+                "on a login node the site may kill the processes of profile local",
+                f"to check it, type: {remedies.DOCTOR_SLURM(*asked.study.where)}",
             )
     else:
         yield from check_site(understand(ask_site(asked), asked), asked, with_job=with_job)

@@ -34,7 +34,7 @@ LAB = "lab"
 class Asked:
     """The requests of a study's jobs by this profile; without a study (`is_study` is false), those of default jobs.
 
-    `training` is None if runs train a function of the user's own, because lvjobs does not know its model and data.
+    `training` is None if runs train a function of the user's own, because lvjobs does not use its model and data.
     """
 
     study: StudyContext

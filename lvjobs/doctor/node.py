@@ -24,7 +24,7 @@ def check_errand(errand: Errand, asked: Asked, *, timeout: float = 0.0) -> Itera
     if errand.refused:
         yield error(
             JOB,
-            f"it was not submitted: {errand.refused}",
+            f"not submitted: {errand.refused}",
             "no run of this study can be submitted like this",
             "change [resources] in study.toml, or give --partition, --account, --qos or --time-limit",
         )
@@ -37,7 +37,7 @@ def check_errand(errand: Errand, asked: Asked, *, timeout: float = 0.0) -> Itera
     where = report.host if report.node in ("", report.host) else f"{report.node} ({report.host})"
     yield fine(JOB, f"job {errand.job_id} ran{waited}, on {where}; it is gone from the queue")
     python, version = report.versions.get("python", "?"), report.versions.get("lvjobs", "?")
-    yield fine("node: Python", f"{python} at {report.python}, lvjobs {version} by the code that was sent")
+    yield fine("node: Python", f"{python} at {report.python}, lvjobs {version} with the code that was sent")
     yield from _check_gpus(report, asked)
     yield from check_inside(report, asked)
     yield from _check_files(report)
@@ -56,16 +56,16 @@ def _without_report(errand: Errand, asked: Asked, timeout: float) -> Diagnosis:
         return note(
             JOB,
             f"{name} did not begin in time{why}; it was cancelled",
-            "nothing is wrong with it as far as is known: the queue is longer than the patience",
+            "no fault was found: the queue is longer than the timeout",
             f"to wait longer, type: {remedies.DOCTOR_PATIENT(*asked.typed, seconds=longer)}; "
-            "a QOS or partition for tests starts sooner, where the site has one",
+            "a QOS or partition for tests starts sooner, if the site has one",
         )
     printed = f"; it printed: {' / '.join(errand.log.splitlines()[-3:])}" if errand.log else ", and printed nothing"
     state = f" ({errand.ended})" if errand.ended else ""
     return error(
         JOB,
-        f"{name} ran{state}, and left no report{printed}",
-        "a run would end in the same way: the node cannot start this Python, or does not see this directory",
+        f"{name} ran{state}, and wrote no report{printed}",
+        "a run would fail in the same way: the node cannot start this Python, or does not see this directory",
         "put the study, and the virtual environment, on a file system that nodes share; modules under [resources]",
     )
 
@@ -76,9 +76,9 @@ def _check_gpus(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
     if torch is None:
         yield note(
             subject,
-            "torch was not loaded when the job's minute was over",
-            "a run begins that much later, each time: packages are many small files, on a slow file system",
-            "put the virtual environment on a faster file system, or into one file (a container)",
+            "torch was not loaded within the job's minute",
+            "every attempt starts that much later: packages are many small files on a slow file system",
+            "put the virtual environment on a faster file system, or use a container",
         )
         return
     seen = ", ".join(report.gpus) or report.gpu_problem or "none by nvidia-smi"
@@ -88,22 +88,22 @@ def _check_gpus(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
         yield error(subject, torch.problem, "no training can start", "install torch again in this environment")
     elif len(torch.devices) >= max(1, wanted):
         loaded = f"; ready after {torch.seconds:.0f} s"
-        yield fine(subject, f"{len(torch.devices)} of {wanted or 'none'} asked for: {', '.join(torch.devices)}{loaded}")
+        yield fine(subject, f"{len(torch.devices)} of {wanted or 'none'} requested: {', '.join(torch.devices)}{loaded}")
     elif not wanted:
         loaded = f"torch {torch.version} was loaded in {torch.seconds:.0f} s"
-        yield fine(subject, f"jobs ask for none, so none was looked for; {loaded}")
+        yield fine(subject, f"jobs request none, so it was not checked; {loaded}")
     elif asked.profile == LAB:
         given = report.visible if report.visible is not None else "none"
         yield note(
             subject,
-            f"{wanted} asked for, given as CUDA_VISIBLE_DEVICES={given}; {what}",
-            "a lab's GPUs are pretended: runs train on the cores",
+            f"{wanted} requested, given as CUDA_VISIBLE_DEVICES={given}; {what}",
+            "a lab's GPUs are simulated: runs train on CPUs",
         )
     else:
         yield error(
             subject,
-            f"{wanted} asked for, and {what}",
-            "a run would be charged for GPUs and train on the cores, or end with an error",
+            f"{wanted} requested, and {what}",
+            "a run would be charged for GPUs and train on CPUs, or fail",
             _remedy(report, torch, wanted),
         )
 
@@ -112,12 +112,10 @@ def _remedy(report: NodeReport, torch: Torch, wanted: int) -> str:
     if torch.cuda is None:
         return "install a build of torch with CUDA (pytorch.org/get-started)"
     if len(report.gpus) < wanted:
-        return (
-            'the job was given fewer: name a partition with GPUs, or what the site wants (extra_sbatch = ["--gpus=1"])'
-        )
+        return 'the job got fewer: name a partition with GPUs, or the option of the site (extra_sbatch = ["--gpus=1"])'
     if torch.problem:
-        return f"torch says: {torch.problem}; a driver that is too old needs a torch built for an older CUDA"
-    return "see that CUDA_VISIBLE_DEVICES is not set in the profile or in ~/.bashrc"
+        return f"torch says: {torch.problem}; an old driver needs a torch built for an older CUDA"
+    return "check that neither the profile nor ~/.bashrc sets CUDA_VISIBLE_DEVICES"
 
 
 def _check_files(report: NodeReport) -> Iterator[Diagnosis]:
@@ -126,8 +124,8 @@ def _check_files(report: NodeReport) -> Iterator[Diagnosis]:
         yield error(
             "node: files",
             f"{path}: {problem}",
-            "a run that needs it ends with an error",
-            "move it to a file system that nodes share, or have it mounted on them",
+            "a run that needs it fails",
+            "move it to a file system that nodes share, or have it mounted there",
         )
     if not bad:
         yield fine("node: files", f"{len(report.paths)} of {len(report.paths)} are there: {', '.join(report.paths)}")
@@ -136,11 +134,11 @@ def _check_files(report: NodeReport) -> Iterator[Diagnosis]:
         yield error(
             "node: scratch",
             f"{report.scratch} {report.scratch_problem}",
-            "several GPUs do not find one another",
+            "processes on several GPUs cannot connect",
             "TMPDIR in ~/.bashrc or the profile: a directory of the node that can be written",
         )
     elif report.scratch_bytes < _SCRATCH_BYTES:
-        yield note("node: scratch", f"{report.scratch}: {free}", "torch.compile and teams of GPUs keep files there")
+        yield note("node: scratch", f"{report.scratch}: {free}", "torch.compile and multi-GPU runs keep files there")
     else:
         yield fine("node: scratch", f"{report.scratch}: {free}")
 
@@ -150,17 +148,17 @@ def _check_slurm(report: NodeReport, asked: Asked) -> Iterator[Diagnosis]:
         yield error(
             "node: Slurm",
             report.knows_itself,
-            "a job that is told to leave cannot ask why, and does not put itself back in the queue at its time limit",
+            "a job that is asked to stop cannot find out why, and does not requeue itself at its time limit",
             f"ask the site for scontrol on its nodes; until then keep {remedies.WATCH(*asked.study.where)} running",
         )
     else:
-        yield fine("node: Slurm", "scontrol tells a job of itself: it knows preemption from a time limit")
+        yield fine("node: Slurm", "scontrol works in a job: it can distinguish preemption from a time limit")
     if report.submits:
         yield note(
             "node: Slurm",
             f"a job may not submit jobs: {report.submits}",
-            "the driver cannot send what comes next; what was submitted goes on",
+            "the driver cannot submit the next jobs; submitted jobs continue",
             f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}",
         )
     else:
-        yield fine("node: Slurm", "a job may submit jobs: the driver can go on with the study")
+        yield fine("node: Slurm", "a job may submit jobs: the driver can continue the study")

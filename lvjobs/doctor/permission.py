@@ -15,7 +15,7 @@ class Barrier:
     """A reason why a partition refuses a job, and the consequence. Where not `is_sure`, this may not be final."""
 
     what: str
-    means: str = "a job waits there for ever, or is refused"
+    means: str = "a job there never starts, or is refused"
     is_sure: bool = True
 
 
@@ -28,29 +28,29 @@ def barriers(
     """
     name = fields.get("PartitionName", "")
     if (state := fields.get("State", "UP")) != "UP":
-        yield Barrier(f"{name} is {state}", "it starts no jobs until it is UP again; runs wait for that", is_sure=False)
+        yield Barrier(f"{name} is {state}", "it starts no jobs until it is UP again; runs wait", is_sure=False)
     if fields.get("RootOnly") == "YES":
-        yield Barrier(f"{name} takes jobs of root alone (RootOnly)")
+        yield Barrier(f"{name} accepts jobs of root only (RootOnly)")
     if fields.get("ReqResv") == "YES":
         yield Barrier(
-            f"{name} takes jobs with a reservation alone (ReqResv)",
-            'sbatch refuses a job that names none: extra_sbatch = ["--reservation=NAME"]',
+            f"{name} accepts only jobs with a reservation (ReqResv)",
+            'sbatch refuses other jobs: extra_sbatch = ["--reservation=NAME"]',
             is_sure=False,
         )
     if not _takes(fields, "AllowGroups", groups):
-        yield Barrier(f"{name} takes the groups {fields['AllowGroups']} alone, and you are in none of them")
+        yield Barrier(f"{name} accepts the groups {fields['AllowGroups']} only, and you are in none of them")
     if accounts and not _takes(fields, "AllowAccounts", accounts):
         # Since Slurm 23.02 an account is allowed where one above it is. The hierarchy of accounts was not asked.
         yield Barrier(
-            f"{name} takes the accounts {fields['AllowAccounts']} alone, and those below them",
-            "sbatch knows whether yours is below one of them",
+            f"{name} accepts the accounts {fields['AllowAccounts']} only, and those below them",
+            "sbatch checks that yours is among them",
             is_sure=False,
         )
     for key, mine in (("DenyAccounts", accounts), ("DenyQos", qos)):
         if denied := _names_in(fields, key) & {each.lower() for each in mine}:
-            yield Barrier(f"{name} does not take {', '.join(sorted(denied))} ({key})")
+            yield Barrier(f"{name} does not accept {', '.join(sorted(denied))} ({key})")
     if qos and not _takes(fields, "AllowQos", qos):
-        yield Barrier(f"{name} takes the QOS {fields['AllowQos']} alone")
+        yield Barrier(f"{name} accepts only the QOS {fields['AllowQos']}")
 
 
 def _names_in(fields: Mapping[str, str], key: str) -> set[str]:
@@ -70,38 +70,38 @@ def check_account(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
 
 def _account(facts: Facts, asked: Asked) -> Diagnosis:
     if not facts.has_accounting:
-        return fine("account", "none is needed: the site keeps no accounting")
+        return fine("account", "not needed: the site has no accounting")
     if problem := facts.replies["user"].problem:
-        return note("account", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
+        return note("account", f"sacctmgr did not list yours: {problem}", "sbatch will decide", _try_it(asked))
     mine = sorted({each.account for each in facts.associations})
     bound = facts.enforces(RIGHTS)
     if not mine:
         what = f"user {user_name()} has none on cluster {facts.cluster}"
         if bound:
             return error("account", what, "sbatch refuses every job", "ask the site to add you to a project's account")
-        return fine("account", f"{what}, and the site asks for none")
+        return fine("account", f"{what}, and the site requires none")
     account = str(asked.variables.get("account") or "")
     remedy = f'account = "{mine[0]}" under [resources] in study.toml, or --account {mine[0]}'
     needed = asked.script.variables - asked.script.defaults().keys() if asked.script is not None else ()
     if not account and "account" in needed:
-        return note("account", f"the profile wants one to be named; yours: {_listed(mine)}", "", remedy)
+        return note("account", f"the profile requires one; yours: {_listed(mine)}", "", remedy)
     if account.lower() in mine or (not account and facts.account_of(asked)):
         paying = account or f"{facts.account_of(asked)} (your default)"
         return fine("account", f"{paying} is charged" + (f"; yours: {_listed(mine)}" if len(mine) > 1 else ""))
     if not account:
         return note(
             "account",
-            f"none is named, and none is your default; yours: {_listed(mine)}",
+            f"none is given and you have no default; yours: {_listed(mine)}",
             "sbatch may refuse the job",
             remedy,
         )
-    what = f"{account!r} is none of yours on cluster {facts.cluster}; yours: {_listed(mine)}"
-    means = "sbatch refuses the job" if bound else "the site does not enforce accounts, so jobs run all the same"
+    what = f"{account!r} is not yours on cluster {facts.cluster}; yours: {_listed(mine)}"
+    means = "sbatch refuses the job" if bound else "the site does not enforce accounts, so jobs run anyway"
     return (error if bound else note)("account", what, means, remedy)
 
 
 def _try_it(asked: Asked) -> str:
-    return "see what sbatch says to it below" if asked.is_study else "name yours with --account, and see below"
+    return "see sbatch's answer below" if asked.is_study else "name yours with --account, and see below"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -112,13 +112,13 @@ def _listed(names: Sequence[str]) -> str:
 def check_partition(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     """Yield whether the requested partitions exist, and accept such a job."""
     if not facts.partitions:
-        yield note("partition", f"scontrol tells of none: {facts.replies['partitions'].problem}")
+        yield note("partition", f"scontrol listed none: {facts.replies['partitions'].problem}")
         return
     names = facts.partitions_for(asked.variables)
     if not names:
         yield error(
             "partition",
-            f"none is asked for, and the site has no default; there are {_listed(sorted(facts.partitions))}",
+            f"none is given and the site has no default; choose from {_listed(sorted(facts.partitions))}",
             "sbatch refuses the job",
             _name_one(facts, asked),
         )
@@ -170,7 +170,7 @@ def _name_one(facts: Facts, asked: Asked, without: str = "") -> str:
     enough = {each.partition for each in facts.nodes if each.gpus >= wanted}
     best = next((name for name in open_to if name in enough), open_to[0] if open_to else "")
     if not best:
-        return "ask the site which partition is yours"
+        return "ask the site which partition to use"
     return f'partition = "{best}" under [resources] in study.toml, or --partition {best}'
 
 
@@ -180,7 +180,7 @@ def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         return
     if problem := facts.replies["qos"].problem or facts.replies["user"].problem:
         if asked.variables.get("qos"):
-            yield note("QOS", f"sacctmgr does not tell which are yours: {problem}", "sbatch will say", _try_it(asked))
+            yield note("QOS", f"sacctmgr did not list yours: {problem}", "sbatch will decide", _try_it(asked))
         return
     mine = {name for each in facts.charged(asked.variables) for name in each.qos}
     wanted = facts.qos_for(asked.variables)
@@ -193,7 +193,7 @@ def check_qos(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     for name in bad:
         what = f"there is no {name!r}" if name not in facts.qos else f"{name!r} is not yours"
         some_left = len(bad) < len(wanted)
-        means = "it is passed over, and the next one tried" if some_left else "sbatch refuses the job"
+        means = "it is skipped and the next one tried" if some_left else "sbatch refuses the job"
         level = note if some_left or not facts.enforces(RIGHTS) else error
         remedy = f'qos = "{min(mine)}" under [resources] in study.toml' if mine else "leave qos out"
         yield level("QOS", what + others, means, remedy)

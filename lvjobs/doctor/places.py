@@ -21,6 +21,7 @@ from lvjobs.forecasting.hub import TINY, find_model
 from lvjobs.ledger.copies import refuse_lost
 from lvjobs.ledger.storage import IN_A_CONTAINER, IN_MEMORY, NETWORK, Storage, concerns, describe, storage_of
 from lvjobs.study.config import StudyContext
+from lvjobs.study.digits import in_digits
 from lvjobs.study.params import TrainingConfig
 
 _FEW_BYTES = 5 << 30
@@ -32,8 +33,8 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
     if not asked.is_study:
         yield note(
             "study",
-            f"there is none in {asked.study.root}",
-            "the machine was looked at, and what a job of this profile asks for by default",
+            f"no study in {asked.study.root}",
+            "the machine was checked, with the default job of this profile",
             f"type: {remedies.INIT_PROFILE(*asked.study.where, profile=asked.profile)}",
         )
         return
@@ -43,7 +44,7 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
             "study",
             f"{root} belongs to user {root.stat().st_uid}, and you are {os.getuid()}",
             "workers refuse to train in it",
-            f"make a study of your own in another directory; type: {remedies.INIT_ELSEWHERE}",
+            f"create your own study in another directory; type: {remedies.INIT_ELSEWHERE}",
         )
     elif not os.access(root, os.W_OK | os.X_OK):
         mode = stat.S_IMODE(root.stat().st_mode)
@@ -56,12 +57,12 @@ def check_study(asked: Asked) -> Iterator[Diagnosis]:
     try:
         refuse_lost(asked.study)
     except UsageError as lost:
-        yield error("study", str(lost), "no command goes on with it")
+        yield error("study", str(lost), "no command can continue it")
         return
     there = asked.study.layout.database.exists()
     runs = sum(1 for _ in asked.study.layout.checkpoints.glob("*/run.json"))
     what = f"{root}, {runs} run{'' if runs == 1 else 's'}"
-    check = f"whether charges follow from the journals: {remedies.LEDGER_CHECK(*asked.study.where)}"
+    check = f"to check charges against the journals: {remedies.LEDGER_CHECK(*asked.study.where)}"
     yield fine("study", what, remedy=check if there else "")
     yield from _check_avoided(asked)
 
@@ -76,7 +77,7 @@ def _check_avoided(asked: Asked) -> Iterator[Diagnosis]:
         yield note(
             "nodes",
             f"the study avoids {'; '.join(words)}",
-            "runs failed there; jobs exclude these nodes, unless no other node can run them",
+            "runs failed there; jobs exclude these nodes unless no other node can run them",
             "to use them again at once: set exclude_hours = 0 under [policy] in study.toml, then: "
             f"{remedies.RESUME(*asked.study.where)}",
         )
@@ -96,7 +97,7 @@ def check_storage(asked: Asked) -> Iterator[Diagnosis]:
             level = error if concern.serious else note
             yield level("storage", concern.what, remedy=concern.remedy)
     files = "" if storage.free_files is None else f", {storage.free_files:,} files"
-    yield fine("storage", f"the {'study' if asked.is_study else 'directory'} lies on {describe(storage)}{files}")
+    yield fine("storage", f"the {'study' if asked.is_study else 'directory'} is on {describe(storage)}{files}")
     yield from _quota(storage, "storage")
 
 
@@ -107,9 +108,10 @@ def _quota(storage: Storage, subject: str) -> Iterator[Diagnosis]:
         if storage.kind in NETWORK:
             yield note(
                 subject,
-                f"your quota on {storage.mount} is not known: neither quota nor lfs quota tells it",
-                "it may be used up though the file system has room: a checkpoint that does not fit ends its attempt",
-                "look it up as the site's documentation says",
+                f"your quota on {storage.mount} is unknown: neither quota nor lfs quota reports it",
+                "it may be used up although the file system has space: a checkpoint that does not fit fails its "
+                "attempt",
+                "see the site's documentation",
             )
         return
     yield _told(quota, storage, subject)
@@ -122,11 +124,11 @@ def _told(quota: Quota, storage: Storage, subject: str) -> Diagnosis:
     parts = [] if left is None else [f"{left / 2**30:.1f} of {(quota.allowed or 0) / 2**30:.1f} GiB"]
     parts += [] if files is None else [f"{files:,} of {quota.files_allowed:,} files"]
     what = f"left of your quota on {storage.mount}: {', '.join(parts)}"
-    remedy = "make room, or lower keep_last in study.toml's [train]"
+    remedy = "free disk space, or lower keep_last under [train] in study.toml"
     if (left is not None and left <= 0) or (files is not None and files <= 0):
-        return error(subject, what, "no checkpoint can be written: attempts end", remedy)
+        return error(subject, what, "no checkpoint can be written: attempts fail", remedy)
     if (left is not None and left < _FEW_BYTES) or (files is not None and files < _FEW_FILES):
-        return note(subject, what, "a checkpoint that does not fit ends its attempt", remedy)
+        return note(subject, what, "a checkpoint that does not fit fails its attempt", remedy)
     return fine(subject, what)
 
 
@@ -140,17 +142,17 @@ def check_python(asked: Asked, *, with_job: bool = False) -> Iterator[Diagnosis]
     if storage.kind in IN_MEMORY | IN_A_CONTAINER:
         yield error(
             "Python",
-            f"{sys.prefix} lies on {storage.kind}, which other machines do not see",
+            f"{sys.prefix} is on {storage.kind}, which other machines cannot see",
             "jobs cannot start",
-            "make the virtual environment where nodes see it, and install lvjobs there",
+            "create the virtual environment where nodes can see it, and install lvjobs there",
         )
     else:
         yield note(
             "Python",
-            f"{sys.prefix} lies on {storage.kind or 'a file system of unknown type'}, a local one",
-            "jobs start this very Python, so each node needs it there",
-            ("" if with_job else f"only a job can tell; type: {remedies.DOCTOR_JOB(*asked.typed)}; ")
-            + "where they have not, make the virtual environment on a file system that they share",
+            f"{sys.prefix} is on {storage.kind or 'a file system of unknown type'}, a local one",
+            "jobs start this Python, so each node needs it at that path",
+            ("" if with_job else f"only a job can show it; type: {remedies.DOCTOR_JOB(*asked.typed)}; ")
+            + "if they lack it, create the virtual environment on a shared file system",
         )
 
 
@@ -191,11 +193,11 @@ def check_model(asked: Asked) -> Iterator[Diagnosis]:
             yield error("model", wrong.problem, "submit refuses it", wrong.remedy)
         else:
             size = "" if found.parameters is None else f", {found.parameters:,} parameters"
-            yield fine("model", f"{model} is whole{size}")
+            yield fine("model", f"{model} is complete{size}")
         try:
             architecture_of(model)
         except UsageError as unknown:
-            yield error("model", str(unknown), "what it costs cannot be counted, so no run of it can be submitted")
+            yield error("model", str(unknown), "its FLOPs cannot be counted, so no run of it can be submitted")
 
 
 def check_cache(asked: Asked) -> Iterator[Diagnosis]:
@@ -206,12 +208,12 @@ def check_cache(asked: Asked) -> Iterator[Diagnosis]:
         return
     cache = Path(constants.HF_HUB_CACHE)
     storage = storage_of(existing(cache))
-    what = f"models from the hub lie in {cache}: {describe(storage)}"
+    what = f"models from the hub are in {cache}: {describe(storage)}"
     if asked.is_elsewhere and storage.kind in IN_MEMORY | IN_A_CONTAINER:
         yield error(
             "model",
             what,
-            f"{storage.kind} is seen by this machine alone: jobs find no model there",
+            f"{storage.kind} is visible on this machine only: jobs find no model there",
             "export HF_HOME=DIRECTORY that nodes share, here and in ~/.bashrc; then pull again",
         )
     elif storage.read_only:
@@ -247,9 +249,9 @@ def check_budget(asked: Asked) -> Iterator[Diagnosis]:
         budget = asked.study.config.budget
         yield fine(
             "budget",
-            f"{budget.limit:.4g} FLOPs by the {budget.convention} convention",
-            "nothing starts that would take what is spent and reserved beyond it",
-            f"whether all that is declared fits: {remedies.ESTIMATE(*asked.study.where)}",
+            f"{in_digits(budget.limit, 4)} FLOPs by the {budget.convention} convention",
+            "lvjobs starts nothing that could exceed it",
+            f"to see what the declared stages cost: {remedies.ESTIMATE(*asked.study.where)}",
         )
 
 
@@ -263,8 +265,8 @@ def check_local(asked: Asked) -> Iterator[Diagnosis]:
         yield note(
             "this machine",
             f"{what}, and it has {cores} cores",
-            "jobs take turns on the cores, and each takes as much longer",
+            "jobs share the cores and take longer",
             f"local_slots = {most} in study.toml",
         )
     else:
-        yield fine("this machine", f"{what}, of {cores} cores (local_slots); jobs end with the machine")
+        yield fine("this machine", f"{what}, of {cores} cores (local_slots); jobs end when the machine stops")

@@ -31,7 +31,7 @@ def check_profile(asked: Asked) -> Iterator[Diagnosis]:
     lacking = [*what_is_lost(text, request)]
     yield from lacking
     if not lacking:
-        yield fine(SUBJECT, f"{asked.profile}: the script has all that a run needs to survive")
+        yield fine(SUBJECT, f"{asked.profile}: the script has all that recovery needs")
 
 
 _SEE_WORKER = "see the end of slurm_templates/_worker.sh.j2"
@@ -40,49 +40,49 @@ _NEEDS = (
         error,
         r"^#SBATCH\s+(--job-name=|-J\s*)['\"]?JOB_NAME",
         "does not name the job",
-        "a job whose sbatch reply was lost is not found again",
+        "a job whose sbatch reply was lost cannot be found again",
         "#SBATCH --job-name={{ job_name }}",
     ),
     (
         error,
         r"^#SBATCH\s+--requeue\b",
         "lacks --requeue",
-        "where JobRequeue=0, a preempted job is over; a pass has to submit it again",
+        "where JobRequeue=0, a preempted job ends; lvjobs has to submit it again",
         "#SBATCH --requeue",
     ),
     (
         note,
         r"^#SBATCH\s+--open-mode=append\b",
         "lacks --open-mode=append",
-        "a requeued job writes over its log",
+        "a requeued job overwrites its log",
         "#SBATCH --open-mode=append",
     ),
     (
         error,
         r"^#SBATCH\s+--signal=(USR2|SIGUSR2|12)@",
         "lacks --signal=USR2@SECONDS (without B:)",
-        "a job does not hear of its time limit, and loses what it did since its last checkpoint",
+        "a job is not warned of its time limit, and repeats the steps since its last checkpoint",
         "#SBATCH --signal=USR2@{{ lead }}",
     ),
     (
         error,
         r"^\s*(exec\s+)?srun\b",
         "does not start the worker by srun",
-        "Slurm signals the steps of a job alone, so the worker hears nothing",
+        "Slurm signals only job steps, so the worker gets no signal",
         _SEE_WORKER,
     ),
     (
         note,
         "-m lvjobs.worker.wake",
-        "does not wake the driver after a worker that could not",
-        "a run that was killed, or never started, waits for the driver's next pass of its own, up to two minutes",
+        "does not notify the driver after a worker that could not",
+        "a run that was killed, or never started, waits for the driver's next update, up to two minutes",
         _SEE_WORKER,
     ),
     (
         error,
         "PYTHONPATH=CODE_DIRECTORY",
         "does not set PYTHONPATH",
-        "a run goes on with whatever code lies there by then",
+        "a run continues with whatever code is there by then",
         "export PYTHONPATH={{ code_directory }}",
     ),
 )
@@ -101,6 +101,6 @@ def what_is_lost(text: str, request: JobRequest) -> Iterator[Diagnosis]:
         yield note(
             SUBJECT,
             "its script does not unset PYTHONPATH before it loads modules",
-            "a job also imports what the PYTHONPATH of the shell that submitted it names",
+            "a job also imports from the PYTHONPATH of the shell that submitted it",
             "see slurm_templates/_modules.sh.j2",
         )

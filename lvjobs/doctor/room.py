@@ -33,9 +33,9 @@ def check_size(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     if not fitting:
         yield error(
             "size",
-            f"a job asks for {what}, and no node of {place} has that: {_most(groups)}",
-            "it waits for ever, or is refused",
-            "ask for less under [resources] (gpus, cpus, memory_mb), or name another partition",
+            f"a job requests {what}, and no node of {place} has that: {_most(groups)}",
+            "it never starts, or is refused",
+            "request less under [resources] (gpus, cpus, memory_mb), or name another partition",
         )
     elif all(each.is_out for each in fitting):
         states = ", ".join(sorted({each.state for each in fitting}))
@@ -44,13 +44,13 @@ def check_size(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         )
     else:
         count = sum(each.nodes for each in fitting if not each.is_out)
-        yield fine("size", f"a job asks for {what}: {count} node{'s have' if count > 1 else ' has'} that")
+        yield fine("size", f"a job requests {what}: {count} node{'s have' if count > 1 else ' has'} that")
     most = _most_gpus(facts, asked)
     if most is not None and gpus > most:
         yield error(
             "size",
             f"gpus = {gpus}, and the QOS lets a user have {most}",
-            "the job waits for ever",
+            "the job never starts",
             f"gpus = {most} under [resources] in study.toml, or another QOS",
         )
 
@@ -81,7 +81,7 @@ def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
     names = facts.qos_for(asked.variables)
     exempt = bool(names) and facts.exempts(names[0])
     if is_automatic(asked.resources.variables()):
-        longest = "as long as the profile has it" if most is None else f"at most {_hours(min(most, wanted))}"
+        longest = "as the profile sets it" if most is None else f"at most {_hours(min(most, wanted))}"
         yield fine("time limit", f"from measured step times (auto), {longest}")
     elif partition is not None and not exempt:
         longest = facts.partitions[partition].get("MaxTime", "")
@@ -94,16 +94,16 @@ def check_time(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         longest = "no limit is set here" if most is None else f"the site allows {_hours(most)}"
         yield fine(
             "time limit",
-            f"a job asks for {_hours(wanted)}; {longest}",
-            "a run that takes longer goes on in another job, from its checkpoint",
+            f"a job requests {_hours(wanted)}; {longest}",
+            "a longer run continues in another job, from its checkpoint",
         )
 
 
 def _too_long(wanted: int, allowed: str, most: int) -> Diagnosis:
     return error(
         "time limit",
-        f"a job asks for {_hours(wanted)}, and {allowed}",
-        "it waits for ever, or is refused; a run may take many jobs",
+        f"a job requests {_hours(wanted)}, and {allowed}",
+        "it never starts, or is refused; a run may use many jobs",
         f'time_limit = "{_hours(most)}" under [resources] in study.toml, or --time-limit {_hours(most)}',
     )
 
@@ -115,25 +115,27 @@ def _hours(minutes: int) -> str:
 def check_queue(facts: Facts) -> Iterator[Diagnosis]:
     """Yield how many jobs are in the queue, and how many more there may be."""
     if problem := facts.replies["queue"].problem:
-        yield note("queue", f"squeue does not answer: {problem}", "what runs goes on; how jobs stand is not known now")
+        yield note("queue", f"squeue does not answer: {problem}", "running jobs continue; their state is unknown now")
         return
     there = facts.load.get(("user", ""), 0)
     have = f"you have {there} job{'' if there == 1 else 's'} in the queue"
     room = room_for(facts.limits, facts.load)
     if room.jobs is None:
         yield fine(
-            "queue", f"{have}; no limit on their number is told", "where sbatch says there is one, runs wait for room"
+            "queue",
+            f"{have}; the site reports no limit",
+            "if sbatch reports a limit, runs wait for free slots in the queue",
         )
         return
     said = "; ".join(cap.said for cap in facts.limits.caps)
-    means = "a stage that is longer goes through it part by part, by itself"
+    means = "a larger stage is submitted in parts automatically"
     if room.jobs:
         yield fine("queue", f"{have}, and there is room for {room.jobs} more ({said})", means)
     else:
         yield note(
             "queue",
             f"{have}, and there is no room for more ({said})",
-            "new runs wait, and follow by themselves",
+            "new runs wait and are submitted automatically",
             "wait for jobs to end; or let runs share jobs: pack under [resources] in study.toml",
         )
 
@@ -147,17 +149,17 @@ def check_submission(facts: Facts, asked: Asked, *, is_refused: bool = False) ->
     if reply is None or (reply.problem and is_refused):
         return
     if reply.is_silent:
-        yield note("sbatch", f"it does not say whether it would take such a job: {reply.problem}")
+        yield note("sbatch", f"it did not say whether it accepts such a job: {reply.problem}")
     elif reply.problem:
         dry_run = remedies.DRY_RUN_TASK if asked.training is None else remedies.DRY_RUN
         yield error(
             "sbatch",
-            f"it would refuse such a job: {reply.problem}",
+            f"it refuses such a job: {reply.problem}",
             "no run of this study can be submitted like this",
             f"change [resources] in study.toml; to see the script, type: {dry_run(*asked.study.where)}"
             if asked.is_study
-            else "give --partition, --account, --qos or --time-limit as they have to be",
+            else "correct --partition, --account, --qos or --time-limit",
         )
     else:
         start = time.strftime("%a %d %b %H:%M", time.localtime(float(reply.text)))
-        yield fine("sbatch", f"it would take such a job, and expects to start it {start} (nothing was submitted)")
+        yield fine("sbatch", f"it accepts such a job and expects to start it {start} (nothing was submitted)")

@@ -9,7 +9,7 @@ from lvjobs.cluster.sites import parse_minutes, parse_number
 from lvjobs.doctor.interface import Asked, Diagnosis, Facts, error, fine, note
 
 _NO_CONFIGURATION = re.compile(r"configuration source|slurm\.conf|fetch config|resolve_ctls", re.IGNORECASE)
-_DEPENDENT = "account, partition, QOS, limits and preemption were not looked at"
+_DEPENDENT = "account, partition, QOS, limits and preemption were not checked"
 
 
 def check_slurm(facts: Facts, typed: Sequence[str] = (), where: Sequence[str] = ()) -> Iterator[Diagnosis]:
@@ -19,7 +19,7 @@ def check_slurm(facts: Facts, typed: Sequence[str] = (), where: Sequence[str] = 
         yield error(
             "Slurm",
             f"{', '.join(missing)}: not on PATH",
-            f"this is no login node, or Slurm is a module here; {_DEPENDENT}",
+            f"this is not a login node, or Slurm is a module here; {_DEPENDENT}",
             'log in where sinfo works, or load the module that brings Slurm; or set profile = "local" in study.toml',
         )
         return
@@ -35,7 +35,7 @@ def check_slurm(facts: Facts, typed: Sequence[str] = (), where: Sequence[str] = 
         yield error(
             "Slurm",
             f"Slurm {version} is too old: its scontrol has no --json",
-            "a job that is told to leave cannot ask why, and does not put itself back in the queue at its time limit",
+            "a job that is asked to stop cannot find out why, and does not requeue itself at its time limit",
             f"ask the site for a newer Slurm; until then keep {remedies.WATCH(*where)} running",
         )
 
@@ -45,15 +45,15 @@ def _unheard(reply: Reply, typed: Sequence[str]) -> Diagnosis:
         return error(
             "Slurm",
             f"its programs find no cluster: {reply.problem.rpartition('; ')[2]}",
-            f"they are installed, and nothing says where slurmctld is; {_DEPENDENT}",
+            f"Slurm is installed, but nothing says where slurmctld is; {_DEPENDENT}",
             "log in to the cluster's login node, or export SLURM_CONF; for a cluster of your own, type: "
             f"{remedies.LAB_UP}",
         )
     return error(
         "Slurm",
-        f"slurmctld does not answer: {reply.problem or 'it said nothing'}",
-        f"jobs that run go on, and nothing can be submitted or looked up meanwhile; {_DEPENDENT}",
-        f"wait, then type: {remedies.DOCTOR(*typed)}; if it stays so, tell the site",
+        f"slurmctld does not answer: {reply.problem or 'no answer'}",
+        f"running jobs continue, but nothing can be submitted or looked up; {_DEPENDENT}",
+        f"wait, then type: {remedies.DOCTOR(*typed)}; if that does not help, contact the site",
     )
 
 
@@ -63,21 +63,22 @@ def check_accounting(facts: Facts, typed: Sequence[str] = (), where: Sequence[st
     if not facts.has_accounting:
         yield note(
             "accounting",
-            "the site keeps none (no slurmdbd)",
-            f"how a job ended is known for {age or 'a few hundred'} s only, later by the run's own journal alone; "
-            "GPU-hours are estimated",
-            f"the driver makes passes often; where it cannot run, keep {remedies.WATCH(*where)} running",
+            "the site has none (no slurmdbd)",
+            f"how a job ended is known for {age or 'a few hundred'} s only, later only from the run's journal; "
+            f"GPU-hours are estimated",
+            f"the driver updates the study often; where it cannot run, keep {remedies.WATCH(*where)} running",
         )
     elif problem := facts.replies["history"].problem:
         yield note(
             "accounting",
             f"sacct does not answer: {problem}",
-            f"how jobs ended {age or 'a few hundred'} s ago and earlier is not known now; lvjobs takes that for "
-            "unknown, never for dead, and looks again",
-            f"wait, then type: {remedies.DOCTOR(*typed)}; if it stays so, tell the site that slurmdbd is down",
+            f"how jobs ended {age or 'a few hundred'} s ago and earlier is unknown now; lvjobs treats such jobs as "
+            f"unknown and checks again",
+            f"wait, then type: {remedies.DOCTOR(*typed)}; if that does not help, report to the site that slurmdbd is "
+            f"down",
         )
     else:
-        yield fine("accounting", "slurmdbd answers: ended jobs can be looked up, and hours are counted")
+        yield fine("accounting", "slurmdbd answers: ended jobs can be looked up and hours counted")
 
 
 DRIVER = "driver"
@@ -97,7 +98,7 @@ def check_preemption(facts: Facts, asked: Asked) -> Iterator[Diagnosis]:
         yield fine(
             "preemption",
             "jobs are not preempted here (PreemptType=preempt/none)",
-            "a job ends by its time limit or with its node; the run goes on from its last checkpoint",
+            "a job ends at its time limit or when its node fails; the run continues from its last checkpoint",
         )
         return
     for name in facts.partitions_for(asked.variables):
@@ -124,21 +125,21 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
     saved = (
         f"it has {grace} s to finish its step and write a checkpoint"
         if grace
-        else f"it is killed at once and loses what it did since its last checkpoint, at most {every} steps"
+        else f"it is killed at once and repeats the steps since its last checkpoint, at most {every}"
     )
     words = set(mode.replace("gang", "").strip(",").split(","))
     if "requeue" in words:
         return fine(
             "preemption",
             f"{name} requeues a preempted job (PreemptMode=REQUEUE, GraceTime={grace})",
-            f"{saved}; it is back in the queue at once, and the run ends with the same weights",
+            f"{saved}; it is back in the queue at once, and the run's result does not change",
         )
     if "cancel" in words:
-        means = f"{saved}, and puts itself back in the queue, or a pass submits it again: the run continues"
+        means = f"{saved}, and requeues itself, or lvjobs submits it again: the run continues"
         remedy = (
             ""
             if grace
-            else f"let the driver run, or keep {remedies.WATCH(*where)} running: only a pass brings a killed job back"
+            else f"let the driver run, or keep {remedies.WATCH(*where)} running: only an update resubmits a killed job"
         )
         return (fine if grace else note)(
             "preemption", f"{name} cancels a preempted job (PreemptMode=CANCEL, GraceTime={grace})", means, remedy
@@ -147,13 +148,13 @@ def _promise(name: str, mode: str, grace: int, every: int, where: Sequence[str])
         return note(
             "preemption",
             f"{name} suspends a preempted job (PreemptMode={mode.upper()})",
-            "it is stopped in memory and goes on later; lvjobs was never tried with that, and may take it for hung",
+            "it is stopped in memory and continues later; lvjobs was not tested with that, and may treat it as hung",
             "hung_seconds under [policy] in study.toml: longer than jobs stay suspended",
         )
     return fine(
         "preemption",
         f"jobs of {name} are not preempted (PreemptMode=OFF)",
-        "a job ends by its time limit or with its node; the run goes on from its last checkpoint",
+        "a job ends at its time limit or when its node fails; the run continues from its last checkpoint",
     )
 
 
@@ -163,13 +164,13 @@ def check_requeue(facts: Facts) -> Iterator[Diagnosis]:
     if facts.config.get("JobRequeue") == "0":
         yield fine(
             "requeue",
-            "JobRequeue=0: jobs go back in the queue only where their script asks for it",
-            "lvjobs's profiles do (--requeue); a profile of your own has to",
+            "JobRequeue=0: jobs are requeued only if their script has --requeue",
+            "lvjobs' profiles have it; your own profile needs it too",
         )
         return
     means = "lvjobs lifts that hold"
-    means += f"; a job that was preempted {most} times is held for good, and another takes its place" if most else ""
-    yield fine("requeue", f"a job goes back in the queue under its own id; Slurm holds it for {hold:.0f} s", means)
+    means += f"; a job that was preempted {most} times is held permanently, and lvjobs submits another" if most else ""
+    yield fine("requeue", f"a requeued job keeps its id; Slurm holds it for {hold:.0f} s", means)
 
 
 def check_driver(
@@ -179,9 +180,9 @@ def check_driver(
     if programs := facts.replies.said.get(CRON, Reply()).text.split():
         yield fine(
             "driver",
-            f"{' and '.join(programs)} makes passes",
-            "a pass submits, resumes and selects while nobody is there",
-            f"to end that, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}",
+            f"{' and '.join(programs)} updates the study",
+            "each update submits, resumes and selects runs",
+            f"to remove it, type: {remedies.DRIVER_UNINSTALL(*asked.study.where)}",
         )
         return
     offers = facts.offers_scrontab
@@ -189,7 +190,7 @@ def check_driver(
     other = scrontab if offers else f"type: {remedies.DRIVER_INSTALL(*asked.study.where)}"
     if not asked.study.config.driver.job:
         yield note(
-            "driver", "[driver] job = false: no job makes passes", "nothing goes on while nobody is there", other
+            "driver", "[driver] job = false: no job updates the study", "nothing happens until a command is run", other
         )
         return
     names = facts.partitions_for(asked.driver().resources)
@@ -201,8 +202,8 @@ def check_driver(
     for name, nodes in closed.items():
         yield note(
             "driver",
-            f"partition {name} takes jobs from {nodes} alone (AllocNodes)",
-            "a job may not submit jobs, unless it runs there: the driver cannot send what comes next",
+            f"partition {name} accepts jobs from {nodes} only (AllocNodes)",
+            "a job may not submit jobs, unless it runs there: the driver cannot submit the next jobs",
             other,
         )
     reply = facts.replies.said.get(DRIVER)
@@ -212,22 +213,22 @@ def check_driver(
         yield note(
             "driver",
             f"sbatch would refuse the driver, a job of one core without a GPU: {reply.problem}",
-            "nothing goes on while nobody is there",
+            "nothing happens until a command is run",
             f"name a partition, account or QOS for it under [driver] in study.toml (docs/driver.md); else {other}",
         )
     elif not closed:
         where = ",".join(names) or "the site's default partition"
-        means = "it submits, resumes and selects while nobody is there" + (
-            "" if reply is None or reply.is_silent else "; sbatch would take it"
+        means = "it submits, resumes and selects runs unattended" + (
+            "" if reply is None or reply.is_silent else "; sbatch accepts it"
         )
         tried = (
             ""
             if with_job
-            else f"whether a node may submit jobs, only a job can tell; type: {remedies.DOCTOR_JOB(*asked.typed)}"
+            else f"only a job can show whether a node may submit jobs; type: {remedies.DOCTOR_JOB(*asked.typed)}"
         )
         yield fine(
             "driver",
-            f"a tiny job makes passes, on {where}{'; scrontab is offered, too' if offers else ''}",
+            f"a small job updates the study, on {where}{'; scrontab is also available' if offers else ''}",
             means,
             tried,
         )

@@ -26,8 +26,8 @@ def check_versions(asked: Asked) -> Iterator[Diagnosis]:
     if not _OLDEST_PYTHON <= python <= _NEWEST_PYTHON:
         yield error(
             SUBJECT,
-            f"Python {platform.python_version()}, and lvjobs is made for 3.10 to 3.13",
-            remedy="make a virtual environment with another Python, and install lvjobs there",
+            f"Python {platform.python_version()}, and lvjobs supports 3.10 to 3.13",
+            remedy="create a virtual environment with another Python, and install lvjobs there",
         )
     found = [name for name in _NAMED if _version(name)]
     packages = ", ".join(f"{name} {_version(name)}" for name in found)
@@ -38,7 +38,7 @@ def check_versions(asked: Asked) -> Iterator[Diagnosis]:
         yield note(
             SUBJECT,
             what,
-            "lvjobs runs from a directory and is not installed, so what it requires was not compared",
+            "lvjobs is not installed but runs from a directory, so its requirements were not checked",
             _install_itself(),
         )
         return
@@ -49,7 +49,7 @@ def check_versions(asked: Asked) -> Iterator[Diagnosis]:
         yield error(
             SUBJECT,
             f"{said}: too old, or missing",
-            "a job that needs one of them ends with an error",
+            "a job that needs one of them fails",
             f"type: {install}",
         )
     yield fine(SUBJECT, what)
@@ -59,7 +59,7 @@ def check_versions(asked: Asked) -> Iterator[Diagnosis]:
 def _install_itself() -> str:
     directory = Path(lvjobs.__file__).parent.parent
     if not (directory / "pyproject.toml").exists():
-        return "install it with pip, as its documentation says"
+        return "install it with pip (see its documentation)"
     return f"type: {remedies.INSTALL_VERSIONS(python=sys.executable, packages=['-e', directory])}"
 
 
@@ -89,7 +89,7 @@ def _without_cuda(asked: Asked) -> Iterator[Diagnosis]:
     if gpus and asked.profile != LAB and version.endswith("+cpu"):
         yield error(
             SUBJECT,
-            f"torch {version} is a build without CUDA, and jobs ask for gpus = {gpus}",
-            "a run would be charged for a GPU and train on the node's cores",
+            f"torch {version} is a build without CUDA, and jobs request gpus = {gpus}",
+            "a run would be charged for a GPU and train on CPUs",
             "install a build with CUDA (pytorch.org/get-started), or set gpus = 0 under [resources]",
         )

@@ -77,7 +77,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType({"qwen2": _separate("Qwen2"), 
 DEFAULT_FAMILY = "qwen2"
 """The family of a config.json without a `model_type`."""
 
-_REPAIR = "mend it there, or copy the model again"
+_REPAIR = "fix it there, or copy the model again"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
         ),
         "official": Convention(
             official.count,
-            "backward = 2 x forward; the handout has no rule for the loss, which is left out; the budget's default",
+            "backward = 2 x forward; no rule for the loss, which is left out; the budget's default",
         ),
         "exact": Convention(exact.count, "the true architecture and backward pass: frozen weights have no gradient"),
         "measured": Convention(measured.count, "torch's FlopCounterMode on meta tensors: matmuls alone"),
@@ -60,10 +60,10 @@ def caveats(workload: Workload, names: tuple[str, ...]) -> list[str]:
     blind = ", ".join(name for name in (PUBLISHED, "official") if name in names)
     packed, trains = workload.precision == "nf4", not workload.inference
     notes = {
-        "measured: torch does not see 4-bit layers; this is the same model, unquantised": packed
+        "measured: torch does not see 4-bit layers; this is the same model without quantization": packed
         and "measured" in names,
         f"{blind}: unpacking nf4 weights is not counted": packed and blind,
-        f"{blind}: what gradient checkpointing runs again is not counted": (
+        f"{blind}: recomputation by gradient checkpointing is not counted": (
             workload.gradient_checkpointing and trains and blind
         ),
         f"{PUBLISHED}: a LoRA step is the forward pass scaled up; the backward pass is not in it": (

@@ -84,6 +84,6 @@ def check_same_weights(what: str, before: str, now: BaseWeights, *, otherwise: s
     if before not in ("", now.weights_sha256):
         raise LvjobsError(
             f"{what} on base weights with the SHA-256 {before[:16]}…, and {now.model} has other weights here, "
-            f"{now.weights_sha256[:16]}…: put those weights back, or {otherwise}; to look at it, type: "
+            f"{now.weights_sha256[:16]}…: put those weights back, or {otherwise}; to check it, type: "
             f"{remedies.MODEL_CHECK(model=now.model)}"
         )

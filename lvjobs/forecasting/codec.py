@@ -136,9 +136,7 @@ class Codec:
         history = powers(history, self.power)
         if not (found := np.isfinite(history)).all():
             where = ", ".join(map(str, np.argwhere(~found)[0]))
-            raise Unwritable(
-                f"the history at [{where}] has no {_named(self.power)}; write it as it is: scale_power = 1"
-            )
+            raise Unwritable(f"the history at [{where}] has no {_named(self.power)}; set scale_power = 1")
         if self.scaling == "global":
             history = history.reshape(-1, history.shape[-1])
         low, high = history.min(axis=-2), history.max(axis=-2)

@@ -42,7 +42,7 @@ def convert(file: Path, directory: Path, precision: Literal["fp32", "bf16"] = "f
         aside.rename(directory)
     except OSError as error:
         raise UsageError(
-            f"{directory} cannot be written ({error}); make room there, or name another directory"
+            f"{directory} cannot be written ({error}); free disk space there, or name another directory"
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -41,7 +41,7 @@ def make_dataset(path: Path, systems: int = 1000, seed: int = 0) -> None:
         UsageError: too few systems, or the file cannot be written.
     """
     if systems < SYSTEMS:
-        raise UsageError(f"{systems} systems are too few: ask for at least {SYSTEMS} (one trains, one is scored)")
+        raise UsageError(f"{systems} systems are too few: use at least {SYSTEMS} (one trains, one is scored)")
     if seed < 0:
         raise UsageError(f"seed {seed} is negative: give 0 or more")
     if not path.parent.is_dir():
@@ -71,6 +71,8 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
         UsageError: the file is missing, no HDF5, or holds data that cannot be trained on; one line that names the file,
             the dataset and the remedy.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory, not an HDF5 file", "name a file with --data")
     if not path.is_file():
         raise UsageError(f"{path}: no such file", f"name yours with --data{_or_make_one(path, steps)}")
     try:
@@ -92,13 +94,13 @@ def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> D
         raise UsageError(
             f"{path}: {TRAJECTORIES} has {len(trajectories)} system(s), and training and scoring need at least "
             f"{systems}",
-            "store more, or name another file with --data",
+            "add more, or name another file with --data",
         )
     _check_finite(path, TIME, time)
     _check_finite(path, TRAJECTORIES, trajectories)
     if not (falls := np.diff(time) > 0).all():
         where = int(np.argmin(falls)) + 1
-        raise UsageError(f"{path}: {TIME} does not increase at index {where}", "sort the steps and drop double ones")
+        raise UsageError(f"{path}: {TIME} does not increase at index {where}", "sort the steps and remove duplicates")
     with np.errstate(over="ignore"):  # distinguished just below
         narrow = trajectories.astype(np.float32)
     _check_finite(path, TRAJECTORIES, narrow, "a number too large for float32")

@@ -100,7 +100,7 @@ def whole(model: str) -> Path:
         raise _absent(model)
     if missing := lacking(directory):
         remedy = "copy it again" if Path(model).is_dir() else f"type: {remedies.MODEL_PULL(model=model)}"
-        raise UsageError(f"model {model!r} is not whole: {directory} lacks {', '.join(missing[:3])}", remedy)
+        raise UsageError(f"model {model!r} is incomplete: {directory} lacks {', '.join(missing[:3])}", remedy)
     return directory
 
 
@@ -136,7 +136,7 @@ def _absent(model: str) -> UsageError:
     from huggingface_hub import constants
 
     if not is_hub_id(model):
-        return UsageError(f"model {model!r} is neither 'tiny', nor a directory that is there", NO_HUB_ID)
+        return UsageError(f"model {model!r} is neither 'tiny', nor an existing directory", NO_HUB_ID)
     return UsageError(
         f"model {model!r} is neither 'tiny', nor a directory, nor in the cache of models ({constants.HF_HUB_CACHE}), "
         "and jobs do not download",
@@ -239,12 +239,12 @@ def pull(model: str) -> str:
     """
     if model == TINY:
         raise UsageError(
-            "tiny is shipped with lvjobs, and there is nothing to pull; to look at it, type: "
+            "tiny is shipped with lvjobs, and there is nothing to pull; to check it, type: "
             f"{remedies.MODEL_CHECK(model=TINY)}"
         )
     if Path(model).is_dir():
         raise UsageError(
-            f"{model} is a directory: --model takes it as it is; to look at it, type: "
+            f"{model} is a directory: use it directly with --model; to check it, type: "
             f"{remedies.MODEL_CHECK(model=model)}"
         )
     import huggingface_hub
@@ -272,11 +272,11 @@ def pull(model: str) -> str:
             raise UsageError(f"HF_HUB_OFFLINE is set: unset it, and type this again to fetch {hub_id}") from None
         raise UsageError(
             f"{hub_id} could not be fetched ({_line(error)}); type this again where there is a network (a login node): "
-            "it goes on with what is missing"
+            "it continues where it stopped"
         ) from None
     if missing := lacking(Path(directory)):
         raise UsageError(
-            f"{hub_id} is not whole: {directory} lacks {', '.join(missing[:3])}; type this again where there is a "
+            f"{hub_id} is incomplete: {directory} lacks {', '.join(missing[:3])}; type this again where there is a "
             "network: if that does not help, the model is not stored as safetensors, and cannot be used"
         )
     return hub_id

@@ -77,10 +77,7 @@ def _score(model: Any, table: Characters, asked: list[Ids], answers: list[Ids], 
         first = len(question) - 1 - (width - kept)
         nats = -chances[row, first : first + len(answer)].double().numpy()[np.arange(len(answer)), columns[answer]]
         if not np.isfinite(nats).all():
-            raise LvjobsError(
-                "the model's logits are not finite, and it says nothing of how likely a series is; choose another run "
-                "or model"
-            )
+            raise LvjobsError("the model's logits are not finite, so it has no likelihood; choose another run or model")
         ends = answer == int(table.ids[ord(STEP_SEPARATOR)])
         np.add.at(result[row], np.cumsum(ends) - ends, nats)
     return result

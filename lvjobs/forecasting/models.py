@@ -240,7 +240,7 @@ def load_adapter(model: Any, directory: Path) -> None:
     set_peft_model_state_dict(model, saved)
     for name, weights in get_peft_model_state_dict(model, save_embedding_layers=False).items():
         if not torch.equal(weights.cpu(), saved[name].to(weights.dtype)):
-            raise AdapterMismatch(f"{directory}: {name} was not taken up by the model; {_REPLACE}")
+            raise AdapterMismatch(f"{directory}: {name} was not loaded by the model; {_REPLACE}")
 
 
 def compile_layers(model: Any) -> None:

@@ -240,8 +240,8 @@ def load_result(final: Path, run: RunConfig) -> Result:
     mae, scored = float(result.errors.mean()), float(kept["scores"]["overall"]["mae"])
     if abs(mae - scored) > _SAME * max(1.0, scored):
         raise LvjobsError(
-            f"the forecasts in {file} have a MAE of {mae:.6g}, and their scores say {scored:.6g}: they do "
-            f"not belong together, and nothing is drawn of them; {_COPY}"
+            f"the forecasts in {file} have a MAE of {mae:.6g}, but their scores record {scored:.6g}: they do "
+            f"not belong together, so no figure is drawn; {_COPY}"
         )
     return result
 

@@ -200,15 +200,15 @@ def adapter_parameters(training: TrainingConfig) -> int:
 def _check_team(batch_size: int, gpus: int, processes: int, nodes: int) -> None:
     if gpus > 1 and gpus != processes:
         raise UsageError(
-            f"gpus = {gpus} and processes = {processes}: each process trains on one GPU, so ask for as many, or leave "
-            "processes out"
+            f"gpus = {gpus} and processes = {processes}: each process trains on one GPU, so request as many, or leave "
+            f"processes out"
         )
     if batch_size % (processes * nodes):
         word = "gpus" if gpus > 1 else "processes"
         where = f" on each of {nodes} nodes" if nodes > 1 else ""
         raise UsageError(
             f"{word} = {processes}{where}, and batch_size = {batch_size} does not divide among them, a share for each: "
-            f"set batch_size to a multiple of {processes * nodes}, or ask for fewer {word}"
+            f"set batch_size to a multiple of {processes * nodes}, or request fewer {word}"
         )
 
 

@@ -92,7 +92,7 @@ class LabConfig:
         if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}|UNLIMITED", self.max_time):
             raise UsageError(f"lab: max_time = {self.max_time!r}: write it like 36:00:00")
         if any("\n" in line for line in self.extra):
-            raise UsageError("lab: an extra line of slurm.conf has a line break: give each line by itself")
+            raise UsageError("lab: an extra line of slurm.conf has a line break: give one line per entry")
         if self.preempt_by == "qos" and not self.accounting:
             object.__setattr__(self, "accounting", True)  # a QOS is kept in the accounting database
 

@@ -35,8 +35,9 @@ def refuse_lost(study: StudyContext) -> None:
         what = "1 run" if runs == 1 else f"{runs} runs"
         there = f"{layout.checkpoints} holds {what}" if runs else f"{kept[0]} holds a copy of its runs"
         raise UsageError(
-            f"{layout.database} is gone, and {there}, whose jobs may be in the queue; put a backup in its place, or "
-            f"rebuild it from them: {remedies.LEDGER_REBUILD(*study.where)}"
+            f"{layout.database} is gone, and {there}, whose jobs may be in the queue; restore a backup, or rebuild it "
+            f"from them: "
+            f"{remedies.LEDGER_REBUILD(*study.where)}"
         )
 
 
@@ -94,7 +95,7 @@ def back_up(path: Path, target: Path, where: Sequence[str] = ()) -> None:
         with aside.open("rb") as stream:
             os.fsync(stream.fileno())
         if not link_new(aside, target):
-            raise UsageError(f"{target} exists, and is left as it is; name another file")
+            raise UsageError(f"{target} exists, and was not changed; name another file")
         fsync_directory(target.parent)
     except sqlite3.DatabaseError as error:
         raise LedgerError(f"{path} cannot be copied to {target} ({error}); no copy was kept: see {check}") from error

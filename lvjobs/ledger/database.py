@@ -18,7 +18,7 @@ from lvjobs.files import fsync_directory
 from lvjobs.ledger import tables
 from lvjobs.ledger.lease import LeaseLost
 from lvjobs.ledger.log import Change, LedgerLog
-from lvjobs.ledger.schema import HEAD, LedgerError, migrate, new_engine, revision_of
+from lvjobs.ledger.schema import HEAD, LedgerError, LedgerUnwritable, migrate, new_engine, revision_of
 from lvjobs.ledger.transaction import Transaction
 
 COMMITS = "commits"
@@ -70,8 +70,8 @@ class Ledger:
             self._known.clear()  # it may hold what was read after a change that is now rolled back
             if not isinstance(error, OperationalError):
                 raise
-            raise LedgerError(
-                f"runs.db cannot be written ({error.orig}); nothing was changed: see that the disk has room and that "
+            raise LedgerUnwritable(
+                f"runs.db cannot be written ({error.orig}); nothing was changed: check the disk space and that "
                 "no other program holds the file"
             ) from error
         if changes:
@@ -95,9 +95,9 @@ class Ledger:
         try:
             yield
         except OSError as error:
-            raise LedgerError(
-                f".lvjobs/ledger.log cannot be written ({error.strerror}); runs.db has what was to be noted there, and "
-                "nothing else was done: make room, then type the command again"
+            raise LedgerUnwritable(
+                f".lvjobs/ledger.log cannot be written ({error.strerror}); runs.db is complete, and nothing else was "
+                f"done: free disk space, then run the command again"
             ) from error
 
     def call(
@@ -119,12 +119,12 @@ class Ledger:
         version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
         if epoch > self._epoch or (epoch < self._epoch and self._version not in (None, version)):
             who = (
-                "another lvjobs process took over this study while this one slept"
+                "another lvjobs process took over this study while this one was suspended"
                 if epoch > self._epoch
-                else "an lvjobs process that slept wrote to this study meanwhile"
+                else "a suspended lvjobs process wrote to this study meanwhile"
             )
             raise LeaseLost(
-                f"{who}; nothing was written: type the command again, and if that does not help: "
+                f"{who}; nothing was written: run the command again; if that does not help: "
                 f"{remedies.LEDGER_CHECK(*self._where)}"
             )
         self._version = version

@@ -198,5 +198,5 @@ def acquire(
             return Lease(directory, own, holder, term)
         if clock() >= deadline:
             who = f"process {current.pid} on {current.host}" if current else "another process"
-            raise LeaseTaken(f"{who} is making a pass over this study; try again in a moment")
+            raise LeaseTaken(f"{who} is updating this study; try again in a moment")
         sleep(_POLL_SECONDS)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.pool import QueuePool
 
-from lvjobs.errors import LvjobsError
+from lvjobs.errors import LvjobsError, Unwritable
 from lvjobs.files import aside_of, create_new, write_atomic
 
 HEAD = "0012"
@@ -20,6 +20,10 @@ _BUSY_SECONDS = 30.0
 
 class LedgerError(LvjobsError):
     """A runs.db that cannot be used."""
+
+
+class LedgerUnwritable(LedgerError, Unwritable):
+    """runs.db, or its log, cannot be written. Nothing is wrong with its content."""
 
 
 def new_engine(path: Path, synchronous: str = "FULL") -> Engine:

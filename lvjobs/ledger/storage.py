@@ -96,41 +96,41 @@ def concerns(storage: Storage, *, on_slurm: bool, where: Sequence[str] = ()) -> 
     if storage.read_only:
         yield Concern(
             f"{storage.mount or storage.path} is mounted read-only here, so that nothing of the study can be written",
-            "work where it can be written, or have it mounted again",
+            "use a writable directory, or have it mounted again",
             serious=True,
         )
     if storage.kind in IN_MEMORY:
-        lost = "other machines do not see it, and a job there would find no run directory; " if on_slurm else ""
+        lost = "other machines cannot see it, so a job there would find no run directory; " if on_slurm else ""
         yield Concern(
-            f"{storage.kind} is this machine's memory: {lost}all of it is gone when the machine restarts",
+            f"{storage.kind} is this machine's memory: {lost}it is lost when the machine restarts",
             "move the study to a file system that " + ("all nodes share" if on_slurm else "lasts"),
             serious=on_slurm,
         )
     elif storage.kind in IN_A_CONTAINER:
         yield Concern(
-            f"{storage.kind} is a container's own layer: it is gone with the container, and nothing outside sees it",
+            f"{storage.kind} is a container's own layer: it is lost with the container, and invisible outside it",
             "move the study to a directory that is mounted into the container",
             serious=on_slurm,
         )
     elif storage.kind in NETWORK:
         yield Concern(
-            f"{storage.kind} is a network file system: its locks may lie, and names may be seen a minute late. lvjobs "
-            "is made for that (no locks, no WAL, one writer under a lease); other programs that open runs.db are not",
+            f"{storage.kind} is a network file system: its locks are unreliable, and changes may be visible a minute "
+            f"late. lvjobs allows for that; other programs that open runs.db may not",
             f"read it with {remedies.LEDGER_EXPORT(*where)}, or read a copy: {remedies.LEDGER_BACKUP(*where)}",
         )
     elif on_slurm and storage.kind:
         yield Concern(
             f"{storage.kind} is a local file system: jobs on other nodes find the study only if they mount it too",
-            "see that the nodes share it, or move the study to a file system that they do",
+            "make sure that nodes mount it, or move the study to a shared file system",
         )
     yield from _shortage(storage)
 
 
 def _shortage(storage: Storage) -> Iterator[Concern]:
-    remedy = "make room, or lower keep_last in study.toml's [train], so that runs keep fewer checkpoints"
+    remedy = "free disk space, or lower keep_last under [train] in study.toml"
     if storage.free_bytes < _FEW_BYTES:
-        few = f"only {storage.free_bytes / 2**20:.0f} MiB are free: a checkpoint that does not fit ends its attempt"
+        few = f"only {storage.free_bytes / 2**20:.0f} MiB are free: a checkpoint that does not fit fails its attempt"
         yield Concern(few, remedy, serious=storage.free_bytes == 0)
     if storage.free_files is not None and storage.free_files < _FEW_FILES:
-        few = f"only {storage.free_files} more files can be made there (inodes): each checkpoint is one more"
+        few = f"only {storage.free_files} more files can be made there (inodes): each checkpoint needs one"
         yield Concern(few, remedy, serious=storage.free_files == 0)

@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 SCHEMA = 1
 """The version for users: keys are only added within it."""
 
-FORMAT = 5
+FORMAT = 6
 """The version of the fields below and of the tallies of closed runs (`lvjobs.control.budget.archive`).
 
 Raise it whenever a field or a charge is added or computed in another way: the rows of closed runs are then made anew.
@@ -188,7 +188,10 @@ class AvoidedRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """The whole summary; a pass writes closed runs apart. `budget` is the statement, with the efficiency."""
+    """The whole summary; a pass writes closed runs apart. `budget` is the statement, with the efficiency.
+
+    `answered` is the time of the last pass that every scheduler answered; the states of jobs are of that time.
+    """
 
     study: str
     time: float
@@ -198,6 +201,7 @@ class Summary:
     stages: Sequence[StageStatus]
     avoided_nodes: Sequence[AvoidedRow]
     budget: Mapping[str, Any]
+    answered: float | None = None
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Summary":
@@ -212,6 +216,7 @@ class Summary:
             [read_row(StageStatus, row) for row in stages],
             [read_row(AvoidedRow, row) for row in found.get("avoided_nodes", ())],
             found.get("budget") or {},
+            found.get("answered"),
         )
 
     def to_dict(self) -> dict[str, Any]:

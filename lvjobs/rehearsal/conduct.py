@@ -92,7 +92,8 @@ class Rehearsal:
         if row["state"] != "completed":
             why = why_not(row, [entries_of(run, number) for number in generations_of(run)])
             raise LvjobsError(
-                f"undisturbed, the run is {row['state']} at step {row['step']}: {why}. Fix that first; its log is in "
+                f"without faults, the run is {row['state']} at step {row['step']}: {why}. Fix that first; its log is "
+                f"in "
                 f"{StudyLayout(root).log_directory(NAME)}"
             )
         ranks = counter.shape.ranks + (0 if self.is_program else 1)

@@ -51,7 +51,7 @@ def local_faults(layout: StudyLayout) -> dict[str, Fault]:
         return _signal(claim.pid, signal.SIGKILL)
 
     return {
-        "asked to leave (SIGTERM)": lambda claim: _signal(claim.pid, signal.SIGTERM),
+        "asked to stop (SIGTERM)": lambda claim: _signal(claim.pid, signal.SIGTERM),
         "time limit near (SIGUSR2)": lambda claim: _signal(claim.pid, signal.SIGUSR2),
         "killed (SIGKILL)": lambda claim: _signal(claim.pid, signal.SIGKILL),
         "machine lost": lose_machine,

@@ -17,7 +17,7 @@ say: lines without a step get the one that was read before, which may differ."""
 _SCHEDULED = frozenset(f"step's {name}" for name in ("lr", "learning_rate", "epoch"))
 """Metrics that are equal in all runs, however they train."""
 
-_MORE = "; more of --rehearsed-steps, or of --minutes, leaves more time"
+_MORE = "; raise --rehearsed-steps or --minutes"
 
 _ORDER: Sequence[Verdict] = ("untested", "bitwise", "within_tolerance", "differs", "does_not_resume")
 """The verdicts from the best to the worst, for several disturbed runs: one that was tested counts."""
@@ -93,7 +93,7 @@ def failure_of(disturbed: Disturbed) -> Judgement | None:
     if row["state"] != "completed":
         return Judgement("does_not_resume", f"{row['state']} at step {row['step']}: {why_not(row, disturbed.attempts)}")
     if not disturbed.met:
-        return Judgement("untested", f"no fault met the run: it ended too soon{_MORE}")
+        return Judgement("untested", f"no fault was injected: the run ended too soon{_MORE}")
     resumed = [attempt for attempt in map(_beginning, disturbed.attempts) if attempt and attempt[0]]
     lowest = min((step for attempt in disturbed.attempts if (step := _first_step(attempt)) is not None), default=1)
     for given, step in resumed:

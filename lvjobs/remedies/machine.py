@@ -7,7 +7,7 @@ from lvjobs.remedies.remedy import Remedy
 LEDGER_CHECK = Remedy(
     "lvjobs ledger check",
     "runs.db, or a file in a run's directory, cannot be read or was not written by lvjobs.",
-    "Compares runs.db with the run directories, and says what is wrong.",
+    "Compares runs.db with the run directories, and lists differences.",
     ("see: lvjobs ledger check", "see lvjobs ledger check", "if that does not help: lvjobs ledger check"),
 )
 LEDGER_REBUILD = Remedy(
@@ -50,8 +50,8 @@ LEDGER_EXPORT = Remedy(
 DRIVER_START = Remedy(
     "lvjobs driver start",
     "The driver was stopped, or the study is a copy.",
-    "Starts the driver; it makes the passes while nobody is there.",
-    ("it was stopped; type: lvjobs driver start", "nothing starts here by itself"),
+    "Starts the driver, which updates the study unattended.",
+    ("it was stopped; type: lvjobs driver start", "nothing starts here automatically"),
 )
 DRIVER_STOP = Remedy(
     "lvjobs driver stop",
@@ -62,20 +62,20 @@ DRIVER_STOP = Remedy(
 DRIVER_INSTALL = Remedy(
     "lvjobs driver install",
     "The site lets no driver job run.",
-    "Adds a line to the crontab of this host that makes the passes.",
+    "Adds a line to the crontab of this host that updates the study.",
     ("type: lvjobs driver install",),
 )
 DRIVER_INSTALL_SCRONTAB = Remedy(
     "lvjobs driver install --scrontab",
     "The site lets no driver job run, and offers scrontab.",
-    "Adds a line to Slurm's own crontab that makes the passes.",
+    "Adds a line to Slurm's own crontab that updates the study.",
     ("type: lvjobs driver install --scrontab",),
 )
 DRIVER_UNINSTALL = Remedy(
     "lvjobs driver uninstall",
     "The line in the crontab is no longer wanted.",
-    "Takes it out.",
-    ("to end it, type: lvjobs driver uninstall", "to end that, type: lvjobs driver uninstall"),
+    "Removes it.",
+    ("to remove it, type: lvjobs driver uninstall", "to remove it, type: lvjobs driver uninstall"),
 )
 
 # -- models, data and packages --------------------------------------------------------------------------------------
@@ -84,13 +84,13 @@ MODEL_PULL = Remedy(
     "lvjobs model pull {model}",
     "A model is not in the cache, and jobs do not download.",
     "Downloads the model; type it where there is a network, with the same HF_HOME.",
-    ("and jobs do not download", "fetch yours:", "is not whole"),
+    ("and jobs do not download", "fetch yours:", "is incomplete"),
 )
 MODEL_CHECK = Remedy(
     "lvjobs model check {model}",
     "A model, or its tokenizer, cannot be loaded; or an adapter was trained on other weights of it.",
-    "Says what it lacks, and prints the SHA-256 of its weights.",
-    ("see what it lacks", "to look at it, type: lvjobs model check"),
+    "Lists what it lacks, and prints the SHA-256 of its weights.",
+    ("see what it lacks", "to check it, type: lvjobs model check"),
 )
 DATA_MAKE = Remedy(
     "lvjobs data make {path}",
@@ -100,7 +100,7 @@ DATA_MAKE = Remedy(
 )
 INSTALL_EXTRA = Remedy(
     "{python} -m pip install {package}",
-    "A command needs a package that lvjobs does not install by itself, or one in another version.",
+    "A command needs a package that lvjobs does not install, or another version of one.",
     "Installs it into the environment that lvjobs runs in.",
     ("takes the package",),
 )
@@ -109,7 +109,7 @@ INSTALL_VERSIONS = Remedy(
     "{python} -m pip install {packages}",
     "A package that lvjobs needs is missing or too old.",
     "Installs it into the environment that lvjobs runs in.",
-    ("too old, or missing", "is not installed, so what it requires was not compared"),
+    ("too old, or missing", "is not installed but runs from a directory"),
 )
 
 # -- the site, the file system --------------------------------------------------------------------------------------
@@ -118,11 +118,11 @@ SCONTROL_RELEASE = Remedy(
     "scontrol release {job}",
     "You, or Slurm, hold a job.",
     "Lets it start.",
-    ("Slurm holds the job for its user", "its reservation was deleted, and Slurm holds it"),
+    ("held by its user", "held by Slurm: its reservation was deleted"),
 )
 SCANCEL = Remedy(
     "scancel --name={job}",
-    "Slurm's controller fell silent before the test job of `lvjobs doctor --job` had ended.",
+    "Slurm's controller stopped answering before the test job of `lvjobs doctor --job` had ended.",
     "Ends the test job.",
     ("may still be in the queue",),
 )
@@ -130,7 +130,7 @@ SCONTROL_UPDATE = Remedy(
     "scontrol update jobid={job} {setting}",
     "A job would start sooner with less time or in another partition.",
     "Changes the job that waits, which keeps its place in the queue.",
-    ("min instead of",),
+    ("min instead of", "to apply it, type"),
 )
 PROFILE_BACK = Remedy(
     "cp {copy} {profile}",
@@ -184,7 +184,7 @@ LAB_PURGE = Remedy(
     ("remove the lab; type: lvjobs lab down --purge",),
 )
 LAB_THAW = Remedy(
-    "lvjobs lab thaw", "slurmctld was frozen by `lvjobs lab freeze`.", "Lets it go on.", ("slurmctld is frozen",)
+    "lvjobs lab thaw", "slurmctld was frozen by `lvjobs lab freeze`.", "Continues it.", ("slurmctld is frozen",)
 )
 LAB_RESTORE = Remedy(
     "lvjobs lab restore {node}",

@@ -11,11 +11,11 @@ INIT_PROFILE = Remedy(
     "lvjobs init --profile {profile}",
     "The doctor found no study in the directory.",
     "Writes a study.toml with that profile.",
-    ("there is none in",),
+    ("no study in",),
 )
 INIT_SCRIPT = Remedy(
     'lvjobs init --command "bash SCRIPT"',
-    "`lvjobs init --from` cannot tell which command of a batch script is the program.",
+    "`lvjobs init --from` cannot determine which command of a batch script is the program.",
     "Writes a study.toml whose program is the whole script; remove srun from the script.",
     ("make the whole script the run:", "name the program:", "or begin with"),
 )
@@ -23,19 +23,19 @@ INIT_ELSEWHERE = Remedy(
     "lvjobs init --study DIR",
     "The study belongs to another user.",
     "Writes a study.toml in a directory of your own.",
-    ("make a study of your own",),
+    ("create your own study",),
 )
 STATUS = Remedy(
     "lvjobs status",
     "A run's name is unknown, or the state that is shown is old.",
-    "Reads the queue and the journals, and shows every run.",
-    ("no pass was made over", "in this study; type:"),
+    "Updates the study, and shows every run.",
+    ("was never updated", "in this study; type:"),
 )
 STATUS_RUN = Remedy(
     "lvjobs status {run}",
     "You want a run's full history.",
     "Shows its attempts, and what followed each.",
-    ("its whole story",),
+    ("full history",),
 )
 STATUS_ALL = Remedy(
     "lvjobs status --all",
@@ -45,33 +45,33 @@ STATUS_ALL = Remedy(
 )
 WATCH = Remedy(
     "lvjobs watch",
-    "No driver can run, so nothing happens while nobody types a command.",
-    "Makes a pass every 30 s until every run has ended or is held; keep it in tmux.",
+    "No driver can run, so nothing happens unless a command is typed.",
+    "Updates the study every 30 s until every run is finished or held; keep it in tmux.",
     ("keep lvjobs watch running",),
 )
 STUDY_MOVED = Remedy(
     "lvjobs study moved",
     "The study is in another place than before, and lvjobs cannot see whether it was moved or copied.",
-    "Says that nothing is left in the old place: the study keeps its jobs.",
+    "Records that the study moved: it keeps its jobs.",
     ("cannot see whether it was moved or copied",),
 )
 STUDY_COPIED = Remedy(
     "lvjobs study copied",
     "The study is in another place than before, and the original is still in use.",
-    "Says that this is a copy: the jobs stay the original's.",
+    "Records that this is a copy: the jobs stay with the original.",
     ("cannot see whether it was moved or copied",),
 )
 DOCTOR = Remedy(
     "lvjobs doctor",
     "Slurm's controller or its accounting did not answer.",
-    "Asks again, and lists what works.",
+    "Checks again, and lists what works.",
     ("wait, then type: lvjobs doctor",),
 )
 DOCTOR_JOB = Remedy(
     "lvjobs doctor --job",
-    "Only a job can tell what holds on a node.",
+    "Only a job can show the state of a node.",
     "Submits a test job, and shows what it found.",
-    ("only a job can tell",),
+    ("only a job can show",),
 )
 DOCTOR_PATIENT = Remedy(
     "lvjobs doctor --job --timeout {seconds}",
@@ -83,7 +83,7 @@ DOCTOR_SLURM = Remedy(
     "lvjobs doctor --profile generic",
     "The profile is local, and there is a Slurm.",
     "Checks Slurm, and what jobs are allowed.",
-    ("it is here, and the profile is local",),
+    ("Slurm is installed but profile = local",),
 )
 REPORT = Remedy(
     "lvjobs report",
@@ -96,9 +96,9 @@ REPORT = Remedy(
 
 RESUME = Remedy(
     "lvjobs resume",
-    "A run waits for the next pass.",
-    "Makes a pass: submits every run that is due. Runs that are held stay so.",
-    ("the next pass",),
+    "A run waits for the next update.",
+    "Updates the study: submits every run that is due. Held runs stay held.",
+    ("the next update",),
 )
 RESUME_RUN = Remedy(
     "lvjobs resume {run}",
@@ -107,22 +107,22 @@ RESUME_RUN = Remedy(
     (
         "type: lvjobs resume",
         "then: lvjobs resume",
-        "take up: lvjobs resume",
-        "to go on",
-        "to train it all the same:",
-        "writes it again:",
+        "resume: lvjobs resume",
+        "to continue",
+        "to train it anyway:",
+        "write it again:",
     ),
 )
 RESUME_MEMORY = Remedy(
     "lvjobs resume {run} --memory-mb MEBIBYTES",
     "A run is held because its jobs ran out of memory.",
     "Submits the run again with more memory.",
-    ("out of memory, and study.toml sets no memory_mb", "takes it up with more memory"),
+    ("out of memory, and study.toml sets no memory_mb", "resume with more memory"),
 )
 RESUME_PACKAGES = Remedy(
     "lvjobs resume {run} --accept-packages",
     "The environment of a program has other packages than when its last checkpoint was made.",
-    "Submits the run again with the packages as they are now; its result is no longer that of an undisturbed run.",
+    "Submits the run again with the current packages; its result may differ from that of an undisturbed run.",
     ("or accept the changes:",),
 )
 RESUME_SETTINGS = Remedy(
@@ -134,38 +134,38 @@ RESUME_SETTINGS = Remedy(
 CANCEL = Remedy(
     "lvjobs cancel {run}",
     "A run is no longer wanted, or its job has to end first.",
-    "Ends the run for good and releases its reserved FLOPs.",
-    ("to end it: lvjobs cancel", "ends it for good"),
+    "Cancels the run and releases its reserved FLOPs.",
+    ("to end it: lvjobs cancel", "cancel the run"),
 )
 WHY = Remedy(
     "lvjobs why {run}",
     "A run has no log yet, or its state changed.",
-    "Shows how the run stands, the evidence, and what to do.",
-    ("has no log yet", "is held and waits", "are held and wait"),
+    "Shows the run's state, the evidence, and the next step.",
+    ("has no log yet", "held: "),
 )
 LOGS = Remedy(
     "lvjobs logs {run}",
     "A run failed several times.",
-    "Shows all that its last job printed.",
-    ("look at: lvjobs logs", "all that its last job printed"),
+    "Shows the log of its last job.",
+    ("see: lvjobs logs", "the log of its last job"),
 )
 QUEUE = Remedy(
     "lvjobs queue {run}",
     "A run's job waits in the queue.",
     "Asks Slurm when it may start, and what would start sooner.",
-    ("asks Slurm what would start sooner",),
+    ("ask Slurm what would start sooner",),
 )
 SUBMIT_TRAIN = Remedy(
     "lvjobs submit train",
     "Nothing was submitted yet, or a run's configuration was edited or lost.",
     "Declares and submits a new training run.",
-    ("No runs yet. Type:", "no run has begun; type:"),
+    ("No runs yet. Type:", "no run has started; type:"),
 )
 SUBMIT_TASK = Remedy(
     "lvjobs submit run",
     "Nothing was submitted yet, or `submit train` was typed, and [train] names a task of your own.",
     "Declares and submits a run of that task.",
-    ("[train] in study.toml has a task of its own", "No runs yet. Type:"),
+    ("[train] in study.toml names a task of your own", "No runs yet. Type:"),
 )
 SUBMIT_NAMED_TASK = Remedy(
     "lvjobs submit run MODULE:FUNCTION --config FILE.toml",
@@ -207,7 +207,7 @@ EVALUATIONS = Remedy(
     "lvjobs evaluate --table",
     "A stage of evaluations has no winner, or runs cannot be compared by their loss.",
     "Shows all evaluations in one table.",
-    ("evaluates, and has no winner", "two texts, two objectives or other systems"),
+    ("evaluates runs, so it has no winner", "two texts, two objectives or other systems"),
 )
 
 # -- stages ---------------------------------------------------------------------------------------------------------
@@ -216,23 +216,23 @@ SWEEP_PLAN = Remedy(
     "lvjobs sweep plan",
     "A stage is unknown, or does not fit the budget.",
     "Lists the declared stages, what they cost and what fits.",
-    ("see: lvjobs sweep plan", "see what is declared:", "see what it would cost:"),
+    ("see: lvjobs sweep plan", "see what is declared:", "see the cost of its stages:"),
 )
 SWEEP_ALL = Remedy(
     "lvjobs sweep all",
-    "A stage waits for another that nobody asked for.",
-    "Asks for every declared stage.",
-    ("which nobody asked for",),
+    "A stage depends on another that was not submitted.",
+    "Submits every declared stage.",
+    ("which was not submitted",),
 )
 SWEEP_STAGE = Remedy(
     "lvjobs sweep {stage}",
     "A stage has no runs yet, or study.toml was corrected.",
-    "Asks for the stage; what is there is not trained again.",
+    "Submits the stage; existing runs are not trained again.",
     (
         "has no runs yet; type: lvjobs sweep",
         "then: lvjobs sweep",
-        "which nobody asked for; type: lvjobs sweep",
-        "asks for it again",
+        "which was not submitted; type: lvjobs sweep",
+        "submits it again",
     ),
 )
 SWEEP_SHOW = Remedy(
@@ -243,15 +243,15 @@ SWEEP_SHOW = Remedy(
 )
 SWEEP_WINNER = Remedy(
     'lvjobs sweep {stage} --winner RUN --because "REASON"',
-    "No run of a stage can win by itself.",
+    "No run of a stage can be selected.",
     "Chooses the winner by hand; the reason stays with the results.",
-    ("no run can win", "a winner that was chosen by hand"),
+    ("no run can win", "a winner chosen by hand"),
 )
 SWEEP_WITHOUT_HELD = Remedy(
     "lvjobs sweep {stage} --without-held",
     "A stage waits for runs that are held.",
     "Decides the stage without them.",
-    ("or go on without",),
+    ("or decide without",),
 )
 
 # -- FLOPs ----------------------------------------------------------------------------------------------------------
@@ -272,13 +272,13 @@ BUDGET_SET_HOURS = Remedy(
     'lvjobs budget set --gpu-hours HOURS --because "REASON"',
     "Runs do not fit the limit of GPU-hours, and more may be spent.",
     "Sets another limit; runs that wait for GPU-hours continue. The reason stays on record.",
-    ("GPU-hours are needed (each job",),
+    ("GPU-hours (by time limits",),
 )
 ESTIMATE = Remedy(
     "lvjobs estimate",
     "Whether everything that is declared fits the budget is not known.",
     "Counts the FLOPs of all declared stages.",
-    ("whether all that is declared fits",),
+    ("to see what the declared stages cost",),
 )
 ESTIMATE_TRAIN = Remedy(
     "lvjobs estimate train",

@@ -124,7 +124,7 @@ class Evaluated:
     def described(self, steps: str) -> str:
         """Return `circumstances` with other words for the steps that are seen and forecast."""
         config, scores = self.config, self.scores
-        drawn = {"asked": "asked for by hand"}.get(scores["split"], f"held out by {scores['split']}")
+        drawn = {"asked": "requested by hand"}.get(scores["split"], f"held out by {scores['split']}")
         how = f"medians of {config.samples} samples at temperature {config.temperature:g}"
         return (
             f"{len(scores['systems'])} series {drawn}, {steps}; prompt {scores['prompt']}, "

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from lvjobs.study.digits import plain
+
 
 def short(value: float) -> str:
     """Return three significant digits, trailing zeros included; `.0710` without a leading zero, as papers print it."""
-    text = f"{value:#.3g}".rstrip(".")
+    text = plain(f"{value:#.3g}".rstrip("."))
     return text.removeprefix("0") if text.startswith("0.") else text
 
 
@@ -40,14 +42,13 @@ def counted(number: int, words: str) -> str:
 
 
 def flops(count: int) -> str:
-    """Return FLOPs in two digits: `1.2e+15`; `0` for none."""
-    return f"{count:.1e}" if count else "0"
+    """Return FLOPs in two digits: `1.2e15`; `0` for none."""
+    return plain(f"{count:.1e}") if count else "0"
 
 
 def four_digits(flops: int) -> str:
     """Return FLOPs in four digits: `1.000e17`; `0` for none."""
-    mantissa, _, exponent = f"{flops:.3e}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if flops else "0"
+    return plain(f"{flops:.3e}") if flops else "0"
 
 
 def percent(ratio: float | None) -> str:

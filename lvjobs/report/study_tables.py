@@ -24,12 +24,9 @@ CELL = ("lora_rank", "learning_rate")
 CONTEXT = ("context_length",)
 """The setting in which the rows of Table 3 differ."""
 _NAMES = {"lora_rank": "rank", "learning_rate": "learning rate", "context_length": "context"}
-_APART = (
-    "What was evaluated on other series, by another split, with another prompt or decoded in another way stands in a "
-    "table of its own."
-)
+_APART = "Evaluations on other series, splits, prompts or decoding have their own table. "
 _INTERVALS = (
-    "In brackets: 95 %, by a bootstrap over series, for each row by itself. Intervals that overlap do not show two "
+    "In brackets: 95 %, by a bootstrap over series, for each row. Intervals that overlap do not show two "
     "rows equal; the paired comparisons test differences."
 )
 _FIGURES = ("mae", "mse", "rmse", "median_mae", "median_mse")
@@ -198,7 +195,7 @@ def budget_table(budget: Mapping[str, Any], runs: Sequence[RunStatus]) -> Table:
         rows.append([len(of_stage), steps, *(by_kind[kind] for kind in _KINDS), counted])
     rows.append([sum(column) for column in zip(*rows, strict=True)] or [0] * (len(_KINDS) + 3))
     # Kinds that do not count are shown, and the total's header says that they are left out.
-    total = "total" if budget["counts_inference"] else "useful + replayed"
+    total = "total" if budget["counts_inference"] else "useful + repeated"
     return Table(
         "Table 4: FLOPs of the study, by stage",
         ["stage", "runs", "steps executed", *_KINDS, total, "of the limit"],
@@ -206,6 +203,6 @@ def budget_table(budget: Mapping[str, Any], runs: Sequence[RunStatus]) -> Table:
             [stage, f"{of:,}", f"{steps:,}", *map(four_digits, flops), f"{100 * flops[-1] / budget['limit']:.2f} %"]
             for stage, (of, steps, *flops) in zip([*budget["by_stage"], "total"], rows, strict=True)
         ],
-        [f"By the {budget['convention']} convention, as charged from what the journals show was executed."],
+        [f"By the {budget['convention']} convention, as executed, by the runs' journals."],
         rule=len(rows) - 1,
     )

@@ -2,7 +2,8 @@
 
 study.toml: `config` reads it and names wrong keys. Its tables are in `tables` (resources, budget, policy and others),
 `notify` ([notify], with the addresses that it takes), `settings` ([train]), `stages` ([[stage]]) and `space` (the
-values that a search may propose). `stage_order` has the order of the stages, and `stage_checks` checks each against
+values that a search may propose). `suggest` finds the name that was meant by a mistyped one, and `digits` is the text
+form of FLOPs. `stage_order` has the order of the stages, and `stage_checks` checks each against
 [train]. `fields` has the types of keys as people write them, and what is declared of a key beside its type. `presets`
 has named settings and stages, and `template` writes the commented file.
 

@@ -5,7 +5,9 @@ two keys of [train]. The newest value applies: a typed value until study.toml is
 something is typed.
 """
 
-import difflib
+import json
+import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,7 +28,7 @@ from pydantic import (
 from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
-from lvjobs.study.fields import Int, Mark, marked
+from lvjobs.study.fields import NO_NUMBER, NO_WHOLE_NUMBER, Int, Mark, marked
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.notify import Notify
 from lvjobs.study.presets import PUBLISHED
@@ -35,6 +37,7 @@ from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_
 from lvjobs.study.stage_checks import check_stage
 from lvjobs.study.stage_order import in_order
 from lvjobs.study.stages import Stage
+from lvjobs.study.suggest import nearest
 from lvjobs.study.tables import Budget, Driver, Evaluation, Policy, Resources, SettingsTable
 
 if sys.version_info >= (3, 11):
@@ -67,7 +70,7 @@ class StudyConfig(SettingsTable):
     def _names_are_unique(cls, stages: list[Stage], info: ValidationInfo) -> list[Stage]:
         names = [stage.name for stage in stages]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"two stages are called {twice}; give each a name of its own")
+            raise ValueError(f"two stages are called {twice}; give each its own name")
         declared = info.data.get("train", TrainSettings())
         for stage in stages:
             check_stage(stage, declared)
@@ -79,7 +82,9 @@ class StudyConfig(SettingsTable):
             if stage.name == name:
                 return stage
         known = ", ".join(stage.name for stage in self.stage) or "none"
-        raise UsageError(f"no stage {name!r} in study.toml (declared: {known}); add a [[stage]] with that name")
+        near = nearest(name, (stage.name for stage in self.stage))
+        hint = f"did you mean {near!r}?" if near else "add a [[stage]] with that name"
+        raise UsageError(f"no stage {name!r} in study.toml (declared: {known}); {hint}")
 
 
 def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:
@@ -96,10 +101,25 @@ def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:
     return create_model("StudyConfig", __base__=StudyConfig, **fields)
 
 
+def study_above(directory: Path) -> Path | None:
+    """Return the nearest study that contains `directory`; None if there is none.
+
+    A directory of another user is no study: its study.toml could name code that this user would run.
+    """
+    for place in (directory, *directory.parents):
+        layout = StudyLayout(place)
+        with suppress(OSError):
+            found = [path for path in (layout.config, layout.database) if path.is_file()]
+            if found and place.stat().st_uid == os.getuid() == found[0].stat().st_uid:
+                return place
+    return None
+
+
 def options_for(root: Path) -> tuple[str, ...]:
-    """Return the options that name the study in `root` to a command; empty where that is the current directory."""
+    """Return the options that name the study in `root` to a command; empty if the command finds it without them."""
     with suppress(OSError):  # the current directory may be gone
-        if root == Path.cwd():
+        here = Path.cwd()
+        if root == here or root == study_above(here):
             return ()
     return "--study", str(root)
 
@@ -162,7 +182,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML ({error}); mend it there") from None
+        raise UsageError(f"{path} is not valid TOML ({error}); fix it there") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); see that it may be") from None
 
@@ -178,7 +198,7 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str, root:
     except ValidationError as error:
         first = error.errors()[0]
         table = _table_at(model, first["loc"])
-        key = ".".join(str(part) for part in first["loc"])
+        key = _key_at(values, first["loc"])
         if first["type"] == "extra_forbidden":
             raise UsageError(f"{source}: unknown key {key!r}{_suggestion(table, str(first['loc'][-1]))}") from None
         message = first["msg"].removeprefix("Value error, ")
@@ -186,9 +206,32 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str, root:
         is_shown = not isinstance(first["input"], (list, dict)) and not is_secret
         given = f" = {first['input']!r}" if is_shown else ""
         place = f"{source}: {key}{given}" if key else source
-        # pydantic's own message tells what is wrong with the value, but not what to do
-        remedy = {"missing": "; add it", "value_error": ""}.get(first["type"], "; give another value")
-        raise UsageError(f"{place}: {message[0].lower()}{message[1:]}{remedy}") from None
+        raise UsageError(f"{place}: {message[0].lower()}{message[1:]}{_remedy(table, first)}") from None
+
+
+def _remedy(table: type[BaseModel], found: Mapping[str, Any]) -> str:
+    """Return what to write instead of a value: pydantic's own message has only what is wrong with it."""
+    kind, typed = found["type"], found["input"]
+    if kind == "list_type":
+        return f"; write a list: {json.dumps([typed], default=str)}"
+    if kind == "literal_error":
+        near = nearest(str(typed), re.findall(r"'([^']*)'", found["msg"]))
+        return f"; did you mean {near!r}?" if near else "; give another value"
+    if str(found["msg"]).endswith((NO_NUMBER, NO_WHOLE_NUMBER)):
+        field = table.model_fields.get(str(found["loc"][-1]))
+        example = next(iter(field.examples or [field.default]), None) if field else None
+        return f"; write one, such as {example:g}" if isinstance(example, (int, float)) else ""
+    return {"missing": "; add it", "value_error": ""}.get(kind, "; give another value")
+
+
+def _key_at(values: Mapping[str, Any], location: tuple[int | str, ...]) -> str:
+    """Return the key at `location` in words: `train.steps`, or `stage first: grid.lora_rank`."""
+    head, *rest = location or ("",)
+    if head == "stage" and rest and isinstance(rest[0], int):
+        stage = values["stage"][rest[0]]
+        name = stage.get("name") if isinstance(stage, Mapping) else None
+        return f"stage {name or rest[0] + 1}: " + ".".join(map(str, rest[1:]))
+    return ".".join(map(str, location))
 
 
 def _table_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
@@ -199,11 +242,25 @@ def _table_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[B
     return model
 
 
+_TABLES: Mapping[str, type[BaseModel]] = {
+    "resources": Resources,
+    "train": TrainSettings,
+    "budget": Budget,
+    "policy": Policy,
+    "evaluation": Evaluation,
+}
+_FEW = 8
+
+
 def _suggestion(table: type[BaseModel], key: str) -> str:
-    """Return a hint for an unknown key: the nearest key of the table, or all of them."""
+    """Return a hint for an unknown key: the nearest key of the table, or of another one; or all keys of a small one."""
     known = [field.alias or name for name, field in table.model_fields.items()]
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(known)}"
+    near = nearest(key, known) or next(
+        (f"{name}.{found}" for name, other in _TABLES.items() if (found := nearest(key, other.model_fields))), None
+    )
+    if near:
+        return f"; did you mean {near!r}?"
+    return f"; known here: {', '.join(known)}" if len(known) <= _FEW else "; docs/study-toml.md has all keys"
 
 
 def declared_settings(config: StudyConfig, profile: str, stage: str) -> dict[str, Any]:

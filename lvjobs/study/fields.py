@@ -4,6 +4,7 @@ Numbers and lists are read the same whether they come from TOML, YAML, a shell o
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
@@ -47,6 +48,9 @@ def leaves(annotation: Any) -> Iterator[Any]:
         yield from leaves(each)
 
 
+NO_NUMBER, NO_WHOLE_NUMBER = "is not a number", "is not a whole number"
+
+
 def as_float(value: Any) -> Any:
     """Return a string's number as a float; return any other value as it is, for pydantic. -0.0 becomes 0.0.
 
@@ -57,7 +61,7 @@ def as_float(value: Any) -> Any:
         try:
             value = float(value.replace("_", ""))
         except ValueError:
-            raise ValueError(f"{value!r} is not a number; write one, such as 5000 or 1e-5") from None
+            raise ValueError(f"{value!r} {NO_NUMBER}") from None
     return value + 0.0 if isinstance(value, float) else value  # -0.0 would be other text, and so another run
 
 
@@ -72,14 +76,24 @@ def as_int(value: Any) -> Any:
     try:
         exact = Decimal(value.replace("_", "")) if isinstance(value, str) else Decimal(repr(value))
     except InvalidOperation:
-        raise ValueError(f"{value!r} is not a number; write one, such as 5000 or 1e-5") from None
+        raise ValueError(f"{value!r} {NO_NUMBER}") from None
     if not exact.is_finite() or exact != exact.to_integral_value():
-        raise ValueError(f"{value!r} is not a whole number; write one, such as 5000")
+        raise ValueError(f"{value!r} {NO_WHOLE_NUMBER}")
     return int(exact)
+
+
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([MGT])(?:i?B)?", re.IGNORECASE)
+
+
+def as_mebibytes(value: Any) -> Any:
+    """Return `"16G"` as 16384 (MiB); return any other value as it is, for `as_int`."""
+    match = _MEMORY.fullmatch(value.strip()) if isinstance(value, str) else None
+    return int(float(match[1]) * 1024 ** "MGT".index(match[2].upper())) if match else value
 
 
 Float = Annotated[float, BeforeValidator(as_float)]
 Int = Annotated[int, BeforeValidator(as_int)]
+Mebibytes = Annotated[int, BeforeValidator(as_int), BeforeValidator(as_mebibytes)]
 
 
 def as_list(value: Any) -> Any:

@@ -79,7 +79,7 @@ class TrainingConfig(SettingsTable):
     early_stopping_patience: Int | None = Field(
         default=None,
         gt=0,
-        description="stop after so many validations in a row without a lower loss; default: never",
+        description="stop after this number of validations in a row without a lower loss; default: never",
         examples=[3],
     )
     early_stopping_delta: Float = Field(default=0.0, ge=0, description="least decrease that counts as a lower loss")
@@ -104,7 +104,7 @@ class TrainingConfig(SettingsTable):
         default=1.0,
         ge=0,
         le=1,
-        description="power of the values that is written: 1, as they are; 0.5, square roots; 0, logarithms",
+        description="power applied to values before they are written: 1: none; 0.5: square roots; 0: logarithms",
         examples=[0.5],
     )
     scaling: Literal["series", "global"] = Field(
@@ -203,7 +203,7 @@ class EvaluationConfig(BaseModel):
     temperature: Float = Field(default=0.0, ge=0, description="0: the likeliest digit, always")
     top_p: Float = Field(default=1.0, gt=0, le=1)
     samples: Int = Field(default=1, gt=0)
-    likelihood: bool = Field(default=False, description="also how likely the model holds the truth, a pass more")
+    likelihood: bool = Field(default=False, description="also the likelihood of the truth: one more forward pass")
     baselines: Texts = Field(default_factory=list, description="extra baselines, sorted and once each")
 
     @field_validator("baselines")

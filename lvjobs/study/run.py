@@ -266,7 +266,7 @@ def find_name(typed: str, names: Collection[str], where: Sequence[str] = ()) -> 
         return found[0]
     if found:
         shown = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
-        raise UsageError(f"{typed!r} may be {len(found)} runs ({shown}): type more of the name")
+        raise UsageError(f"{typed!r} matches {len(found)} runs: {shown}; use a longer name")
     near = difflib.get_close_matches(typed, names, n=1)
     if near:
         raise UsageError(f"no run {typed!r} in this study; did you mean {near[0]}?")

@@ -55,7 +55,8 @@ class TrainSettings(RunSettings, TrainingConfig):
     """The settings of the forecasting that comes with lvjobs (docs/training.md)."""
 
     data: str = Field(
-        default="data.h5", description="HDF5 file: /time (T,), /trajectories (N, T, 2); `lvjobs data make` writes one"
+        default="data.h5",
+        description="HDF5 file with /time (steps,) and /trajectories (systems, steps, variables)",
     )
 
 

@@ -172,10 +172,7 @@ def check_keys(space: Mapping[str, Values], stage: str, model: type[BaseModel]) 
                 raise ValueError(f"stage {stage} searches {key}, which is no number: write a list of its values")
             for name, end in (("low", values.low), ("high", values.high), ("step", values.step)):
                 if kind is int and end is not None and not end.is_integer():
-                    raise ValueError(
-                        f"stage {stage} searches {key}, which is a whole number, and {name} = {end:g} is none; write "
-                        "one"
-                    )
+                    raise ValueError(f"stage {stage} searches {key}, which is a whole number; {name} = {end:g} is not")
 
 
 def ends(values: Values) -> list[Any]:

@@ -1,12 +1,11 @@
 """The checks of a stage of study.toml against [train]: its keys, its metric, and what its program gets. Pure."""
 
-import difflib
-
 from lvjobs import remedies
 from lvjobs.study.params import LOSS_NAMES, OBJECTIVE, VALIDATED
 from lvjobs.study.settings import OwnSettings, ProgramSettings, RunSettings, TrainSettings
 from lvjobs.study.space import check_keys
 from lvjobs.study.stages import ERRORS, LOSSES, VALIDATION_MAE, Stage
+from lvjobs.study.suggest import nearest
 
 METRICS = (*LOSSES, *ERRORS, *LOSS_NAMES.values())
 """The metrics of a bundled training by which a stage may choose its winner."""
@@ -25,8 +24,8 @@ def check_stage(stage: Stage, declared: RunSettings) -> None:
         )
     for does, keys in (("takes over", stage.take or ()), ("searches", stage.space)):
         if unknown := next((key for key in keys if key not in train.model_fields), None):
-            near = difflib.get_close_matches(unknown, train.model_fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; leave it out"
+            near = nearest(unknown, train.model_fields)
+            hint = f"; did you mean {near!r}?" if near else "; leave it out"
             raise ValueError(f"stage {stage.name} {does} {unknown!r}, which [train] does not know{hint}")
     check_keys(stage.space, stage.name, train)
     if isinstance(declared, TrainSettings):
@@ -42,8 +41,8 @@ def _check_metric(stage: Stage) -> None:
     """Refuse a metric that the runs do not report, or that is of different systems, texts or objectives."""
     metric = stage.select.metric
     if metric not in METRICS:
-        near = difflib.get_close_matches(metric, METRICS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "name one of these"
+        near = nearest(metric, METRICS)
+        hint = f"did you mean {near!r}?" if near else "name one of these"
         raise ValueError(
             f"stage {stage.name} compares by {metric!r}, and its runs report no such metric ("
             f"{', '.join(METRICS)}); {hint}"

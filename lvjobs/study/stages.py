@@ -84,7 +84,7 @@ class Prune(SettingsTable):
         default_factory=lambda: list(_KEEP), description="halving: how many continue at each of them, best first"
     )
     first: Int | None = Field(default=None, gt=0, description="the others: step at which runs are first compared")
-    factor: Int = Field(default=3, gt=1, description="successive_halving: one of so many runs continues")
+    factor: Int = Field(default=3, gt=1, description="successive_halving: one of this number of runs continues")
 
     @model_validator(mode="before")
     @classmethod
@@ -145,7 +145,7 @@ class Stage(SettingsTable):
     origin: str | None = Field(
         default=None,
         alias="from",
-        description="stage whose winner's settings this stage takes over; it is waited for",
+        description="stage whose winner's settings this stage uses; this stage waits for it",
     )
     take: list[str] | None = Field(
         default=None,
@@ -213,12 +213,12 @@ class Stage(SettingsTable):
         split = next((key for key in (*SPLIT, FOLD) if key in self.set), None)
         problems = {
             f"evaluates, and {trained} is of stages that train; leave one out": self.evaluates and trained,
-            "evaluates, and has no winner: leave select and quorum out": self.evaluates and ends,
-            f"takes over {self.take} from no stage; say which: from = ...": self.take is not None
+            "evaluates runs, so it has no winner: leave select and quorum out": self.evaluates and ends,
+            f"has take = {self.take} but no stage to take from; add from = ...": self.take is not None
             and self.origin is None,
             "has its seeds twice; leave seed out of grid and set": self.seeds and "seed" in {*self.grid, *self.set},
             "has a grid and a space; leave one out": self.grid and self.space,
-            "has a space: say how many trials of it: search = { trials = 20 }": self.space and not self.search,
+            "has a space but no number of trials; add search = { trials = 20 }": self.space and not self.search,
             "has nothing to search: give it a space, or leave search out": self.search and not self.space,
             'searches one trial after another, and prune.rule = "halving" waits for all runs: give it a grid': (
                 self.space and self.prune and self.prune.rule == "halving"

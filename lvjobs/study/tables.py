@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from lvjobs.study.fields import Float, Int, Mark, Texts
+from lvjobs.errors import UsageError
+from lvjobs.study.fields import Float, Int, Mark, Mebibytes, Texts
 from lvjobs.study.words import FORMER_CONVENTIONS, BudgetConvention
 
 
@@ -43,6 +44,16 @@ AUTO = "auto"
 """The time limit that lvjobs computes from measured step times."""
 
 
+def check_time_unit(text: str | None, source: str) -> None:
+    """Refuse a time limit without a unit, which Slurm reads as minutes. `source` names it: `--time-limit`.
+
+    Raises:
+        UsageError: the text is a number alone.
+    """
+    if text is not None and text.strip().isdigit():
+        raise UsageError(f"{source} {text}: the unit is missing; write {text}m for minutes, or {text}h for hours")
+
+
 class Resources(SettingsTable):
     """The resources of each job. A key that is left out has the profile's default (docs/profiles.md)."""
 
@@ -75,10 +86,10 @@ class Resources(SettingsTable):
         examples=[1],
     )
     cpus: Int | None = Field(default=None, gt=0, description="CPU cores of each node of a job", examples=[1])
-    memory_mb: Int | None = Field(
+    memory_mb: Mebibytes | None = Field(
         default=None,
         ge=0,
-        description="memory of each node of a job in MB, raised after a job ran out of it; 0: the site's default",
+        description='memory per node in MB, or "16G"; raised after a job ran out of it; 0: the site\'s default',
         examples=[8000],
     )
     signal_lead_seconds: Int | None = Field(
@@ -150,13 +161,13 @@ class Resources(SettingsTable):
     @classmethod
     def _is_one_line(cls, value: str | None) -> str | None:
         if value and not value.isprintable():
-            raise ValueError("write one line; a longer one belongs into a file of yours: source setup.sh")
+            raise ValueError("write one line; put a longer one into a file: source setup.sh")
         return value or None
 
     @model_validator(mode="after")
     def _shares(self) -> "Resources":
         if self.side_by_side is not None and (self.pack or 1) == 1:
-            raise ValueError("side_by_side is of runs that share a job: say how many do, with pack")
+            raise ValueError("side_by_side needs runs that share a job: set pack")
         return self
 
     def variables(self) -> dict[str, Any]:

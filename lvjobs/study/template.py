@@ -95,10 +95,10 @@ def _section(header: str, model: type[BaseModel], leave: Collection[str] = ()) -
     return TableSection(header, about, keys)
 
 
-def study_toml(profile: str, account: str | None, defaults: Mapping[str, Any], preset: str) -> str:
+def study_toml(profile: str, resources: Mapping[str, Any], defaults: Mapping[str, Any], preset: str) -> str:
     """Return a study.toml for `profile` with a preset's stages; its comments show the profile's own `defaults`."""
     train, stages = STUDIES[preset]
-    live = {"": {"profile": profile}, "[resources]": {"account": account} if account else {}, "[train]": train}
+    live = {"": {"profile": profile}, "[resources]": resources, "[train]": train}
     shown = _shown_defaults(defaults)
     parts, header = [_HEAD], ""
     for section in sections():

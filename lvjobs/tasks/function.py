@@ -69,8 +69,13 @@ def _ask(configs: Sequence[RunConfig]) -> list[Mapping[str, Any] | None]:
             "declare what a step costs, @lvjobs.task(flops=...)"
         ) from None
     except Unanswered as error:
+        if "No module named" in str(error):
+            raise UsageError(
+                f"{task} cannot be imported ({error}); nothing was submitted: correct the name, or install the module"
+            ) from None
         raise UsageError(
             f"{task} fails in its first step, which was tried here to count its FLOPs ({error}); nothing was "
-            "submitted: mend it, or declare what a step costs, @lvjobs.task(flops=...)"
+            f"submitted: fix it, or declare the FLOPs of a step"
+            ", @lvjobs.task(flops=...)"
         ) from None
     return answers

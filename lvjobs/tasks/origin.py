@@ -67,7 +67,7 @@ def origin_of(
 def known_packages(
     config: RunConfig | Mapping[str, Any], resources: Mapping[str, Any], root: Path
 ) -> dict[str, str] | None:
-    """Return the packages of a program's environment as they are now; None where only a job can tell.
+    """Return the packages of a program's environment as they are now; None where only a job can show.
 
     Only a job knows an environment that a shell line or modules make, or that is found on its PATH.
 

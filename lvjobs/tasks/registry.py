@@ -60,9 +60,8 @@ def check_costs(configs: Iterable[RunConfig], budget: Budget) -> None:
     """
     if budget.gpu_hours is None and any(config.task == COMMAND_TASK and not rates_of(config) for config in configs):
         raise UsageError(
-            "nothing says what a step of this program costs; nothing was submitted: add flops = 6e9, or flops = "
-            "{ parameters = 124e6, tokens = 491520 }, under [train] (--flops at the prompt), or limit its time: "
-            "gpu_hours = 100 under [budget]"
+            "the FLOPs of a step are unknown; nothing was submitted: add flops = 6e9 under [train] (or --flops 6e9), "
+            "or limit its time: gpu_hours = 100 under [budget]"
         )
 
 

@@ -112,7 +112,7 @@ def _check_linked(directory: Path, linked: Collection[str]) -> list[str]:
         if posixpath.isabs(name):
             raise UsageError(f"{place} is an absolute path; {inside}")
         if name.split("/")[0] == "..":
-            raise UsageError(f"{place} lies outside {there}; {inside}")
+            raise UsageError(f"{place} is outside {there}; {inside}")
         if name == ".":
             raise UsageError(f"{place} is the whole working directory; name files or directories in it")
         if not os.path.exists(directory / name):

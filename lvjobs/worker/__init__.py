@@ -9,9 +9,9 @@ reserved for it. `journal` writes the attempt's lines, and ties a checkpoint to 
 `lvjobs.records.failure` decides how an exception of the training code is recorded. `wake` triggers the driver from the
 job's script.
 
-One attempt: `attempt` implements the `Run` that `interface` declares. `signals` and `early_exit` decide when it stops,
-why, and whether the job requeues itself. `software` records what it ran with, down to the `versions` of packages and
-the device.
+One attempt: `attempt` implements the `Run` that `interface` declares, and `printed` prints its progress to the log.
+`signals` and `early_exit` decide when it stops, why, and whether the job requeues itself. `software` records what it
+ran with, down to the `versions` of packages and the device.
 
 State: `checkpoints` publishes and finds checkpoints; `pruning` deletes old ones. `stored` is one as it is on disk, a
 file or a directory, and `tensor_file` the format of such a file. `state` takes trees apart. `saved_files` copies out

@@ -18,6 +18,7 @@ from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVO
 from lvjobs.worker.generation import is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import Chain, JournalWriter, numbers
+from lvjobs.worker.printed import ProgressLines
 from lvjobs.worker.process_group import Alone, ProcessGroup
 from lvjobs.worker.pruning import prune
 from lvjobs.worker.saved_files import unpack
@@ -68,6 +69,7 @@ class Attempt:
         self._chain = Chain(self.journal.path, self.found.sha256 if self.found else "")
         self._resumed = False
         self._metrics: dict[str, float] = {}
+        self._lines = ProgressLines(self.config.steps)
         self._mark = self._checked = self._readable = time.monotonic()
         self._step_seconds = self._checkpoint_seconds = self._validation_seconds = 0.0
 
@@ -112,12 +114,14 @@ class Attempt:
         """Load the checkpoint that was found, and restore the RNGs last."""
         self.begin()
         if self.found is None:
+            self._lines.begin(0)
             return None
         directory = unpack(self.layout, self.generation, self.found)
         with open_checkpoint(self.found.path) as stored:
             state = stored.trees()
         determinism.restore_rng(state.pop(RNG))
         self._lap()
+        self._lines.begin(self.step)
         return Resumed(self.step, state, directory)
 
     def log(self, step: int, **metrics: SupportsFloat) -> None:
@@ -133,7 +137,9 @@ class Attempt:
             raise ValueError(f"run.log({step}): the run has {self.config.steps} steps; return after the last")
         if self._ended:
             raise ValueError(f"run.log({step}): the run was ended at step {self.checkpointed}; return after that")
-        self._write_step(step, 1, numbers(metrics))
+        values = numbers(metrics)
+        self._write_step(step, 1, values)
+        self._lines.step(step, values)
 
     def advance(self, step: int, metrics: Mapping[str, float]) -> None:
         """Report, for a program, all steps up to `step` as executed; the first report decides where it resumed.
@@ -196,8 +202,8 @@ class Attempt:
         )
         if final and not size:
             raise ValueError(
-                f"run.checkpoint({step}, final=True): step {step} was checkpointed already, as one of many; say "
-                "final=True the first time"
+                f"run.checkpoint({step}, final=True): step {step} was checkpointed already, without final=True; pass "
+                f"it the first time"
             )
         self.checkpointed, self._ended = step, final
         if size:  # otherwise it existed already

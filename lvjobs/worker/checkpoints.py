@@ -123,8 +123,9 @@ def _verify_patiently(path: Path, run: str) -> Checkpoint:
         return verify(path)
     except OSError as error:
         raise LvjobsError(
-            f"{path} cannot be read ({error.strerror}); it may be good, so the run does not go on without it: see that "
-            f"the disk is there, then: {remedies.RESUME_RUN(run=run)}"
+            f"{path} cannot be read ({error.strerror}); it may be valid, so the run does not continue without it: "
+            f"check the disk, then: "
+            f"{remedies.RESUME_RUN(run=run)}"
         ) from None
 
 
@@ -212,7 +213,7 @@ def _publish(
         check_fence(layout, name.generation)
         raise LvjobsError(
             f"the checkpoint of step {name.step} could not be written to {layout.steps}: {error}. The older "
-            f"checkpoints are untouched and the run goes on from them. Free space or quota there (lower keep_last), "
+            f"checkpoints are untouched, and the run continues from them. Free space or quota there (lower keep_last), "
             f"then: {remedies.RESUME_RUN(run=layout.root.name)}"
         ) from error
     finally:

@@ -66,7 +66,7 @@ def _report(directory: Path, order: Mapping[str, Any], environment: JobEnvironme
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         gpus=gpus,
         gpu_problem=gpu_problem,
-        knows_itself="" if is_known else f"scontrol show job {environment.job_id} --json does not tell of this job",
+        knows_itself="" if is_known else f"scontrol show job {environment.job_id} --json does not describe this job",
         submits=inside.would_refuse(directory / SCRIPT) if environment.has_job else "",
     )
 

@@ -172,7 +172,7 @@ def _journal_killed(child: _Child, code: int) -> None:
 
     A worker that ended before it claimed a generation has no journal: only the job's log has its error.
     """
-    _say(f"{child.layout.root.name}: its worker died ({code})")
+    _say(f"{child.layout.root.name}: its worker failed ({code})")
     for path in child.layout.generations.iterdir() if child.layout.generations.is_dir() else ():
         if parse_generation(path.name) is None:  # such as what a process left that was killed while it claimed
             continue

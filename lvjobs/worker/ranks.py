@@ -67,7 +67,7 @@ class LostRank:
             return f"process {self.rank} failed: {self.error}"
         if self.status is None:
             return "the processes that train together no longer answer one another"
-        return f"process {self.rank}{where} of those that train together died ({self.status})"
+        return f"process {self.rank}{where} of the process group failed ({self.status})"
 
 
 def exit_code_of(loss: LostRank) -> int:

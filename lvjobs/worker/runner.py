@@ -127,8 +127,8 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     if trained != environment.team:
         journal.write("other_processes", trained=trained, processes=environment.team)
         _complain(
-            f"{layout.root.name} was trained with processes = {trained} and goes on with {environment.team}: no "
-            f"worse, but not bit for bit what an undisturbed run would be"
+            f"{layout.root.name} was trained with processes = {trained} and continues with {environment.team}: the "
+            f"result is valid, but not bit for bit that of an undisturbed run"
         )
     sweep_leftovers(layout, claim.generation)
     deadline = deadline_of(environment, claim.time)
@@ -168,7 +168,7 @@ def _train_and_close(attempt: Attempt, environment: JobEnvironment) -> int:
         _report_error(attempt, record_error(error, environment.node))
         code = ERROR
     else:
-        early = "" if done.step >= attempt.config.steps else f" of {attempt.config.steps}: it ended by itself"
+        early = "" if done.step >= attempt.config.steps else f" of {attempt.config.steps}: it ended early"
         _say(f"{attempt.layout.root.name} is done: {done.step} steps{early}")
         code = DONE
     if environment.has_job:

@@ -69,8 +69,9 @@ def copy_saved(layout: RunLayout, checkpoint: Checkpoint, directory: Path, *, sy
                     os.fsync(stream.fileno())
             if digest.hexdigest() != written:
                 raise LvjobsError(
-                    f"{file} in {checkpoint.path} changed after it was written. The run does not go on from it; the "
-                    f"next attempt begins from an older checkpoint: {remedies.RESUME_RUN(run=layout.root.name)}"
+                    f"{file} in {checkpoint.path} changed after it was written. The run does not continue from it; "
+                    f"the next attempt starts from an older checkpoint: "
+                    f"{remedies.RESUME_RUN(run=layout.root.name)}"
                 )
 
 

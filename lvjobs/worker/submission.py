@@ -95,7 +95,7 @@ class Submission:
             self.allowance = None
         except ValueError as error:
             raise RunRefused(
-                f"{path}: what this run may spend cannot be read ({error}); see that the disk is there, then: "
+                f"{path}: the run's allowance cannot be read ({error}); check the disk, then: "
                 f"{remedies.RESUME_RUN(run=self._layout.root.name)}"
             ) from None
 
@@ -126,7 +126,7 @@ class Submission:
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise RunRefused(
-                f"{layout.config} is not a run's configuration ({reason}); runs.db has it, and writes it again: "
+                f"{layout.config} is not a run's configuration ({reason}); runs.db has it; to write it again: "
                 f"{remedies.RESUME_RUN(run=layout.root.name)}"
             ) from None
         if not run.is_as_declared:

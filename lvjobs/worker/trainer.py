@@ -77,8 +77,7 @@ def _refuse(run: Run, trainer: Trainer) -> None:
         processes = max(run.team.size, args.world_size)
         raise LvjobsError(
             f"lvjobs.fit trains in one process, and this Trainer is one of {processes} (or sharded by DeepSpeed or "
-            "FSDP): give the run one process on one node, and the Trainer one GPU, or write the loop as a task "
-            "(docs/tasks.md)"
+            "FSDP): give the run one process and one GPU, or write the loop as a task (docs/tasks.md)"
         )
     if args.n_gpu > 1:
         raise LvjobsError(

@@ -48,7 +48,7 @@ def test_the_waiting_command_is_killed_and_typed_again(study, undisturbed):
         waiting.communicate()
         assert waiting.returncode == -signal.SIGKILL
     said = study.submit("run", "--wait")
-    assert "exists already" in said
+    assert "already exists" in said
     assert study.weights("run") == undisturbed
     assert study.executed("run") == list(range(1, 1001)), "the job did not notice"
 
@@ -103,7 +103,7 @@ def test_a_held_run_is_resumed_with_the_settings_that_study_toml_has_now(study, 
     task.write_text(good)
     settings.write_text(settings.read_text().replace("checkpoint_every = 250", "checkpoint_every = 100"))
     assert "unknown key" in study.type("resume", "run", "--set", "resources.gpu=1", code=2)
-    assert "what a run trains" in study.type("resume", "run", "--set", "width=5", code=2)
+    assert "what the run trains" in study.type("resume", "run", "--set", "width=5", code=2)
     said = study.type("resume", "run", "--time-limit", "3h", "--set", "resources.cpus=2")
     assert "checkpoint_every 250 -> 100" in said
     assert "time_limit_minutes unset -> 180" in said
@@ -113,7 +113,7 @@ def test_a_held_run_is_resumed_with_the_settings_that_study_toml_has_now(study, 
     assert [line["checkpoint_every"] for line in study.journal("run") if line["kind"] == "start"] == [250, 100]
     validated = [line["step"] for line in study.journal("run", 2) if line["kind"] == "validation"]
     assert validated == [250, 500, 750, 1000], "as it was declared"
-    assert "exists already" in study.submit("run"), "with another interval it is the same run"
+    assert "already exists" in study.submit("run"), "with another interval it is the same run"
     study.type("ledger", "check")
 
 

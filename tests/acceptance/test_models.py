@@ -94,7 +94,7 @@ def zygote():
 
 
 def train(zygote, directory, data, kill_at=None, *, steps=12, checkpoint_every=4, **params):
-    """A training with dropout, shuffled data and a decaying rate; killed once, if wanted, and taken up again."""
+    """A training with dropout, shuffled data and a decaying rate; killed once, if wanted, and resumed."""
     small = {
         "context_length": 64,
         "batch_size": 1,

@@ -70,7 +70,8 @@ def server(tmp_path):
     config = tmp_path / "sshd_config"
     settings = (
         f"ListenAddress 127.0.0.1\nHostKey {tmp_path / 'host'}\nPidFile none\nUsePAM no\nStrictModes no\n"
-        f"AuthorizedKeysFile {tmp_path / 'user.pub'}\nPermitRootLogin yes\nMaxStartups 20\nSubsystem sftp internal-sftp\n"
+        f"AuthorizedKeysFile {tmp_path / 'user.pub'}\nPermitRootLogin yes\nMaxStartups 20\nSubsystem sftp "
+        f"internal-sftp\n"
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd runs part of itself in there

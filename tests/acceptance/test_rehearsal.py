@@ -162,7 +162,7 @@ def test_a_program_that_fails_undisturbed_is_named_without_a_command_for_a_run_o
     study = ProgramStudy(tmp_path, CARELESS, command=["python3", "careless.py", *WORDS, "--mistake={mistake}", "--no"])
     _, err, code = study.outcome(study.start("rehearse", "--local"), "rehearse", timeout=300)
     assert code == 1
-    assert "undisturbed, the run is held at step 0: " in err
+    assert "without faults, the run is held at step 0: " in err
     assert "unrecognized arguments: --no" in err
     assert "Fix that first; its log is in" in err
     assert "lvjobs resume" not in err
@@ -208,7 +208,7 @@ def test_an_interrupted_rehearsal_leaves_nothing_behind_and_another_one_waits_fo
     assert f"another rehearsal works in {place}" in refused
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
-    assert (process.returncode, "the jobs of the rehearsal were ended" in err) == (130, True), err
+    assert (process.returncode, "the rehearsal's jobs were cancelled" in err) == (130, True), err
     until(lambda: not working_in(place))
 
 
@@ -219,4 +219,4 @@ def test_a_directory_without_a_study_and_a_program_without_its_checkpoints_are_r
     program = ("--", "python3", "careless.py", "--steps={steps}")
     assert "the program has no checkpoint" in study.type("rehearse", *program, code=2)
     own = ("--checkpoint={out}/ckpt.json", "--checkpoint-every=30", "--steps=100", "--rehearsed-steps=36")
-    assert "ends at step 36, before its second checkpoint" in study.type("rehearse", *own, *program, code=2)
+    assert "ends before its second checkpoint, at step 36" in study.type("rehearse", *own, *program, code=2)

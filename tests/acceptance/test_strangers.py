@@ -147,7 +147,7 @@ def test_submit_status_resume_and_report(study):
     assert sorted(set(study.executed("run"))) == list(range(1, 1001))
     assert "completed" in study.type("status", "run")
     assert "after 3 attempts" in study.type("why", "run")
-    begun = study.start("why", "walk", "--study", "..", cwd=study.root / "logs")
+    begun = study.start("why", "walk", "--study", study.root.name, cwd=study.root.parent)
     _, said = begun.communicate(timeout=600)
     *words, place = shlex.split(said.partition("type: ")[2])
     assert words == ["lvjobs", "status", "--study"], said

@@ -79,7 +79,7 @@ def test_status_is_drawn_again_until_one_leaves_it_and_ends_with_the_study(study
     terminal.read_until("left")
     terminal.interrupt()
     assert terminal.end() == 130
-    assert "interrupted; what was submitted goes on" in terminal.shown
+    assert "interrupted; this command submitted nothing" in terminal.shown
     assert "Traceback" not in terminal.shown
     assert study.run("run")["state"] == "running"
     study.type("cancel", "run")

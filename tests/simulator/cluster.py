@@ -72,7 +72,7 @@ class SimulatedCluster(Engine):
         self._hear()
         minutes, most = request.resources.get("time_limit_minutes"), self.manners.max_minutes
         if minutes is not None and most is not None and minutes > most:
-            raise UsageError(f"time_limit: {minutes} minutes is over the maximum; ask for at most {most:g} minutes")
+            raise UsageError(f"time_limit: {minutes} minutes is over the maximum; set at most {most:g} minutes")
 
     def submit(self, request: JobRequest) -> str:
         """Submit, unless a fault was scripted."""

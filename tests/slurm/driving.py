@@ -67,7 +67,7 @@ SHORT = ("--steps", "240", "--checkpoint-every", "60")
 
 TESTS = Path(__file__).parent.parent
 
-BUSY = ("is making a pass over this study", "took over this study")
+BUSY = ("is updating this study", "took over this study")
 """What a command says that has waited for another one, or slept, on a machine that stalls: to be typed again."""
 
 

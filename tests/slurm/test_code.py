@@ -44,7 +44,7 @@ def test_a_code_error_is_held_and_told(study: Study, lab, fault):
 
     # fixed, and resumed
     (study.root / "toy_task.py").write_text(fixed)
-    assert "with the code as it is now" in study.type("resume", "run")
+    assert "with the current code" in study.type("resume", "run")
     study.until("run", "completed")
 
 

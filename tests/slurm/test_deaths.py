@@ -118,7 +118,7 @@ def test_killed_three_times_without_a_new_checkpoint_is_held_and_says_why(study:
     assert "3 times in a row" in study.type("status")
     fault("no_progress", study, times=3)
 
-    assert "taken up by the user" in study.type("resume", "run")
+    assert "resumed by the user" in study.type("resume", "run")
     study.until("run", "completed")
 
 
@@ -270,8 +270,8 @@ def test_a_preempted_run_resumes_when_the_worker_cannot_ask_slurm(
     (cause, evidence), (last, _) = attempts(study)
     assert (cause, last) == ("preempted", "completed")
     if kind == "cancel":  # elsewhere the job may be in the queue again before a pass sees its end
-        assert "Slurm says PREEMPTED" in evidence
-        assert "could not ask Slurm why" in evidence
+        assert "job PREEMPTED" in evidence
+        assert "could not ask Slurm for the reason" in evidence
     assert study.weights("run") == undisturbed
     assert study.executed("run") == list(range(1, 1001))
     assert run["attempts"] == 2

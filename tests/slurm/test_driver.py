@@ -186,7 +186,7 @@ def test_a_site_that_refuses_the_driver_is_told_of_and_the_study_goes_on_by_hand
     lab.run("scontrol", "update", "partitionname=low", "state=down")  # the run is not over before all this is typed
     try:
         said = study.submit("run", "--steps", "20", "--checkpoint-every", "10")
-        assert "no driver job, for the site refuses it" in said
+        assert "no driver job, because the site refused it" in said
         assert "nowhere" in said or "partition" in said
         assert "refuses it" not in study.type("status")
         assert drivers(lab) == []
@@ -208,17 +208,19 @@ def test_scrontab_makes_passes_where_a_site_offers_it(tmp_path, lab_for, patient
     lab.run("scrontab", str(tmp_path / "own"))
     monkeypatch.chdir(tmp_path)
     code, told, _ = take(remedies.DRIVER_INSTALL_SCRONTAB, typed("doctor")[1])
-    assert (code, "a pass every 5 minutes" in told) == (0, True)
-    assert "a pass every minute" in study.type("driver", "install", "--scrontab", "--every", "1"), "again: one entry"
+    assert (code, "updates the study every 5 minutes" in told) == (0, True)
+    assert "updates the study every minute" in study.type("driver", "install", "--scrontab", "--every", "1"), (
+        "again: one entry"
+    )
     assert lab.run("scrontab", "-l").count("lvjobs driver run") == 1
     study.submit("run", "--steps", "20", "--checkpoint-every", "10")
     told = tmp_path / "logs" / "driver" / "cron.out"
     until(study, lambda: told.exists() and "run: completed at step 20" in told.read_text(), 600)
     found = typed("doctor")[1]
-    assert "scrontab makes passes" in found
-    assert "scrontab: the study's entry is gone" in take(remedies.DRIVER_UNINSTALL, found)[1]
+    assert "scrontab updates the study" in found
+    assert "scrontab: removed the study's entry" in take(remedies.DRIVER_UNINSTALL, found)[1]
     assert lab.run("scrontab", "-l").split() == own.split()
-    assert "there was no entry" in study.type("driver", "uninstall")
+    assert "no entry of this study" in study.type("driver", "uninstall")
     lab.run("scrontab", "-r")
 
 

@@ -57,7 +57,7 @@ def test_the_last_node_of_a_partition_is_used_though_it_failed(study: Study, lab
         study.until("other", "completed")
         assert {line["node"] for line in study.journal("other") if line["kind"] == "start"} == {node}
         assert f"{node} until" in (shown := study.type("status"))
-        assert "used all the same in partition" in shown
+        assert "still used in partition" in shown
     finally:
         lab.run("scontrol", "update", f"nodename={others}", "state=resume")
 

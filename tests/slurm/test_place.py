@@ -83,7 +83,7 @@ def test_a_copy_beside_its_original_touches_no_job_and_starts_none(tmp_path, lab
     assert study.weights("run") == undisturbed
     study.type("ledger", "check")
 
-    assert other.run("run")["reason"].startswith(f"belongs to the original in {study.root}; to train it here as well")
+    assert other.run("run")["reason"].startswith(f"belongs to the original in {study.root}; to also train it here")
     steps = max(line["step"] for line in other.journal("run") if line["kind"] == "checkpoint")
     other.type("resume", "run")
     other.until("run", "completed")

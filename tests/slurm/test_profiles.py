@@ -83,7 +83,7 @@ def test_a_run_without_a_copy_waits_for_its_profile_and_the_others_go_on(study: 
     for typed in ("budget", "why run", "driver status", "ledger check"):
         study.type(*typed.split())
     for typed in ("status", "resume"):
-        assert study.type(typed).count("no job is submitted for run until you put the file back") == 1
+        assert study.type(typed).count("no jobs for run until you put the file back") == 1
     mine.write_text(text)
     assert study.until("run", "completed")["attempts"] == 2
     fault("profile_gone", study)

@@ -72,7 +72,7 @@ def test_what_only_a_test_job_can_tell(here, lab, typed, take):
     _, shown, _ = typed("doctor", *typed_with)
     _, found, err = take(remedies.DOCTOR_JOB, shown, *typed_with)
     assert "a job may submit jobs" in found, found + err
-    assert "only a job can tell" not in found
+    assert "only a job can show" not in found
 
 
 @pytest.mark.remedy("SCANCEL")
@@ -108,7 +108,7 @@ def test_a_script_that_the_site_refuses(here, lab, tmp_path_factory, typed, take
     wrong = 'extra_sbatch = ["--constraint=nosuch"]\n[train]'
     declare(here, "[train]", wrong)
     code, shown, _ = typed("doctor")
-    assert (code, "it would refuse such a job" in shown) == (1, True)
+    assert (code, "it refuses such a job" in shown) == (1, True)
     code, script, _ = take(remedies.DRY_RUN_TASK, shown)
     assert (code, "--constraint=nosuch" in script) == (0, True)
     declare(here, wrong, "[train]")

@@ -257,7 +257,7 @@ def test_an_account_that_expired_holds_the_run_until_it_is_given_back(
     assert "Invalid account" in run["reason"]
     assert again["reason"] == run["reason"]
     membership(is_there=True)
-    assert "taken up by the user" in study.type("resume", "run")
+    assert "resumed by the user" in study.type("resume", "run")
     study.until("run", "completed")
 
     assert len(study.claims("run")) == 2

@@ -82,7 +82,7 @@ def test_a_job_whose_reservation_was_deleted_is_alive_and_reported_once(study: S
     [job] = {job for job, _ in study.known_jobs()}
     until(lambda: "RESV_DEL_HOLD" in lab.run("squeue", "-h", "-j", job, "-O", "State:20"), 600)
     told = [study.type("resume") for _ in range(3)]
-    assert "run: Slurm reports its job as RESV_DEL_HOLD, a state that lvjobs does not know; treated as live" in told[0]
+    assert "run: Slurm reports its job as RESV_DEL_HOLD, a state unknown to lvjobs; treated as active" in told[0]
     assert not any("RESV_DEL_HOLD" in each for each in told[1:])
     run = study.run("run")
     assert (run["state"], run["cause"]) == ("queued", None)

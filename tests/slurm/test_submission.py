@@ -41,7 +41,7 @@ def test_a_frozen_controller(study: Study, impatient, undisturbed, fault):
     look_long(study)
     lab.freeze()
     said = study.submit("run")
-    assert "did not say whether it took the job" in said
+    assert "Slurm did not confirm the job" in said
     lab.thaw()
     run = study.until("run", "queued", "running", "completed")
     assert {job_id for job_id, _ in study.known_jobs()} == {run["job_id"]}, "exactly one job"
@@ -80,7 +80,7 @@ def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_n
     study.submit("run")
     study.halt("run", 300)
     lab.freeze()
-    assert "did not say whether it took the job" in study.submit("other", "--seed", "1")
+    assert "Slurm did not confirm the job" in study.submit("other", "--seed", "1")
     lab.thaw()
     (study.root / "runs.db").unlink()
     assert "lvjobs ledger rebuild" in study.type("status", code=2)
@@ -94,7 +94,7 @@ def test_a_ledger_that_is_lost_while_one_run_trains_and_the_answer_for_another_n
     sent = list((study.root / ".lvjobs" / "submissions").glob("*.jsonl"))
     assert len(sent) == 2, f"one sbatch for each run\n{study.story('run')}\n{study.story('other')}"
     assert study.weights("run") == undisturbed
-    assert "fine: the file is sound" in study.type("ledger", "check")
+    assert "fine: runs.db is intact" in study.type("ledger", "check")
     paths = [path for name in (".lvjobs", "checkpoints", "logs") for path in (study.root / name).rglob("*")]
     assert any(path.suffix == ".out" for path in paths)
     assert not [path for path in paths if path.stat().st_mode & 0o077], "Slurm's log and scripts are private too"
@@ -165,10 +165,10 @@ def test_a_sweep_is_one_array(study: Study, lab):
 
 def test_the_same_settings_are_the_same_run(study: Study, lab):
     study.submit("run", "--steps", "20")
-    assert "exists already" in study.submit("run", "--steps", "20")
+    assert "already exists" in study.submit("run", "--steps", "20")
     study.until("run", "completed")
-    assert "exists already and is completed" in study.submit("run", "--steps", "20")
-    assert "another configuration" in study.type("submit", "run", "--name", "run", "--steps", "21", code=2)
+    assert "already exists (completed)" in study.submit("run", "--steps", "20")
+    assert "already exists with other settings" in study.type("submit", "run", "--name", "run", "--steps", "21", code=2)
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,10 @@ def test_what_the_user_is_told(scene, disk, typed, fault):
     (disk / "study" / "study.toml").write_text('profile = "local"\n')
     at = ("--study", disk / "study")
     with filled(disk):
-        code, _, err = typed("status", *at)
-        assert code in (1, 2)
+        code, out, err = typed("status", *at)
+        assert (code, "one" in out) == (0, True)
         assert "No space left on device" in err or "full" in err
+        assert "; the state shown is " in err
         assert err.count("\n") == 1
         code, out, _ = typed("ledger", "check", *at)
         assert code in (1, 2)
@@ -131,6 +132,10 @@ def test_what_the_user_is_told(scene, disk, typed, fault):
         assert typed("status", "--no-pass", *at)[0] == 0
     with read_only(disk):
         code, _, err = typed("status", *at)
+        assert code == 0
+        assert "cannot be written (Read-only file system); nothing was done" in err
+        assert "; the state shown is " in err
+        code, _, err = typed("resume", *at)
         assert code == 2
         assert "cannot be written (Read-only file system); nothing was done" in err
         assert typed("status", "--no-pass", *at)[0] == 0

@@ -29,14 +29,14 @@ def test_limits_that_accounting_keeps_by_name_are_unknown_and_no_traceback(monke
     cluster = SlurmCluster(load_profile("generic"), tmp_path)
     config = {"AccountingStorageType": "accounting_storage/slurmdbd", "AccountingStorageEnforce": "limits"}
     monkeypatch.setattr(cluster, "_site", lambda *_: SlurmSite(config))
-    with pytest.raises(ClusterError, match="has no name here"):
+    with pytest.raises(ClusterError, match="has no user name here"):
         cluster.limits(REQUEST)
 
 
 def test_the_doctor_asks_all_that_needs_no_name():
     replies = enquire({}, seconds=5)
-    assert "has no name here" in replies["user"].problem
-    assert "has no name here" not in replies["queue"].problem
+    assert "has no user name here" in replies["user"].problem
+    assert "has no user name here" not in replies["queue"].problem
 
 
 def test_a_study_is_made_and_shown(typed):
@@ -54,4 +54,4 @@ def test_a_tilde_without_a_home_directory_is_an_error_of_one_line(typed):
     for words in (("status", "--study", "~/study"), ("submit", "train", "--data", "~/data.h5")):
         code, _, err = typed(*words)
         assert (code, err.count("\n")) == (2, 1), err
-        assert "write the whole path" in err
+        assert "write the absolute path" in err

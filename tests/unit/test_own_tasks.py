@@ -129,7 +129,7 @@ def test_a_function_that_is_no_task_declares_no_cost(place):
     [("broken", "ValueError: no data here"), ("idle", "no operation that torch can count"), ("odd", "-5 are no FLOPs")],
 )
 def test_one_that_cannot_be_asked_says_why_and_what_to_do(place, name, said):
-    with pytest.raises(UsageError, match=r"nothing was submitted: mend it, or declare") as refused:
+    with pytest.raises(UsageError, match=r"nothing was submitted: fix it, or declare") as refused:
         rates_of(config(name))
     assert said in str(refused.value)
 
@@ -355,4 +355,4 @@ def test_each_kind_of_run_has_its_command(place):
     assert "lvjobs submit run" in str(done.exception)
     done = typed("evaluate", "--zero-shot", "raw")
     assert isinstance(done.exception, UsageError)
-    assert "a task of its own" in str(done.exception)
+    assert "a task of your own" in str(done.exception)

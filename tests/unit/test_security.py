@@ -198,12 +198,12 @@ def shlex_quoted(value):
 @pytest.mark.parametrize("value", BROKEN)
 def test_what_no_quotes_can_carry_is_refused_by_name(value):
     for key in ("partition", "account", "qos"):
-        with pytest.raises(UsageError, match=f"{key}: .* which a batch script cannot carry"):
+        with pytest.raises(UsageError, match=f"{key}: .* which a batch script cannot contain"):
             render(load_profile("generic"), request("x", **{key: value}))
     for key in ("modules", "exclude_nodes", "extra_sbatch"):
-        with pytest.raises(UsageError, match=f"{key}: .* which a batch script cannot carry"):
+        with pytest.raises(UsageError, match=f"{key}: .* which a batch script cannot contain"):
             render(load_profile("generic"), request("x", **{key: [value]}))
-    with pytest.raises(UsageError, match="which a batch script cannot carry"):
+    with pytest.raises(UsageError, match="which a batch script cannot contain"):
         render(load_profile("generic"), request(value))
 
 

@@ -16,7 +16,7 @@ def charges_of(run: RunRecord, attempts: Sequence[AttemptRecord]) -> list[Charge
 
     Useful steps are those that the newest generation builds on: its own steps, those that led to the checkpoint it
     began from, and so on back. All other executed steps (lost in a failure, or executed by an orphan) are replayed. So
-    useful + replayed = executed, in every history. In addition, steps that a failed node may have executed unseen are
+    useful + repeated = executed, in every history. In addition, steps that a failed node may have executed unseen are
     charged as replayed, and marked estimated. A generation whose journal has no line has not begun: the newest one
     with a line counts.
     """

@@ -134,8 +134,8 @@ def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measu
     if not step or not delta:
         return replace(advice, words=f"{_every(every)}; no {'checkpoint' if step else 'step'} has been measured yet")
     if not cluster.deaths:
-        since = f"no death has cost a step in {duration(cluster.executing)} of execution"
-        return replace(advice, words=f"{_every(every)}; {since}: there is nothing to base advice on")
+        since = f"no failure has cost a step in {duration(cluster.executing)} of execution"
+        return replace(advice, words=f"{_every(every)}; {since}: no advice yet")
     between = cluster.executing / cluster.deaths
     interval = math.sqrt(2 * delta * between)
 
@@ -145,9 +145,9 @@ def _advice(stage: str, profile: str, every: int, mine: Measured, cluster: Measu
     # The cost falls up to the interval and rises after it, so the best whole number of steps is next to it.
     beside = (math.floor(interval / step), math.ceil(interval / step))
     best = min((min(max(1, steps), mine.longest) for steps in beside), key=cost)
-    basis = f"by {cluster.deaths} deaths that lost steps, one in"
+    basis = f"by {cluster.deaths} failures that lost steps, one per"
     if cluster.deaths == 1:
-        basis = "by one death that lost steps, in"
+        basis = "by one failure that lost steps, in"
     return replace(
         advice,
         words=f"{_compared(every, best, cost(every), cost(best))} ({basis} {duration(between)} of execution)",
@@ -166,9 +166,9 @@ def _every(steps: int) -> str:
 def _compared(every: int, best: int, cost: float, least: float) -> str:
     now, then = percent(cost), percent(least)
     if every == best:
-        return f"{_every(every)} costs {now} of the time, and no other interval less"
+        return f"{_every(every)} costs {now} of the time; no other interval costs less"
     if now == then:
-        return f"{_every(every)} costs {now} of the time, and every {best} would cost no less"
+        return f"{_every(every)} costs {now} of the time; every {best} would cost no less"
     return f"{_every(every)} costs {now} of the time, every {best} would cost {then}"
 
 

@@ -77,12 +77,12 @@ def change_limits(
         known = ledger.call(Transaction.setting, key)
         if known and limit > float(known) and not reason:
             raise UsageError(
-                f"{limit:.4g} {UNITS[key]} is more than the limit of {float(known):.4g}, which stays: say why it may "
-                'be raised, for the record, with --because "..."'
+                f"{limit:.4g} {UNITS[key]} is more than the limit of {float(known):.4g}, which was not changed; "
+                'give the reason: --because "..."'
             )
     _write(study, limits, typed)
     budget = study.config.budget.model_copy(update=dict(limits))
-    ledger.call(note_limits, budget, now, reason or "by a command, and no reason given")
+    ledger.call(note_limits, budget, now, reason or "by a command, without a reason")
     return replace(study, config=study.config.model_copy(update={"budget": budget}))
 
 
@@ -104,6 +104,6 @@ def _write(study: StudyContext, limits: Mapping[str, float], typed: Mapping[str,
         write_atomic(path, tomlkit.dumps(document))
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be written ({error.strerror}); the limit is as it was: see that the file may be written, "
-            "and type it again"
+            f"{path} cannot be written ({error.strerror}); the limit was not changed: make the file writable, then "
+            f"run the command again"
         ) from error

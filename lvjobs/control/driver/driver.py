@@ -168,15 +168,16 @@ def _submit(session: Session, request: JobRequest) -> tuple[str | None, list[str
         return None, [_refusal(str(error), session.study.where)]
     except ClusterError:
         return None, []  # no room, or no answer: the next pass tries again
-    text = f"driver: submitted as job {job_id}; it goes on with the study while nobody is there"
+    text = f"driver: submitted as job {job_id}; it keeps the study going"
     session.ledger.call(Transaction.add_event, Event(session.clock(), "driver", text))
     return job_id, [text]
 
 
 def _refusal(said: str, where: Sequence[str] = ()) -> str:
     return (
-        f"no driver job, for the site refuses it: {said}; until [driver] in study.toml names where it may run, passes "
-        f"are made by lvjobs commands alone: keep {remedies.WATCH(*where)} running (docs/driver.md)"
+        f"no driver job, because the site refused it: {said}; until [driver] in study.toml names a partition that "
+        f"allows it, "
+        f"only lvjobs commands update the study: keep {remedies.WATCH(*where)} running (docs/driver.md)"
     )
 
 

@@ -96,7 +96,7 @@ def _of_the_end(runs: Sequence[RunRecord], stages: Sequence[StageRecord]) -> Not
     words = ", ".join(f"{count} {state}" for state, count in counted if count)
     by_id = {run.id: run.name for run in runs}
     won = [f"{stage.name}: {by_id[stage.winner]} ({stage.because})" for stage in stages if stage.winner in by_id]
-    text = f"has ended: {words}" + "".join(f"; {each}" for each in won[-1:]) + f"; type: {remedies.REPORT}"
+    text = f"has finished: {words}" + "".join(f"; {each}" for each in won[-1:]) + f"; type: {remedies.REPORT}"
     return Notice("study-ended", text, "ended")
 
 
@@ -104,10 +104,9 @@ def _of_held(new: Sequence[str], runs: Sequence[RunRecord], stages: Sequence[Sta
     reasons = {run.name: run.reason for run in runs} | {f"stage {stage.name}": stage.reason for stage in stages}
     shown = [f"{name}: {reasons[name]}" for name in new[:_NAMED]]
     more = [f"and {len(new) - _NAMED} more"] if len(new) > _NAMED else []
-    what = "is held and waits" if len(new) == 1 else "are held and wait"
     names = {run.name for run in runs}
     details = next((remedies.WHY(run=name) for name in new if name in names), str(remedies.STATUS))
-    text = f"{len(new)} of it {what} for you; {'; '.join([*shown, *more])}; see {details}"
+    text = f"has {len(new)} held: {'; '.join([*shown, *more])}; see {details}"
     return Notice(f"{len(new)}-held", text, "held", tuple(new))
 
 
@@ -142,14 +141,14 @@ def notify(session: Session) -> Notified:
         problems = [_CHANNELS[channel](session, address, notice, run) for channel, address in wanted.items()]
         is_sent = "" in problems
         after = replace(after if is_sent else before, failed="; ".join(filter(None, problems)))
-        did = [f"told you that the study {notice.text}"] if is_sent else []
+        did = [f"notified you: the study {notice.text}"] if is_sent else []
     if after != before:
         with session.ledger.transaction() as transaction:
             transaction.set_rows("notices", [after])
             for line in did:
                 transaction.add_event(Event(now, "notice", line))
     is_news = after.failed and after.failed != before.failed
-    problems = [f"you could not be told that the study {notice.text}: {after.failed}"] if notice and is_news else []
+    problems = [f"could not notify you that the study {notice.text}: {after.failed}"] if notice and is_news else []
     return Notified(did, problems, is_owed=notice is not None and not did)
 
 
@@ -191,10 +190,10 @@ def _without_address(said: str, address: str) -> str:
 
 def _mail(session: Session, address: str, notice: Notice, run: RunRecord | None) -> str:
     if run is None:
-        return "no run is declared yet, and a mail's job goes where runs go: set webhook under [notify]"
+        return "no run exists yet to send mail from: set webhook under [notify]"
     profile = backend_of(run.profile).notice_profile
     if not profile:
-        return "there is no Slurm here to mail by: set webhook under [notify]"
+        return "mail needs Slurm: set webhook under [notify]"
     study = session.study
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(study.root).name) or "study"
     request = JobRequest(
@@ -209,7 +208,7 @@ def _mail(session: Session, address: str, notice: Notice, run: RunRecord | None)
     try:
         session.cluster(profile).submit(request)
     except ClusterError as error:
-        return f"the job that was to mail it was not submitted ({error})"
+        return f"the mail job was not submitted ({error})"
     return ""
 
 

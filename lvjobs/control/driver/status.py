@@ -57,11 +57,11 @@ def job_lines(shown: Mapping[str, Any], now: float) -> list[str]:
 
 def _line(job: Job, now: float) -> str:
     if job.is_running:
-        return f"job {job.id} makes passes now"
+        return f"job {job.id} is updating the study now"
     if job.hold is JobHold.BEGIN_TIME and job.start:
-        return f"job {job.id} makes the next pass in {max(0, job.start - now):.0f} s, or when a run ends"
+        return f"job {job.id} makes the next update in {max(0, job.start - now):.0f} s, or when a run ends"
     if job.hold is JobHold.DEPENDENCY:
-        return f"job {job.id} stands by"
+        return f"job {job.id} is on standby"
     return f"job {job.id} is {job.state.lower()}" + (f" ({job.reason})" if job.reason else "")
 
 
@@ -72,7 +72,7 @@ def _ways(session: Session) -> tuple[list[str], bool]:
     except ClusterError as error:
         return [f"did not answer ({error})"], False
     hold = site.requeue_hold_seconds
-    held = f"a job that requeues itself is held for {hold:.0f} s, which is the time between two passes" if hold else ""
+    held = f"a job that requeues itself is held for {hold:.0f} s, so updates are that far apart" if hold else ""
     return [*filter(None, (held,)), *site.ways], site.scrontab
 
 
@@ -90,7 +90,7 @@ def cron_entry(study: StudyContext, minutes: int, *, of_slurm: bool) -> tuple[st
     known = [f"{name}={os.environ[name]}" for name in ("PATH", "PYTHONPATH", "SLURM_CONF") if name in os.environ]
     command = ["env", *known, sys.executable, "-m", "lvjobs", "driver", "run", "--study", str(study.root)]
     if any(character in part for part in (*command, str(log)) for character in "%\n"):
-        raise UsageError(f"{study.root}: no crontab can carry a % in a path; move the study elsewhere")
+        raise UsageError(f"{study.root}: crontab cannot contain a path with %; move the study elsewhere")
     when = "*" if minutes == 1 else f"*/{minutes}"  # scrontab does not accept */1
     line = f"{when} * * * * cd / && {shlex.join(command)} >>{shlex.quote(str(log))} 2>&1"
     if not of_slurm:

@@ -76,7 +76,7 @@ def alternatives(
     gpus = int(asked.get("gpus") or 0)
     fewer = gpus // 2
     if fewer and batch is not None and batch % fewer == 0:
-        typed = f"gpus = {fewer} under [resources] in study.toml, for runs to come"
+        typed = f"gpus = {fewer} under [resources] in study.toml, for later runs"
         found.insert(
             min(len(found), MOST_QUESTIONS - 1), Alternative(f"{fewer} of {gpus} GPUs", {"gpus": fewer}, typed)
         )
@@ -84,7 +84,7 @@ def alternatives(
 
 
 def find_alternatives(session: Session, row: Mapping[str, Any]) -> list[StartEstimate]:
-    """Return when other jobs for this run would start, soonest first. `row`: the run's in the summary; its job waits.
+    """Return requests that would start the run sooner, soonest first. `row`: the run's in the summary; its job waits.
 
     Raises:
         UsageError: the scheduler cannot be asked, or does not answer.
@@ -102,9 +102,11 @@ def find_alternatives(session: Session, row: Mapping[str, Any]) -> list[StartEst
     except ClusterError as error:
         status = remedies.STATUS(*session.study.where)
         raise UsageError(
-            f"nobody can tell when a job would start here ({error}); see how the runs wait: {status}"
+            f"the start of a job cannot be estimated here ({error}); see the runs that wait: {status}"
         ) from None
-    return sorted(answers, key=lambda answer: (answer.start is None, answer.start or 0.0))
+    now = row.get("start_estimate") or answers[0].start or float("inf")  # the first is a job like it
+    sooner = [answer for answer in answers[1:] if answer.start is not None and answer.start < now]
+    return sorted(sooner, key=lambda answer: answer.start or 0.0)
 
 
 def _ask(session: Session, cluster: Cluster, run: RunRecord, alternative: Alternative) -> StartEstimate:
@@ -131,5 +133,5 @@ def waiting_rows(
         return [row for row in summary["runs"] if row["queue_reason"] is not None]
     row = find_row(summary, typed, where)
     if row["queue_reason"] is None:
-        raise UsageError(f"{row['name']} has no job that waits in the queue; type: {remedies.STATUS(*where)}")
+        raise UsageError(f"{row['name']} has no job in the queue; type: {remedies.STATUS(*where)}")
     return [row]

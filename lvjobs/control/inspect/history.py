@@ -57,7 +57,7 @@ def _of_attempt(number: int, attempt: AttemptRecord, then: str, later: float | N
 
 def _did(attempt: AttemptRecord) -> str:
     if not attempt.executed:
-        return "it executed no step"
+        return "no step was executed"
     first = attempt.step - attempt.executed + 1
     steps = f"steps {first} to {attempt.step}" if attempt.executed > 1 else f"step {first}"
     lost = max(0, attempt.step - attempt.checkpoint_step)

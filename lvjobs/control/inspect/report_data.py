@@ -92,4 +92,4 @@ def _step(runs: Sequence[RunRecord], books: Books) -> dict[str, Any]:
                 return {"problem": "", "run": run.name, **parts}
     except UsageError as error:
         return {"problem": str(error)}
-    return {"problem": "no run is a training of the bundled task, whose steps lvjobs can take apart"}
+    return {"problem": "no run is a training of the bundled task, whose steps lvjobs can break down"}

@@ -91,7 +91,7 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
             *_of_the_software(session, run, attempts),
             *_of_the_code(session, run),
         ],
-        then=list(_then(run, row, attempts)),
+        then=list(_then(run, row, attempts, session.study.where)),
         remedies=list(_remedies(run, row, failed, session.study.where, has_log=log is not None)),
         traceback=traceback,
         log=str(log) if log else "",
@@ -116,26 +116,26 @@ def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptR
     job = f"job {row['job_id']}" if row["job_id"] else "its job"
     if run.state is RunState.COMPLETED:
         tries = "one attempt" if len(attempts) == 1 else f"{len(attempts)} attempts"
-        return f"it is completed, at step {row['step']}, after {tries}"
+        return f"completed at step {row['step']} after {tries}"
     if run.state is RunState.RUNNING:
         if last is None or last.cause is not None:
-            return f"{job} runs; {run.reason or 'its worker has not begun yet'}"
+            return f"{job} is running; {run.reason or 'its worker has not started yet'}"
         since = duration(max(0.0, now - last.started))
         left = f", {duration(row['seconds_left'])} left" if row.get("seconds_left") else ""
         which = f"attempt {len(attempts)}, {job}"
         now_so = f"; {run.reason}" if run.reason else ""
-        return f"it runs on {last.host} for {since} ({which}), step {row['step']} of {run.steps}{left}{now_so}"
+        return f"running on {last.host} for {since} ({which}), step {row['step']} of {run.steps}{left}{now_so}"
     if run.state is RunState.SUBMITTING:
-        return "it was submitted, and nobody knows yet whether the scheduler took it"
+        return "submitted; Slurm has not confirmed the job yet"
     if row.get("queue_reason") is not None:
-        return f"{_interrupted(run)}waits in the queue as {job}: {run.reason or 'Slurm gives no reason yet'}"
+        return f"{_interrupted(run)}queued as {job}: {run.reason or 'Slurm gives no reason yet'}"
     words = {
-        RunState.HELD: "it is held, and waits for " + (_limit_of(run)[0] if run.held_for is HeldFor.BUDGET else "you"),
-        RunState.PAUSED: f"it {'stopped' if run.held_for is HeldFor.RUNG else 'is paused'}, at its last checkpoint",
-        RunState.CANCELLED: "it was cancelled",
-        RunState.PLANNED: "it is planned, and not submitted yet",
-        RunState.INTERRUPTED: f"{_interrupted(run)}is to continue",
-        RunState.QUEUED: f"it waits in the queue as {job}",
+        RunState.HELD: "held, waiting for " + (_limit_of(run)[0] if run.held_for is HeldFor.BUDGET else "you"),
+        RunState.PAUSED: f"{'stopped' if run.held_for is HeldFor.RUNG else 'paused'} at its last checkpoint",
+        RunState.CANCELLED: "cancelled",
+        RunState.PLANNED: "planned, not submitted yet",
+        RunState.INTERRUPTED: f"{_interrupted(run)}waiting to resume",
+        RunState.QUEUED: f"queued as {job}",
     }[run.state]
     return words + (f": {run.reason}" if run.reason else "")
 
@@ -143,7 +143,7 @@ def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptR
 def _interrupted(run: RunRecord) -> str:
     """Return the beginning of a sentence on a run. One that continues from a rung was not interrupted."""
     cause = run.cause if run.state is RunState.INTERRUPTED else None
-    return f"it was interrupted ({cause.value}), and " if cause else "it "
+    return f"interrupted ({cause.value}), " if cause else ""
 
 
 def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) -> Iterator[tuple[str, str]]:
@@ -160,15 +160,16 @@ def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) 
             yield "when", time.strftime("%a %d %b %H:%M:%S", time.localtime(failed.ended))
         if failed.has_started:
             lost = max(0, failed.step - failed.checkpoint_step)
-            again = "; no step is lost"
+            again = "; no steps will repeat"
             if lost:
-                again = f"; {lost} steps are done again" if lost > 1 else "; one step is done again"
+                again = f"; {lost} {'step' if lost == 1 else 'steps'} will repeat"
             yield (
                 "last step",
-                f"{failed.step}, newest checkpoint {failed.checkpoint_step}" + ("" if run.state.is_final else again),
+                f"failed at step {failed.step}, last checkpoint {failed.checkpoint_step}"
+                + ("" if run.state.is_final else again),
             )
         if words := leniency(run, [each for each in attempts if each.cause is not None], policy):
-            yield "forgiven", words
+            yield "retries", words
     if run.state in (RunState.PLANNED, RunState.INTERRUPTED) and run.not_before:
         yield "not before", time.strftime("%a %d %b %H:%M:%S", time.localtime(run.not_before))
 
@@ -192,37 +193,39 @@ def _of_the_code(session: Session, run: RunRecord) -> Iterator[tuple[str, str]]:
     )
     if files:
         shown = ", ".join(files[:_FILES]) + (f" and {len(files) - _FILES} more" if len(files) > _FILES else "")
-        yield "code", f"edited since it was submitted ({shown}); it runs as it was then, also when it is requeued"
+        yield "code", f"edited since the run was submitted ({shown}); the run keeps using the submitted code"
 
 
 # -- what follows -----------------------------------------------------------------------------------------------------
 
 
-def _then(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord]) -> Iterator[str]:
-    """Yield what lvjobs or Slurm does next."""
+def _then(
+    run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord], where: Sequence[str]
+) -> Iterator[str]:
+    """Yield what lvjobs or Slurm does next. `where`: see `StudyContext.where`."""
     checkpoint = row["checkpoint_step"]
-    where = f"from the checkpoint of step {checkpoint}" if checkpoint else "from the beginning"
+    start = f"from the checkpoint of step {checkpoint}" if checkpoint else "from the beginning"
     if run.state is RunState.INTERRUPTED and row.get("queue_reason") is not None:
-        yield f"Slurm starts its job again by itself, and it goes on {where}"
+        yield f"Slurm restarts its job, and the run continues {start}"
     elif run.state in (RunState.INTERRUPTED, RunState.PLANNED):
-        when = "once its back-off is over" if run.not_before else "as soon as it may"
-        yield f"a pass submits it {when}; it then {'goes on' if attempts else 'begins'} {where}"
+        when = "when its back-off is over" if run.not_before else "when it can"
+        yield f"lvjobs submits it {when}; it then {'continues' if attempts else 'starts'} {start}"
     elif run.state is RunState.QUEUED:
-        yield f"it begins {where} when Slurm starts the job"
+        yield f"it starts {where} when Slurm starts the job"
     elif run.state is RunState.RUNNING:
-        yield f"it checkpoints every {run.checkpoint_every} steps; whatever ends it, it goes on from there"
+        yield f"it saves a checkpoint every {run.checkpoint_every} steps; if interrupted, it continues from the last"
     elif run.state is RunState.SUBMITTING:
-        yield "the next pass looks for its token in the queue, and adopts the job or submits it again"
+        yield "the next update looks for its token in the queue, and adopts the job or submits it again"
     elif run.held_for is HeldFor.RUNG:
-        yield f"once all runs of {run.stage} have come as far, the best continue"
+        yield f"once all runs of {run.stage} have reached that step, the best continue"
     elif run.state is RunState.HELD:
         yield (
-            "nothing, until you take it up"
+            f"held until you run: {remedies.RESUME_RUN(*where, run=run.name)}"
             if run.held_for is not HeldFor.BUDGET
-            else f"the run resumes by itself once enough {_limit_of(run)[0]} are free"
+            else f"it resumes automatically once enough {_limit_of(run)[0]} are free"
         )
     if run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED) and checkpoint:
-        yield f"its checkpoints stay: the newest is of step {checkpoint}"
+        yield f"its checkpoints are kept; the newest is of step {checkpoint}"
 
 
 def _limit_of(run: RunRecord) -> tuple[str, Remedy]:
@@ -238,28 +241,28 @@ def _remedies(
     """Yield commands and their purposes. `where`: see `StudyContext.where`."""
     name = run.name
     if run.state in (RunState.HELD, RunState.PAUSED):
-        after = "takes it up, with the code as it is now"
+        after = "resume with the current code"
         if run.held_for in (HeldFor.RUNG, HeldFor.PRUNED):
-            after = "trains it to its last step, however it compares"
+            after = "train it to its last step, whatever its rank"
         elif run.held_for is not HeldFor.STOPPED:
-            after = f"once it is mended: {after}"
+            after = f"{after}, after the fix"
         if run.held_for is HeldFor.BUDGET:
-            yield _limit_of(run)[1](*where), "raises the limit"
-            after = "takes it up"
+            yield _limit_of(run)[1](*where), "raise the limit"
+            after = "resume it"
         if failed is not None and failed.cause is Cause.OUT_OF_MEMORY:
-            yield remedies.RESUME_MEMORY(*where, run=name), "takes it up with more memory"
+            yield remedies.RESUME_MEMORY(*where, run=name), "resume with more memory"
         yield remedies.RESUME_RUN(*where, run=name), after
     if has_log:
-        yield remedies.LOGS(*where, run=name), "all that its last job printed"
+        yield remedies.LOGS(*where, run=name), "the log of its last job"
     if row.get("queue_reason") is not None:
-        yield remedies.QUEUE(*where, run=name), "asks Slurm what would start sooner"
+        yield remedies.QUEUE(*where, run=name), "ask Slurm what would start sooner"
     if run.state is RunState.COMPLETED and task_of(run.config).can_be_evaluated:
-        yield remedies.EVALUATE(*where, runs=name), "forecasts and scores held-out series"
+        yield remedies.EVALUATE(*where, runs=name), "forecast and score held-out series"
     if not run.state.is_final and run.state is not RunState.HELD:
-        yield remedies.WATCH(*where), "makes passes, and says what each did"
-    yield remedies.STATUS_RUN(*where, run=name), "its whole story"
+        yield remedies.WATCH(*where), "follow the study and print each change"
+    yield remedies.STATUS_RUN(*where, run=name), "full history"
     if not run.state.is_final:
-        yield remedies.CANCEL(*where, run=name), "ends it for good"
+        yield remedies.CANCEL(*where, run=name), "cancel the run"
 
 
 def _in_the_queue(session: Session, run: RunRecord, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:

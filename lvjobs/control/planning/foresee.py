@@ -91,7 +91,7 @@ def read_ledger(study: StudyContext, wait: float) -> LedgerView:
             return read(transaction)
     except (LeaseTaken, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        return LedgerView(problem=f"runs.db was not read ({reason}): what is spent and reserved is not in this")
+        return LedgerView(problem=f"runs.db was not read ({reason}): spent and reserved FLOPs are not included")
 
 
 def unfolded(study: StudyContext, request: Request, seen: LedgerView) -> dict[str, list[RunConfig]]:

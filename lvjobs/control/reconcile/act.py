@@ -152,7 +152,7 @@ class _Changes:
                 transaction.give_back([run_id])
             case Adopt(token, job_id):
                 transaction.update_submission(token, job_id=job_id)
-                return [f"found job {job_id} by its token {token}: its sbatch reply had been lost; adopted"]
+                return [f"adopted job {job_id}, found by token {token}: sbatch's reply had been lost"]
             case MarkMissing(token, run_id, since):
                 self._of_members[token, run_id].update(missing_since=since)
             case Revoke(token, run_id):
@@ -201,7 +201,7 @@ def _renewed(run: RunRecord, study: StudyContext) -> tuple[dict[str, Any], str]:
         return changes_of(run, renewed(run, study)), ""
     except UsageError as error:  # the user is absent; the settings of the last submission did fit
         why = f"{error.problem}; {error.fix}" if isinstance(error, ProfileError) else str(error)
-        return {}, f"keeps the settings of its last submission, for those of study.toml do not fit it: {why}"
+        return {}, f"keeps the settings of its last submission, because those of study.toml do not fit: {why}"
 
 
 def _close_accounts(transaction: Transaction, runs: Mapping[str, RunRecord]) -> None:

@@ -217,7 +217,7 @@ class Conclusions:
             notes.append(f"held: {outcome.reason}" if outcome.state is RunState.HELD else outcome.reason)
         if self.continues and requeued:
             # the job itself continues, under the same token
-            notes.append("waits in the queue to go on")
+            notes.append("is queued to continue")
             more = after_a_timeout(self.run) if failure.cause is Cause.TIMEOUT else None
             if more is not None and live.job is not None and live.job.is_pending:
                 resources["time_limit_minutes"] = more
@@ -227,7 +227,7 @@ class Conclusions:
             yield from give_up(live, self.run.id)
             if self.continues:
                 wait = f" in {outcome.not_before - self.now:.0f} s" if outcome.not_before else ""
-                notes.append(f"goes on{wait}")
+                notes.append(f"continues{wait}")
         yield SetRun(
             self.run.id,
             outcome.state,

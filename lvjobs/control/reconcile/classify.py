@@ -66,9 +66,9 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
     if attempt.error and not attempt.died:
         return Failure(Cause.CODE_ERROR, attempt.error)
     if attempt.leave_cause is LeaveCause.EXHAUSTED:
-        return Failure(Cause.CANCELLED, f"left at step {attempt.step}: what was reserved for it is used up")
+        return Failure(Cause.CANCELLED, f"stopped at step {attempt.step}: its reservation is used up")
     if attempt.leave_cause is LeaveCause.RUNG:
-        return Failure(Cause.COMPLETED, f"left at step {attempt.step}, where its stage compares its runs")
+        return Failure(Cause.COMPLETED, f"stopped at step {attempt.step}, where its stage compares its runs")
     if attempt.leave_cause in _LEAVE_CAUSES:
         detail = _left(attempt)
         if attempt.leave_action == "requeued":
@@ -77,12 +77,12 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
     if attempt.died:
         return _broke_down(attempt)
     if attempt.leave_cause is LeaveCause.SUPERSEDED:
-        return Failure(Cause.NODE_FAIL, "found a newer attempt at work, and left")
+        return Failure(Cause.NODE_FAIL, "stopped, because a newer attempt is running")
     if job is None:
         if attempt.leave_cause is LeaveCause.UNKNOWN:
             return Failure(Cause.PREEMPTED, f"{_left(attempt)}, and Slurm shows no end of it")
         if attempt.signal:
-            return Failure(Cause.PREEMPTED, f"got {attempt.signal} and was requeued by Slurm before it could leave")
+            return Failure(Cause.PREEMPTED, f"got {attempt.signal} and was requeued by Slurm before it could stop")
         return Failure(Cause.NODE_FAIL, "was requeued by Slurm without a signal")
     return _by_slurm(attempt, job, flag_is_stale=flag_is_stale)
 
@@ -90,10 +90,10 @@ def classify(attempt: AttemptRecord, job: Job | None, *, flag_is_stale: bool = F
 def classify_unclaimed(job: Job) -> Failure:
     """Return why an execution ended whose worker had claimed no generation."""
     causes = {**_SLURM_CAUSES, Ending.PREEMPTED: Cause.PREEMPTED}
-    evidence = f"{describe(job)} before the worker began"
+    evidence = f"{describe(job)} before the worker started"
     if job.ending in causes:
         return Failure(causes[job.ending], evidence)
-    return Failure(Cause.LAUNCH_FAILED, f"{evidence}; its log may say why")
+    return Failure(Cause.LAUNCH_FAILED, f"{evidence}; its log may show the cause")
 
 
 def _by_slurm(attempt: AttemptRecord, job: Job, *, flag_is_stale: bool) -> Failure:
@@ -103,7 +103,9 @@ def _by_slurm(attempt: AttemptRecord, job: Job, *, flag_is_stale: bool) -> Failu
     if attempt.leave_cause is LeaveCause.UNKNOWN:
         cause = Cause.TIMEOUT if attempt.signal in _TIME_LIMIT else Cause.PREEMPTED
         is_shown = job.ending in (Ending.PREEMPTED, Ending.REQUEUED)
-        return Failure(Cause.PREEMPTED if is_shown else cause, f"{said}; {_left(attempt)}, and could not ask Slurm why")
+        return Failure(
+            Cause.PREEMPTED if is_shown else cause, f"{said}; {_left(attempt)}, and could not ask Slurm for the reason"
+        )
     if job.ending in (Ending.PREEMPTED, Ending.REQUEUED) and (attempt.signal or not flag_is_stale):
         return Failure(Cause.PREEMPTED, f"{said} {'after ' + attempt.signal if attempt.signal else 'without a signal'}")
     return Failure(Cause.KILLED, f"{said}, and the journal stops at step {attempt.step}")
@@ -112,7 +114,7 @@ def _by_slurm(attempt: AttemptRecord, job: Job, *, flag_is_stale: bool) -> Failu
 def _broke_down(attempt: AttemptRecord) -> Failure:
     rule = RULES.get(attempt.died)
     if rule is None:
-        cause, what = Cause.KILLED, f"its process died ({attempt.exit_status}) in a job that other runs share"
+        cause, what = Cause.KILLED, f"its process ended ({attempt.exit_status}) in a job that other runs share"
     else:
         cause, what = rule.cause, rule.words + (f" on node {attempt.failed_node}" if attempt.failed_node else "")
     said = "".join(f": {line}" for line in attempt.error.splitlines()[:1])
@@ -120,11 +122,11 @@ def _broke_down(attempt: AttemptRecord) -> Failure:
 
 
 def _left(attempt: AttemptRecord) -> str:
-    return f"left at step {attempt.step} after {attempt.signal or 'its own deadline'}"
+    return f"stopped at step {attempt.step} after {attempt.signal or 'its own deadline'}"
 
 
 def describe(job: Job) -> str:
     """Return Slurm's state, exit code and nodes of a job, as one text."""
     code = f", exit {job.exit_code}:{job.exit_signal or 0}" if job.exit_code is not None else ""
     where = f" on {job.nodes}" if job.nodes and job.nodes != "(null)" else ""
-    return f"Slurm says {job.state}{code}{where}"
+    return f"job {job.state}{code}{where}"

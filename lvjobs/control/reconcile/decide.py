@@ -85,7 +85,7 @@ class _Case(Conclusions):
             yield from self._settle_completed()
         elif self.view.unseen_until is not None:
             if not self.run.state.is_at_rest:
-                reason = "its job has ended, and what it wrote last is not seen on this host yet"
+                reason = "its job has ended; its last output is not visible on this host yet"
                 yield SetRun(self.run.id, RunState.RUNNING, reason=reason, cause=self.run.cause)
         elif self.view.done is not None:
             yield from self._complete(self.view.done)
@@ -102,7 +102,7 @@ class _Case(Conclusions):
             if waits_until(self.run, self.policy, self.now) is None:
                 yield Submit(self.run.id)
         elif first.state is RunState.CANCELLED:
-            note = f"{first.name}, which it was to come after, was cancelled"
+            note = f"{first.name}, on which it depends, was cancelled"
             yield SetRun(self.run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note)
         else:
             yield SetRun(self.run.id, self.waiting_state, reason=f"comes after {first.name}", cause=self.run.cause)
@@ -188,13 +188,13 @@ class _Case(Conclusions):
             yield from self.ended_as(live, Failure(Cause.LOST, evidence), None)
         else:
             yield Revoke(live.member.token, self.run.id)
-            note = f"no job ever carried token {live.member.token}: it was not submitted"
+            note = f"no job has token {live.member.token}: it was not submitted"
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
 
     def _waiting(self, live: MemberView, job: Job) -> Iterator[Action]:
         """Decide about a job that is pending, or in an unknown state: then the journal shows whether it runs."""
         if not job.is_pending:
-            text = f"Slurm reports its job as {job.state}, a state that lvjobs does not know; treated as live"
+            text = f"Slurm reports its job as {job.state}, a state unknown to lvjobs; treated as active"
             yield RecordEvent(self.run.id, text)
         if job.hold is JobHold.REQUEUED_TOO_OFTEN:
             yield from self._replace(live, job)
@@ -224,7 +224,7 @@ class _Case(Conclusions):
             yield from self.conclude(live, self.attempts.how_ended(), requeued=False)
             return
         yield from give_up(live, self.run.id)
-        note = f"job {job.id} was requeued too often, and Slurm holds it ({job.reason}); another one takes its place"
+        note = f"job {job.id} was requeued too often and is held by Slurm ({job.reason}); lvjobs submits another"
         yield SetRun(
             self.run.id,
             self.waiting_state,
@@ -271,7 +271,7 @@ class _Case(Conclusions):
             return f"job {job.id} is suspended ({job.state})"
         if self.attempts.current is not None:
             return ""
-        return f"waits for its turn in job {job.id}, which it shares" if live.is_shared(job) else "starting"
+        return f"waits for its turn in shared job {job.id}" if live.is_shared(job) else "starting"
 
     def _ended(self, live: MemberView, job: Job) -> Iterator[Action]:
         seen = with_accounting(job, live.history)
@@ -284,7 +284,7 @@ class _Case(Conclusions):
             waited and failure.cause is not Cause.CANCELLED
         ):  # lvjobs does not cancel such a job: see `MemberView.is_needed`
             yield from give_up(live, self.run.id)  # the shared job ended before the run's turn: no failure of the run
-            note = f"job {job.id}, which it shared, ended before its turn came"
+            note = f"shared job {job.id} ended before its turn"
             yield SetRun(self.run.id, self.waiting_state, cause=self.run.cause, note=note)
             yield Submit(self.run.id)
         else:

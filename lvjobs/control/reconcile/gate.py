@@ -17,6 +17,7 @@ from lvjobs.control.reconcile.attempts import give_up
 from lvjobs.control.reconcile.views import RunView
 from lvjobs.control.submission.send import shared_jobs
 from lvjobs.ledger.records import RunRecord, WorkCounts
+from lvjobs.study.digits import in_digits
 from lvjobs.study.words import HeldFor, RunState
 
 _MARGIN = 10
@@ -154,7 +155,7 @@ class _Gate:
             self._reserve(case, wanted, extra)
         elif self._renew and extra.flops <= self._free.flops:
             self._reserve(case, wanted, extra)
-            note = f"{account.units['replayed']} steps were replayed: its reservation was renewed"
+            note = f"{account.units['replayed']} steps were repeated: its reservation was renewed"
             standing = case.standing
             case.actions.append(SetRun(case.run.id, case.state, standing.reason, standing.cause, note=note))
         else:
@@ -196,16 +197,14 @@ class _Gate:
         return renewed[-1] if renewed else self._account(case).reserved
 
     def _refuse_hours(self, case: Case, extra: Amount) -> None:
-        used_up = (
-            f"the {hours(self._account(case).gpu_seconds):.3g} GPU-hours that it used are what was reserved for it"
-        )
+        used_up = f"the {hours(self._account(case).gpu_seconds):.3g} GPU-hours used up its reservation"
         if self._renew or not (self._reserved(case) or WorkCounts()).gpu_seconds:
             self._hold(case, self._too_much(extra))
         else:
             self._hold_for_replays(case, used_up)
 
     def _refuse_replays(self, case: Case, extra: Amount) -> None:
-        used_up = f"{self._account(case).units['replayed']} replayed steps used up what was reserved for it"
+        used_up = f"{self._account(case).units['replayed']} repeated steps used up its reservation"
         if self._renew:
             self._hold(case, f"{used_up}, and {self._too_much(extra)}")
         else:
@@ -213,7 +212,7 @@ class _Gate:
 
     def _hold_for_replays(self, case: Case, used_up: str) -> None:
         command = remedies.RESUME_RUN(run=case.run.name)
-        reason = f"{used_up}, and study.toml's [budget] has renew = false; to go on: {command}"
+        reason = f"{used_up}, and study.toml's [budget] has renew = false; to continue it: {command}"
         self._hold(case, reason, held_for=HeldFor.REPLAYS)
 
     def _reserve(self, case: Case, wanted: WorkCounts, extra: Amount) -> None:
@@ -273,7 +272,7 @@ class _Gate:
         if extra.fits(self._free):
             self._free -= extra
             state = RunState.INTERRUPTED if case.view.attempts else RunState.PLANNED
-            note = "the budget allows it now: it goes on"
+            note = "the budget allows it now: it continues"
             case.actions += [SetRun(case.run.id, state, cause=case.standing.cause, note=note), Submit(case.run.id)]
 
     # -- runs that must wait -------------------------------------------------------------------------------------
@@ -297,7 +296,7 @@ class _Gate:
 
     def _too_much(self, extra: Amount) -> str:
         over, limit, more = extra - self._free, f"{self._terms.limit:.4g}", remedies.BUDGET_SET
-        lacking = f"{over.flops:.4g} FLOPs"
+        lacking = f"{in_digits(over.flops, 4)} FLOPs"
         if over.flops <= 0 and self._terms.gpu_seconds is not None:
             limit, more = f"{hours(self._terms.gpu_seconds):.4g}", remedies.BUDGET_SET_HOURS
             lacking = f"{hours(over.gpu_seconds):.3g} GPU-hours"

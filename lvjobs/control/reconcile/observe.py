@@ -52,6 +52,8 @@ class Observed:
     loads: Mapping[str, Load | None] = field(default_factory=dict)
     drivers: Sequence[Job] | None = None
     """Jobs of the study's driver and its standby that run or wait; None if the queue was not read."""
+    is_silent: bool = False
+    """Whether a scheduler did not show its queue, so that the states of its jobs are those of an earlier update."""
 
     @property
     def waiting(self) -> dict[str, Job]:
@@ -95,14 +97,14 @@ def observe(
         try:
             if run.name in there and is_foreign(files.root):
                 check = remedies.LEDGER_CHECK(*where)
-                raise PermissionError(1, f"it belongs to another user, and nothing in it is believed; see: {check}")
+                raise PermissionError(1, f"it belongs to another user, and so lvjobs does not use it; see: {check}")
             # A run directory is looked into only once it is listed (see `names_in`): its first worker makes it.
             names = names_in(files.root) if run.name in there else frozenset()
             files.note_names(names)
             views.append(_run_view(run, known, places[run.id], files, names, (growing_from, now)))
         except (OSError, ValueError, TypeError) as error:  # damage to one run must not stop the others
             problems.append(
-                f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run is left as it is"
+                f"{run.name}: what its worker left in {files.root} cannot be read ({error}); the run was not changed"
             )
     unfinished = {run.id for run in known.runs if run.state is not RunState.COMPLETED} - {view.run.id for view in views}
     unread = [member for member in known.members if member.run_id in unfinished]
@@ -112,7 +114,8 @@ def observe(
     drivers = None
     if queues and None not in queues:
         drivers = [job for queue in queues for job in queue or () if job.token == driver]
-    return Observed(views, problems, loads, drivers)
+    is_silent = any(snapshot.queue is None for snapshot in snapshots.values())
+    return Observed(views, problems, loads, drivers, is_silent)
 
 
 def take_snapshots(known: Known, clusters: Mapping[str, Cluster], driver: str = "") -> dict[str, Snapshot]:

@@ -76,19 +76,20 @@ def verdict(run: RunRecord, ended: Sequence[AttemptRecord], failure: Failure, po
     if cause is Cause.CODE_ERROR:
         command = remedies.RESUME_RUN(run=run.name)
         names_it = command in failure.evidence  # an error that lvjobs raises names the command already
-        return _held(failure.evidence if names_it else f"{failure.evidence}; mend it and type: {command}")
+        return _held(failure.evidence if names_it else f"{failure.evidence}; fix it, then type: {command}")
     counted = [attempt for attempt in ended if attempt.id > run.forgiven_until or attempt.id == 0]
     own, site = (_stuck(counted, key) for key in (_RUN, _SITE))
     if len(own) >= policy.no_progress_deaths:
         causes = ", ".join(each.value for each in own)
         return _held(
-            f"died {len(own)} times in a row without a new checkpoint ({causes}); look at: "
+            f"failed {len(own)} times in a row without a new checkpoint ({causes}); see: "
             f"{remedies.LOGS(run=run.name)}; then type: {_again(run, own[-1])}"
         )
     if len(site) >= policy.no_progress_preemptions:
         return _held(
-            f"the cluster ended it {len(site)} times in a row before its next checkpoint; lower checkpoint_every or "
-            f"ask for another partition, then type: {remedies.RESUME_RUN(run=run.name)}"
+            f"interrupted by the cluster {len(site)} times in a row before its next checkpoint; lower "
+            f"checkpoint_every or "
+            f"use another partition, then type: {remedies.RESUME_RUN(run=run.name)}"
         )
     return _retry(run, counted, cause, policy, now, len(site))
 
@@ -111,8 +112,8 @@ def after_exhaustion(run: RunRecord, ended: Sequence[AttemptRecord]) -> Verdict:
     if len(idle) < _MOST_IDLE:
         return Verdict()
     command = remedies.RESUME_RUN(run=run.name)
-    reason = f"{len(idle)} jobs in a row used up what was reserved for them before their first step"
-    return Verdict(RunState.HELD, f"{reason}: see why they start so slowly, then: {command}")
+    reason = f"{len(idle)} jobs in a row used up their reservation before their first step"
+    return Verdict(RunState.HELD, f"{reason}: find out why they start slowly, then: {command}")
 
 
 def at_rung(run: RunRecord, ended: Sequence[AttemptRecord], cause: Cause) -> Verdict | None:
@@ -147,9 +148,9 @@ def leniency(run: RunRecord, ended: Sequence[AttemptRecord], policy: Policy) -> 
     words, rule = [], _rule(cause)
     if rule.retries:
         most = getattr(policy, rule.retries)
-        words.append(f"{_times(_in_a_row(counted, cause))} {cause.value}{_row(rule)}: held after more than {most}")
+        words.append(f"{cause.value} {_in_a_row(counted, cause)} of {most}")
     if rule.counts_as and (failures := len(_stuck(counted, rule.counts_as))):
-        words.append(f"{_times(failures)} without a new checkpoint: held at {getattr(policy, rule.counts_as)}")
+        words.append(f"without a new checkpoint {failures} of {getattr(policy, rule.counts_as)}")
     return "; ".join(words)
 
 
@@ -161,10 +162,6 @@ def _row(rule: FailureRule) -> str:
     return "" if rule.more_memory else " in a row"
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
 def _retry(
     run: RunRecord, counted: Sequence[AttemptRecord], cause: Cause, policy: Policy, now: float, stuck: int
 ) -> Verdict:
@@ -172,16 +169,14 @@ def _retry(
     rule = _rule(cause)
     if rule.retries and failures > getattr(policy, rule.retries):
         logs = remedies.LOGS(run=run.name)
-        return _held(f"{cause.value} {failures} times{_row(rule)}; look at: {logs}; then type: {_again(run, cause)}")
+        return _held(f"{cause.value} {failures} times{_row(rule)}; see: {logs}; then type: {_again(run, cause)}")
     if rule.more_memory:
         memory = run.resources.get("memory_mb")
         if not memory:
-            return _held(
-                f"out of memory, and study.toml sets no memory_mb that could be raised; type: {_again(run, cause)}"
-            )
+            return _held(f"out of memory, and study.toml sets no memory_mb to raise; type: {_again(run, cause)}")
         return Verdict(resources={"memory_mb": int(memory * policy.out_of_memory_factor)})
     delay = _backoff(policy, failures) if rule.backs_off and failures > 1 else 0.0
-    warning = f"the cluster ended it {stuck} times in a row before its next checkpoint"
+    warning = f"interrupted by the cluster {stuck} times in a row before its next checkpoint"
     warns = stuck >= policy.no_progress_preemptions_warn
     return Verdict(reason=warning if warns else "", not_before=now + delay if delay else 0.0)
 

@@ -73,7 +73,7 @@ def _end(session: Session, wanted: Sequence[str], change: SetRun) -> list[str]:
     told = []
     for run in runs:
         if run.state.is_final:
-            told.append(f"{run.name}: is {run.state.value} already")
+            told.append(f"{run.name} is already {run.state.value}")
             continue
         if run.id in tokens:
             actions.append(Revoke(tokens[run.id], run.id))
@@ -140,7 +140,7 @@ def resume_runs(
     with session.ledger.transaction() as transaction:
         for run in runs:
             if run.id not in now:
-                done = "run.json is written again" if run.id in written else "there is nothing to take up"
+                done = "run.json is written again" if run.id in written else "it cannot be resumed"
                 told.append(f"{run.name}: is {run.state.value}; {done}")
                 continue
             if run.id not in there:
@@ -150,7 +150,7 @@ def resume_runs(
             transaction.update_run(
                 run.id,
                 state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
-                reason="taken up by the user",
+                reason="resumed by the user",
                 held_for=HeldFor.NOTHING,
                 stop_at=0 if run.held_for is HeldFor.RUNG else run.stop_at,
                 not_before=0.0,
@@ -158,7 +158,7 @@ def resume_runs(
                 code=code,
                 **changes_of(run, now[run.id]),
             )
-            note = "taken up by the user" + (", with the code as it is now" if code != run.code else "")
+            note = "resumed by the user" + (" with the current code" if code != run.code else "")
             if words := changed_code(read_origin(session.study.layout.code / run.code), origins[run.id]):
                 note += f" ({shortened(words)})"
             if changed := differences(run, now[run.id]):

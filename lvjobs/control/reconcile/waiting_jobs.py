@@ -58,7 +58,7 @@ def update_waiting_jobs(session: Session, views: Sequence[RunView], now: float) 
         try:
             session.cluster(BACKENDS[backend].watcher).avoid(jobs, excluded)
         except ClusterError as error:  # a job began in the meantime, or Slurm did not answer: the next pass tries again
-            did.append(f"job {', '.join(jobs)} could not be told which nodes to avoid: {error}")
+            did.append(f"job {', '.join(jobs)} could not be changed to avoid failed nodes: {error}")
         else:
             known |= dict.fromkeys(keys, avoided)
             did.append(f"job {', '.join(jobs)} avoids {', '.join(avoided) or 'no failed node any more'}")

@@ -82,7 +82,7 @@ def _disown_run(transaction: Transaction, run: RunRecord, files: RunLayout, orig
     if not _starts_by_itself(run):
         return
     command = remedies.RESUME_RUN(run=run.name)
-    reason = f"belongs to the original in {original}; to train it here as well, type: {command}"
+    reason = f"belongs to the original in {original}; to also train it here, type: {command}"
     has_ended = any(attempt.cause is None for attempt in attempts)
     cause = Cause.CANCELLED if has_ended else run.cause
     transaction.update_run(
@@ -95,7 +95,7 @@ def _ended(attempt: AttemptRecord, original: str, now: float) -> AttemptRecord:
     """Return the attempt with its end for the copy. It causes no charge for steps that its journal does not show."""
     if attempt.cause is not None:
         return attempt
-    failure = Failure(Cause.CANCELLED, f"trains on in {original}, of which this study is a copy")
+    failure = Failure(Cause.CANCELLED, f"continues in {original}; this study is a copy")
     if attempt.has_last_word:
         failure = classify(attempt, None)
     return replace(attempt, cause=failure.cause, evidence=failure.evidence, ended=now)

@@ -32,8 +32,8 @@ class Finding:
 
 
 _REBUILD = f"rebuild the ledger from the journals: {remedies.LEDGER_REBUILD_ASIDE}{{where}}"
-_NEXT_PASS = f"the next pass writes it again: {remedies.RESUME}{{where}}"
-_KEPT = "runs.db has what was in it, and writes it again: {resume_run}"
+_NEXT_PASS = f"the next update writes it again: {remedies.RESUME}{{where}}"
+_KEPT = "runs.db has its content; to write it again: {resume_run}"
 
 _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     # the file
@@ -45,12 +45,12 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "no ledger": (
         "error",
         "{path} is no ledger of lvjobs",
-        f"make one from the run directories: {remedies.LEDGER_REBUILD_ASIDE}{{where}}",
+        f"rebuild it from the run directories: {remedies.LEDGER_REBUILD_ASIDE}{{where}}",
     ),
     "older schema": (
         "note",
         "has schema {revision}, and this lvjobs reads {head}",
-        "the next command migrates it, and leaves a copy beside it",
+        "the next command migrates it, and keeps a copy beside it",
     ),
     "newer schema": (
         "error",
@@ -70,12 +70,12 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "wrong sum": (
         "error",
         "{name} add up to {total} FLOPs, and {spent} are spent",
-        "this is a fault of lvjobs: please report it",
+        "this is a bug in lvjobs: please report it",
     ),
     "moved": (
         "note",
         "the study of {path} was moved here",
-        f"the next command that makes a pass records it: {remedies.STATUS}{{where}}",
+        f"the next update records it: {remedies.STATUS}{{where}}",
     ),
     "copied": (
         "note",
@@ -91,30 +91,30 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "unreadable": (
         "error",
         "{root} cannot be read ({error})",
-        "see what happened to that file",
+        "check that file",
     ),
     "gone": (
         "error",
         "its directory {root} is gone, and with it its checkpoints and the journals that its charges follow from",
-        "restore it from a backup; else the run begins again, and what it spent stays charged",
+        "restore it from a backup; otherwise the run starts again, and its FLOPs stay charged",
     ),
     "foreign": (
         "error",
-        "{root} belongs to user {owner}, and this is user {me}: nothing in it is believed",
-        "copy it as yourself, or have it given to you",
+        "{root} belongs to user {owner}, and this is user {me}: so lvjobs does not use it",
+        "copy it as yourself, or have its owner changed",
     ),
     "unknown": (
         "error",
         "{root} holds a run that the ledger does not know",
         (
-            "submit the same again, and it goes on from there; or move it away; or type: "
+            "submit the same run again to continue it, or move it away, or type: "
             f"{remedies.LEDGER_REBUILD_ASIDE}{{where}}"
         ),
     ),
     "left over": (
         "note",
-        "{root} was made for a run that came to nothing",
-        "it may be deleted",
+        "{root} was made for a run that was not submitted",
+        "it can be deleted",
     ),
     # a run
     "config unreadable": (
@@ -135,16 +135,16 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "done": (
         "note",
         "is done, and the ledger has it as {state}",
-        "a pass will see it",
+        "the next update records it",
     ),
     "not done": (
         "error",
-        "is completed by the ledger, and its done marker is gone: a job of it would train again",
+        "is completed by the ledger, and its done marker is gone: a new job would train it again",
         "restore {path} from a backup",
     ),
     "not revoked": (
         "error",
-        "submission {token} may not train it any more, and no worker is told",
+        "submission {token} may not train it any more, but its worker does not know",
         _NEXT_PASS,
     ),
     "no allowance": (
@@ -155,13 +155,13 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "large allowance": (
         "error",
         "its worker may execute {allowed} steps, and {reserved} are reserved for it",
-        "a pass that renews its reservation puts it right",
+        "the next renewal of its reservation corrects it",
     ),
     # its attempts
     "unseen": (
         "note",
         "attempts that the ledger has not seen yet: {attempts}",
-        f"a pass will read them: {remedies.STATUS}{{where}}",
+        f"the next update reads them: {remedies.STATUS}{{where}}",
     ),
     "journal gone": (
         "error",
@@ -170,7 +170,7 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     ),
     "other journal": (
         "error",
-        "of attempt {attempt} ledger and journal say different things ({pairs})",
+        "of attempt {attempt} runs.db and the journal disagree ({pairs})",
         _REBUILD,
     ),
     "wrong charge": (
@@ -180,13 +180,13 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     ),
     "written since": (
         "note",
-        "attempt {attempt} has written more since the last pass",
+        "attempt {attempt} has written more since the last update",
         "",
     ),
     "other versions": (
         "note",
         (
-            "attempt {attempt} went on with {new}, where attempt {before} had {old}: its weights are no longer, bit "
+            "attempt {attempt} continued with {new}, where attempt {before} had {old}: its weights are no longer, bit "
             "for bit, those of an undisturbed run"
         ),
         "where that matters, submit it again under another --name",
@@ -198,8 +198,8 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     ),
     "damaged checkpoint": (
         "note",
-        "checkpoint {name} was damaged ({problem}); attempt {attempt} went on from an older",
-        "see whether the disk is sound",
+        "checkpoint {name} was damaged ({problem}); attempt {attempt} continued from an older",
+        "check the disk",
     ),
 }
 

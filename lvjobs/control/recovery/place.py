@@ -165,9 +165,8 @@ def _place_of(root: Path) -> StudyLocation:
 
 def _ask(study: StudyContext, recorded: StudyLocation, here: StudyLocation, stake: Stake) -> NoReturn:
     raise PlaceUnclear(
-        f"the study was in {recorded.path} and is now in {here.path}, and lvjobs cannot see whether it was moved or "
-        f"copied ({stake}); until you answer, nothing is submitted or cancelled here: type "
-        f"{remedies.STUDY_MOVED(*study.where)} if nothing is left there, or "
+        f"the study was in {recorded.path}, now in {here.path}; lvjobs cannot see whether it was moved or copied "
+        f"({stake}). Nothing is submitted here until you type {remedies.STUDY_MOVED(*study.where)}, or "
         f"{remedies.STUDY_COPIED(*study.where)} if the original is still in use"
     )
 
@@ -175,8 +174,8 @@ def _ask(study: StudyContext, recorded: StudyLocation, here: StudyLocation, stak
 def _disowned(original: str, stake: Stake, where: Sequence[str] = ()) -> str:
     resume, start = remedies.RESUME_RUN(*where, run="RUN"), remedies.DRIVER_START(*where)
     return (
-        f"this study is a copy of {original}, and jobs that were submitted there stay there ({stake}); nothing starts "
-        f"here by itself: {resume} trains a run here, {start} starts a driver"
+        f"this study is a copy of {original}, whose jobs belong to the original ({stake}); nothing starts here "
+        f"automatically: {resume} trains a run here, {start} starts a driver"
     )
 
 

@@ -68,8 +68,9 @@ def rebuild(study: StudyContext, factory: ClusterFactory, *, wait: float, aside:
     with held_study(study, wait=wait) as lease:
         if path.exists() and path.stat().st_size and not aside:
             raise UsageError(
-                f"{path} is there, and is left alone; see {remedies.LEDGER_CHECK(*study.where)}, or put it aside "
-                f"and make another from the run directories: {remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
+                f"{path} exists and was not changed; see {remedies.LEDGER_CHECK(*study.where)}, or rename it and "
+                f"rebuild it from the run directories: "
+                f"{remedies.LEDGER_REBUILD_ASIDE(*study.where)}"
             )
         new = path.with_name(f".{path.name}.rebuilt")
         _remove(new)
@@ -105,7 +106,7 @@ def _restore(
         if not found and replayed is None:
             reasons = f" ({'; '.join(lost)})" if lost else ""
             raise UsageError(
-                f"{study.layout.checkpoints} holds no run directory to make a ledger from{reasons}; name the study "
+                f"{study.layout.checkpoints} has no run directories to rebuild runs.db from{reasons}; name the study "
                 "with --study"
             )
         _fill(transaction, found, now)
@@ -188,7 +189,7 @@ def _recover_all(
             lost.append(str(error))
             continue
         if each.run.id in known:
-            lost.append(f"{name}: another directory is of the same run")
+            lost.append(f"{name}: another directory holds the same run")
             continue
         known[each.run.id] = name
         attempts = [replace(one, id=0) if one.id in attempt_ids else one for one in each.attempts]
@@ -205,7 +206,7 @@ def _query(study: StudyContext, ledger: Ledger, factory: ClusterFactory) -> tupl
     }
     snapshots = take_snapshots(Known((), {}, submissions, ()), clusters)
     problems = [snapshot.problem for snapshot in snapshots.values() if snapshot.problem]
-    return snapshots, [f"{problem}; the next pass that is answered looks again" for problem in problems]
+    return snapshots, [f"{problem}; the next update looks again" for problem in problems]
 
 
 def _fill(transaction: Transaction, found: Sequence[BackupRecord], now: float) -> None:
@@ -231,9 +232,10 @@ def _of_the_study(study: StudyContext, found: Sequence[BackupRecord]) -> Iterato
     for stage in study.config.stage:
         if stage.name in stages:
             yield (
-                f"stage {stage.name}: that it was asked for, with what, and its winner; a winner that was chosen by "
-                f"hand, with the reason: {remedies.SWEEP_STAGE(*study.where, stage=stage.name)} asks for it again "
-                f"(what is there is not trained again), then {remedies.SWEEP_WINNER(*study.where, stage=stage.name)}"
+                f"stage {stage.name}: its request and winner (a winner chosen by hand also lost its reason): "
+                f"{remedies.SWEEP_STAGE(*study.where, stage=stage.name)} submits it again (existing runs are not "
+                f"trained again)"
+                f", then {remedies.SWEEP_WINNER(*study.where, stage=stage.name)}"
             )
             if stage.prune and stage.prune.rule != "halving":  # its runs are compared again, with the same result
                 yield f"stage {stage.name}: when its runs reported; which of them were paused for it is known"

@@ -87,7 +87,7 @@ def recover(
             f"{files.root} cannot be read ({str(error).splitlines()[0]}); restore it from a copy, or move it away"
         ) from None
     if found.name != files.root.name:
-        raise LvjobsError(f"{files.root} is a copy of the directory of {found.name}, and is left alone; move it away")
+        raise LvjobsError(f"{files.root} is a copy of the directory of {found.name} and was not used; move it away")
     if kept is None:
         what = "what it asked of the cluster, by which code and at what rates: as study.toml and this release have it"
         lost.append(f"{found.name}: {what}")
@@ -96,7 +96,7 @@ def recover(
     if done is not None and not kept.run.state.is_final:
         kept = replace(kept, run=replace(kept.run, state=RunState.COMPLETED))
     if done is None and kept.run.state is RunState.COMPLETED:
-        lost.append(f"{found.name}: its done marker: a job of it would train again")
+        lost.append(f"{found.name}: its done marker: a new job would train it again")
     return replace(kept, attempts=[replace(attempt, grown=now) for attempt in kept.attempts])
 
 
@@ -241,10 +241,10 @@ def _add_submissions(
         return []
     reason = (
         "the ledger was rebuilt, and whether the run was held, paused, cancelled or waited for another is not "
-        f"known; to go on with it: {remedies.RESUME_RUN(run=run.name)}; to end it: {remedies.CANCEL(run=run.name)}"
+        f"known; to continue it: {remedies.RESUME_RUN(run=run.name)}; to end it: {remedies.CANCEL(run=run.name)}"
     )
     transaction.update_run(run.id, state=RunState.HELD, reason=reason)
-    return [f"{run.name}: whether it was held, paused or cancelled: it is held now"]
+    return [f"{run.name}: whether it was held, paused or cancelled; it is held now"]
 
 
 def _submissions(

@@ -73,7 +73,7 @@ def _hold_all(session: Session, problem: str) -> list[str]:
         waiting = [record for record in transaction.stages() if record.state in OPEN]
     told: list[str] = []
     for record in waiting:
-        reason = f"{problem}; mend study.toml, then: {remedies.SWEEP_STAGE(stage=record.name)}"
+        reason = f"{problem}; fix study.toml, then: {remedies.SWEEP_STAGE(stage=record.name)}"
         told += _set(session, record, StageState.HELD, reason)
     return told
 
@@ -164,7 +164,7 @@ def _enter(session: Session, record: StageRecord, wanted: RunRequest) -> list[st
         entered = enter(session, wanted)
     except OverBudget as error:
         return _set(session, record, record.state, _waits_for_budget(error.shortfall))
-    told = [f"{record.name}: {run.name} is there already and is not trained again" for run in entered.existing]
+    told = [f"{record.name}: {run.name} exists already and is not trained again" for run in entered.existing]
     if entered.new:
         sent = entered.sent
         how = f"submitted as job {sent.job_id}" if sent and sent.job_id else "planned"
@@ -177,7 +177,7 @@ def _enter(session: Session, record: StageRecord, wanted: RunRequest) -> list[st
 
 def _waits_for_budget(shortfall: Shortfall) -> str:
     # The GPU-hours that are needed and free differ in each pass. A reason that changes is an event.
-    hours = "it needs more GPU-hours than the limit leaves free"
+    hours = "it needs more GPU-hours than are free"
     return f"waits for the budget: {shortfall if shortfall.is_of_flops else hours}; see {remedies.BUDGET}"
 
 
@@ -194,7 +194,7 @@ def _decide(session: Session, seen: _Stages, stage: Stage, record: StageRecord) 
         if not held:  # all wait at a rung: the next pass compares them
             return _set(session, record, StageState.RUNNING, "", loud=False)
         reason = (
-            f"waits for {', '.join(held)}, held; take up: {remedies.RESUME_RUN(run=held)}; or go on without: "
+            f"waits for {', '.join(held)}, held; resume: {remedies.RESUME_RUN(run=held)}; or decide without: "
             f"{remedies.SWEEP_WITHOUT_HELD(stage=stage.name)}"
         )
         return _set(session, record, StageState.RUNNING, reason)
@@ -236,7 +236,7 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     if to_come or left:
         unasked = [name for name in to_come if seen.records[name].state is StageState.DECLARED]
         reason = (
-            f"comes after {', '.join(unasked)}, which nobody asked for; type: {remedies.SWEEP_ALL}" if unasked else ""
+            f"comes after {', '.join(unasked)}, which was not submitted; type: {remedies.SWEEP_ALL}" if unasked else ""
         )
         return _set(session, record, StageState.RUNNING, reason, loud=False)
     return _set(session, record, StageState.COMPLETED, "")

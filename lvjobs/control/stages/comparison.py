@@ -32,7 +32,7 @@ def standing(session: Session, name: str) -> dict[str, Any]:
         raise UsageError(f"stage {name!r} has no runs yet; see what is declared: {remedies.SWEEP_PLAN(*where)}")
     stage = record.stage
     if stage.evaluates:
-        raise UsageError(f"{name} evaluates, and has no winner; its table: {remedies.EVALUATIONS(*where)}")
+        raise UsageError(f"{name} evaluates runs, so it has no winner; its table: {remedies.EVALUATIONS(*where)}")
     ranking = rank([measured(run, session.terms, stage.select, session.study.layout) for run in cells], stage.select)
     every = [settings_of(run.configuration) for run in cells]
     repeats = ("seed", FOLD)

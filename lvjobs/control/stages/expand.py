@@ -40,7 +40,7 @@ def unfold(
         winners: The winners of decided stages, by stage name. If a stage has none, later stages are built on its run
             with the highest price, so that the result is the most that they can cost.
         series: The number of held-out systems of an evaluation; 0 for none.
-        proposed: The points that a sampler has already proposed.
+        proposed:  The points that a sampler has already proposed.
         origins: The forecast origins of evaluations, beside each run's own.
     """
     found: dict[str, list[RunConfig]] = {}

@@ -84,7 +84,7 @@ def align(session: Session, stage: Stage, runs: Sequence[RunRecord], records: Ma
                 continue
             changes: dict[str, Any] = {"stop_at": step}
             if run.held_for is HeldFor.RUNG and not 0 < step <= newest[run.id]:
-                why = f"continues from step {run.stop_at}, where no stage compares it any more"
+                why = f"continues from step {run.stop_at}, because no stage compares it any more"
                 changes |= {"state": RunState.INTERRUPTED, "reason": why, "held_for": HeldFor.NOTHING}
                 transaction.add_event(Event(session.clock(), "resumed", why, run.id))
                 told.append(f"{run.name}: {why}")
@@ -128,7 +128,7 @@ def _rest(transaction: Transaction, run: RunRecord, stopped: str) -> str:
     """Pause a run, and the evaluations that follow it, until the user resumes them; return why, in words."""
     followers = [other for other in transaction.runs(only_open=True) if other.after == run.id]
     names = [run.name, *(other.name for other in followers)]
-    why = f"{stopped}; to train it all the same: {remedies.RESUME_RUN(run=names)}"
+    why = f"{stopped}; to train it anyway: {remedies.RESUME_RUN(run=names)}"
     for each in (run, *followers):
         transaction.update_run(
             each.id, state=RunState.PAUSED, reason=why, held_for=HeldFor.PRUNED, not_before=0.0, stop_at=0

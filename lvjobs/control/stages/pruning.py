@@ -66,7 +66,7 @@ def _resume(
 ) -> list[str]:
     """Resume the runs, and the pruned runs that come after them, at their checkpoints."""
     told = []
-    why = f"goes on: of {stage.name}'s runs that came as far it is among {bar(rule)} after all"
+    why = f"continues: among {stage.name}'s runs at that step it is in {bar(rule)} after all"
     for run in runs:
         followers = [other for other in transaction.runs() if other.after == run.id and standing_of(other) == "pruned"]
         for each in (run, *followers):
@@ -82,7 +82,7 @@ def _resume(
 def _why(stage: Stage, rule: Prune, run: RunRecord, report: RungValue, names: Sequence[str]) -> str:
     return (
         f"pruned at step {report.step} of {run.steps}: its {stage.select.metric}, {report.value:.6g}, is worse than "
-        f"{bar(rule)} of {stage.name}'s runs there; to train it all the same: {remedies.RESUME_RUN(run=names)}"
+        f"{bar(rule)} of {stage.name}'s runs there; to train it anyway: {remedies.RESUME_RUN(run=names)}"
     )
 
 

@@ -42,7 +42,7 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
             check_later(stage, records.values())
             changes = {**UNDECIDED, "definition": asked.definition, "request": asked.request}
             transaction.update_stage(stage.name, state=StageState.ASKED, **changes)
-            transaction.add_event(Event(session.clock(), "stage", f"{stage.name}: asked for"))
+            transaction.add_event(Event(session.clock(), "stage", f"{stage.name}: requested"))
             again.append(stage.name)
     return told + [line for name in again for line in revive(session, name, session.study.where)]
 
@@ -92,7 +92,7 @@ def check_earlier(
     for name in stage.awaited:
         if records[name].state is StageState.DECLARED and name not in asked_now:
             raise UsageError(
-                f"{stage.name} comes after {name}, which nobody asked for; type: "
+                f"{stage.name} comes after {name}, which was not submitted; type: "
                 f"{remedies.SWEEP_STAGE(*where, stage=name)}, or for everything: {remedies.SWEEP_ALL(*where)}"
             )
 
@@ -106,8 +106,8 @@ def check_later(stage: Stage, records: Iterable[StageRecord]) -> None:
     for record in records:
         if record.definition.get("from") == stage.name and record.state in BEGUN:
             raise UsageError(
-                f"{record.name} has begun with the settings of {stage.name}'s winner, and its runs would no longer "
-                f"follow from it; give the changed stage a name of its own in study.toml"
+                f"{record.name} started with the settings of {stage.name}'s winner, so it can no longer change; give "
+                f"the changed stage a new name in study.toml"
             )
 
 
@@ -120,7 +120,7 @@ def choose(session: Session, name: str, word: str, because: str) -> list[str]:
         UsageError: The reason is empty, the stage has no such run, or a later stage has begun with another winner.
     """
     if not because.strip():
-        raise UsageError('--winner needs a reason, which stays with the results: give --because "..."')
+        raise UsageError('--winner needs a reason: add --because "..."')
     with session.ledger.transaction() as transaction:
         record = _begun(session, transaction, name)
         (run,) = find_runs(transaction, [word], session.study.where)
@@ -150,13 +150,10 @@ def go_on_without_held(session: Session, name: str, quorum: int | None) -> list[
     with session.ledger.transaction() as transaction:
         record = _begun(session, transaction, name)
         if quorum is not None and record.stage.evaluates:
-            raise UsageError(
-                f"--quorum: {name} evaluates, and decides nothing that a number of runs would be enough for; "
-                "leave it out"
-            )
+            raise UsageError(f"--quorum: {name} evaluates runs and decides nothing; leave --quorum out ")
         definition = {**record.definition, "on_hold": "skip", "quorum": quorum}
         transaction.update_stage(name, definition=definition)
-        text = f"{name}: goes on without its held runs"
+        text = f"{name}: continues without its held runs"
         transaction.add_event(Event(session.clock(), "stage", text))
     return [text]
 
@@ -198,7 +195,7 @@ def stop(session: Session, name: str) -> list[str]:
         cells, runs = transaction.cells(), {run.id: run for run in transaction.runs()}
         for each in names:
             if records[each].state is StageState.DECLARED:
-                told.append(f"{each}: nobody asked for it")
+                told.append(f"{each} was not submitted")
             elif records[each].state is not StageState.COMPLETED:
                 transaction.update_stage(each, state=StageState.DECLARED, **UNDECIDED)
                 transaction.add_event(Event(session.clock(), "stage", f"{each}: stopped by the user"))

@@ -33,6 +33,7 @@ from lvjobs.ledger.records import RunRecord, StageRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.run import RunFile, with_values
+from lvjobs.study.tables import check_time_unit
 from lvjobs.study.words import RunState, StageState, SubmitOutcome
 from lvjobs.sweep.pruning import dearest
 from lvjobs.tasks.code_copies import find_tasks, snapshot_code
@@ -50,7 +51,7 @@ class OverBudget(UsageError):
         self.shortfall = shortfall
         budget = remedies.BUDGET(*where)
         if shortfall.is_of_flops:
-            more, less = remedies.BUDGET_SET(*where), "add --fit to see what would fit"
+            more, less = remedies.BUDGET_SET(*where), "add --fit to see what fits"
         else:
             more, less = remedies.BUDGET_SET_HOURS(*where), "give a shorter --time-limit, or fewer runs"
         super().__init__(f"{shortfall}; nothing was submitted: see {budget}, raise the limit ({more}), or {less}")
@@ -102,7 +103,7 @@ def script(session: Session, wanted: RunRequest) -> tuple[str, str]:
     Raises:
         UsageError: The names, settings or resources do not fit, or the profile gives no script.
     """
-    check_profile_resources(wanted.profile, wanted.resources)
+    _check_resources(wanted)
     cluster = session.cluster(wanted.profile)
     declared = session.ledger.call(declare, wanted)
     check_costs([run.configuration for run in declared.new], session.study.config.budget)
@@ -113,6 +114,12 @@ def script(session: Session, wanted: RunRequest) -> tuple[str, str]:
     return cluster.script(replace(prepared.first.requests[0], token="0" * 12)), prepared.timing.words
 
 
+def _check_resources(wanted: RunRequest) -> None:
+    """Refuse resources that the profile does not use, and a time limit without a unit (UsageError)."""
+    check_time_unit(wanted.resources.time_limit, "time_limit =")
+    check_profile_resources(wanted.profile, wanted.resources)
+
+
 def enter(session: Session, wanted: RunRequest) -> Entered:
     """Declare the runs, and submit the new ones as one job or array.
 
@@ -121,7 +128,7 @@ def enter(session: Session, wanted: RunRequest) -> Entered:
             was made.
         OverBudget: The budget has no room for the new runs. Nothing was made.
     """
-    check_profile_resources(wanted.profile, wanted.resources)
+    _check_resources(wanted)
     study = session.study
     file = file_of(study, wanted.stage) if wanted.file is None else wanted.file
     wanted = replace(wanted, file=file, profile_copy=keep_profile(study.layout, wanted.profile))
@@ -229,7 +236,7 @@ def _plan(session: Session, later: Sequence[RunRecord]) -> SubmitResult:
     with session.ledger.transaction() as transaction:
         wanted, _ = reservations_for(transaction, later, session.terms, session.study.layout, session.clock())
         transaction.reserve({run.id: wanted[run.id] for run in later if run.id in wanted})
-    return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they come after runs that are not completed yet")
+    return SubmitResult(later, "", SubmitOutcome.PLANNED, said="they depend on unfinished runs")
 
 
 def _refuse_anothers(files: RunLayout, run: RunRecord) -> None:
@@ -239,7 +246,7 @@ def _refuse_anothers(files: RunLayout, run: RunRecord) -> None:
     """
     if is_foreign(files.root):
         raise UsageError(
-            f"{files.root} belongs to another user, who could change what the run trains; nothing was submitted: "
+            f"{files.root} belongs to another user, who could change the run; nothing was submitted: "
             "choose another --name, or another --study"
         )
     if not is_claimed(files):

@@ -164,7 +164,7 @@ class Placed:
         if not self.choice.used:
             return ""
         names = ", ".join(self.choice.used)
-        return f"it may use {names}, where a run failed: without {names} no node is left that could run it"
+        return f"it may use {names}, where a run failed, because no other node can run it"
 
 
 def place(cluster: Cluster, requests: Sequence[JobRequest], entries: Sequence[Avoided]) -> Placed:

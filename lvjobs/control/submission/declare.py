@@ -108,7 +108,7 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
             existing.append(found)
             return found.id
         if other is not None:
-            raise UsageError(f"a run called {name!r} exists with another configuration; choose another --name")
+            raise UsageError(f"run {name!r} already exists with other settings; choose another --name")
         if not NAME.match(name):
             raise UsageError(
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
@@ -196,13 +196,13 @@ def _team(config: Mapping[str, Any], gpus: int, resources: Resources) -> dict[st
     processes, nodes = resources.processes, resources.nodes or 1
     if resources.activate and not task_of(config).is_program:
         raise UsageError(
-            f'activate = "{resources.activate}" is for a program; the bundled training and functions run in the '
-            "environment of lvjobs itself: leave activate out of [resources], and start lvjobs in that environment"
+            f'activate = "{resources.activate}" is for programs; other tasks run in lvjobs\' own environment: leave '
+            "activate out of [resources], and start lvjobs in that environment"
         )
     if nodes > 1 and (resources.pack or 1) > 1:
         raise UsageError(
-            f"nodes = {nodes} and pack = {resources.pack}: a run on several nodes has a job of its own; leave one of "
-            "the two out"
+            f"nodes = {nodes} and pack = {resources.pack}: a run on several nodes cannot share its job; leave one of "
+            f"the two out"
         )
     if (resources.side_by_side or 1) > 1:
         if (processes or 1) > 1:
@@ -229,9 +229,9 @@ def check_profile_resources(profile: str, resources: Resources) -> None:
     if backend_of(profile).is_site:
         return
     if (resources.nodes or 1) > 1:
-        raise UsageError(f"nodes = {resources.nodes}: the local backend has one; name a Slurm profile with --profile")
+        raise UsageError(f"nodes = {resources.nodes}: profile local has one node; name a Slurm profile with --profile")
     if wrong:
-        raise UsageError(f"{wrong[0]} means nothing to the local backend; name a Slurm profile with --profile")
+        raise UsageError(f"{wrong[0]} has no effect with profile local; name a Slurm profile with --profile")
 
 
 # -- the current settings of existing runs ------------------------------------------------------------------------

@@ -29,8 +29,10 @@ from lvjobs.control.submission.time_limits import is_automatic
 from lvjobs.ledger.database import Ledger
 from lvjobs.ledger.records import Event, RunRecord, SubmissionRecord, WorkCounts
 from lvjobs.ledger.transaction import Transaction
+from lvjobs.processes import submitted
 from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.config import StudyContext
+from lvjobs.study.digits import in_digits
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.words import RunState, SubmitOutcome
 
@@ -130,14 +132,15 @@ class Shortfall:
         over = self.wanted - self.free
         if self.is_of_flops:
             return (
-                f"{self.wanted.flops:.4g} FLOPs are wanted (with a checkpoint interval of replay for each run), and "
-                f"{self.free.flops:.4g} of the limit of {self.terms.limit:.4g} are free: {over.flops:.4g} too many"
+                f"needs {in_digits(self.wanted.flops)} FLOPs (with a reserve for repeated steps), "
+                f"{in_digits(over.flops)} more than the {in_digits(max(0, self.free.flops))} available "
+                f"(limit {in_digits(self.terms.limit)})"
             )
         limit = hours(self.terms.gpu_seconds or 0)
         return (
-            f"{hours(self.wanted.gpu_seconds):.2g} GPU-hours are needed (each job's GPUs for its time limit, or for as "
-            f"long as similar runs took), and {hours(max(0, self.free.gpu_seconds)):.2g} of the limit of {limit:.4g} "
-            f"are free: {hours(over.gpu_seconds):.2g} too many"
+            f"needs {hours(self.wanted.gpu_seconds):.2g} GPU-hours (by time limits, or the time of similar runs), "
+            f"{hours(over.gpu_seconds):.2g} more than the {hours(max(0, self.free.gpu_seconds)):.2g} available "
+            f"(limit {limit:.4g})"
         )
 
 
@@ -218,6 +221,7 @@ def send(
         transaction.update_runs_of(token, state=RunState.SUBMITTING, reason="", not_before=0.0)
         if is_automatic(runs[0].resources):  # the time limit was computed for this job
             transaction.update_runs({run.id: {"resources": run.resources} for run in runs})
+    submitted.set()
     try:
         placed = place(cluster, requests, entries)
     except (SubmitUnclear, SubmitLimited, SubmitDeferred, SubmitRefused) as error:
@@ -244,7 +248,7 @@ def _not_placed(
 ) -> SubmitResult:
     """Record that sbatch submitted no job, or that nobody knows yet; return what became of the runs."""
     if isinstance(error, SubmitUnclear):
-        reason = f"no answer to sbatch yet: {error}"
+        reason = f"sbatch has not answered yet: {error}"
         with ledger.transaction() as transaction:
             transaction.update_runs_of(token, reason=reason)
             transaction.add_events([Event(now, RunState.SUBMITTING.value, reason, run.id) for run in runs])

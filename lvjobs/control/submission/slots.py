@@ -47,8 +47,8 @@ def room_for(limits: Limits, load: Load) -> FreeSlots:
 
 
 def waits(said: str) -> str:
-    """Return the reason of a run that waits for room; `said` is the site's limit, in words."""
-    return f"waits for room in the queue ({said}), and follows by itself"
+    """Return the reason of a run that waits for free slots; `said` is the site's limit, in words."""
+    return f"waits for free slots in the queue ({said}); lvjobs submits it when there are"
 
 
 def split(waiting: int, limits: Limits, room: FreeSlots) -> int:

@@ -71,8 +71,9 @@ def write_submission(
         _allow_in_directories(study, bounded)
     except OSError as error:
         raise UsageError(
-            f"{study.layout.submission(token)} cannot be written ({error.strerror}); nothing was submitted: make room "
-            "there, or choose another --study"
+            f"{study.layout.submission(token)} cannot be written ({error.strerror}); nothing was submitted: free disk "
+            f"space there, or choose another "
+            "--study"
         ) from error
 
 
@@ -242,7 +243,7 @@ def put_back(ledger: Ledger, study: StudyContext) -> list[str]:
             continue
         gone = [runs[member.run_id].name for member in own if member.state is MemberState.REVOKED]
         write_submission(study, token, [runs[member.run_id] for member in own], steps, gpu, gone)
-        told.append(f"{study.layout.submission(token)} was gone, and is written again")
+        told.append(f"{study.layout.submission(token)} was missing and was written again")
     for token, own in _by_token((member.token, member) for member in revoked).items():
         names = [runs[member.run_id].name for member in own]
         with suppress(FileNotFoundError), study.layout.submission(token).open("rb") as stream:
@@ -273,5 +274,5 @@ def _put_back_marks(
             _allow_in_directories(study, {name: steps[member.run_id]})
         else:
             _mark_revoked(files, member.token)
-        told.append(f"{name}: {path} was gone, and is written again")
+        told.append(f"{name}: {path} was missing and was written again")
     return told

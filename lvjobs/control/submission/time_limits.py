@@ -54,14 +54,14 @@ def is_automatic(resources: Mapping[str, Any]) -> bool:
 def time_limit(run: RunRecord, step: int, pace: Pace | None, bounds: Bounds) -> TimeLimit:
     """Return the time limit of a job that continues the run from `step`; `pace` is None if nothing was measured."""
     if pace is None:
-        why = "no run like it was measured yet"
-        minutes, words = bounds.most, f"{why}: the longest there is"
+        why = "no similar run was measured yet"
+        minutes, words = bounds.most, f"{why}: the maximum"
     else:
         minutes, words = _measured(run, step, pace, bounds.lead)
     last = run.resources.get("time_limit_minutes")
     was_its_own = pack_size(run) == 1  # a pack's limit says nothing about what one of its runs lacked
     if run.cause is Cause.TIMEOUT and was_its_own and last and minutes is not None and minutes < doubled(last):
-        minutes, words = doubled(last), f"twice the {last} min that were too short"
+        minutes, words = doubled(last), f"twice the last limit of {last} min"
     if minutes is not None and bounds.most is not None and minutes > bounds.most:
         minutes, words = bounds.most, f"{words}, but no more than {bounds.most} min"
     return TimeLimit(minutes, words)

@@ -47,7 +47,7 @@ class Baseline:
 
 
 BASELINES: Mapping[str, Baseline] = {
-    "persistence": Baseline("the last value, for ever", persistence),
+    "persistence": Baseline("the last value, repeated", persistence),
     "mean": Baseline("the mean of the history", mean),
     "seasonal-naive": Baseline("the last period again, its length by autocorrelation", seasonal_naive),
     "var-8": Baseline("vector autoregression of order 8, a series at a time", var_levels),

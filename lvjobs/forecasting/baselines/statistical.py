@@ -183,7 +183,7 @@ def checked_history(history: NDArray[Any], horizon: int) -> Floats:
     if not np.isfinite(history).all():
         raise UsageError("history has NaN or infinity; repair or drop those series")
     if horizon < 1:
-        raise UsageError(f"a horizon of {horizon} steps is none: ask for at least 1")
+        raise UsageError(f"horizon = {horizon}: it must be at least 1")
     return history
 
 

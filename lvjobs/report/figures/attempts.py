@@ -82,7 +82,7 @@ def _times(spans: Spans) -> tuple[NDArray[Any], NDArray[Any]]:
 _LEDGER = "attempts and charges of runs.db"
 _BARELY = 0.05
 """The share of the limit up to which a burn-down would look flat, so a note gives the share in words."""
-NOTHING_RAN = f"no run has begun; type: {remedies.SUBMIT_TRAIN}"
+NOTHING_RAN = f"no run has started; type: {remedies.SUBMIT_TRAIN}"
 NO_FLOPS = "no FLOPs are spent: no step was executed, or the programs declare none"
 _TIME = Axis("time (UTC)", "time")
 _DAY = 86400.0
@@ -122,8 +122,9 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
     counted = "All of it counts" if budget["counts_inference"] else "Validation and generation do not count"
     above = "" if reached else f" The limit, {limit:.3g}, is far above the right panel."
     caption = (
-        f"By the {budget['convention']} convention. {counted} against the limit; replayed is what was lost with a "
-        f"death and done again. What an attempt cost is spread evenly over its time.{above}"
+        f"By the {budget['convention']} convention. {counted} against the limit; replayed: steps lost in a failure "
+        f"and repeated"
+        f". What an attempt cost is spread evenly over its time.{above}"
     )
     return Chart("burn-down", title, caption=caption, source=_LEDGER, panels=panels, keys=[left, bound, *keys])
 

@@ -37,7 +37,7 @@ def examples(time: NDArray[Any], chosen: Mapping[int, NDArray[Any]], history: in
         y = Axis("population", limits=(0 if values.min() >= 0 else None, None), grid=False)
         label = f"Series {series} of the data: {' and '.join(names)} over time"
         panels.append(Panel(marks, _TIME, y, f"series {series}", label, 210))
-    caption = "Evenly over the file: nobody chose them. In the file's own units"
+    caption = "Evenly over the file: not chosen by hand. In the file's own units"
     entries = [*keys, _START]
     return Chart("", "", caption=caption, source="the data file", panels=panels, keys=entries, width="third")
 
@@ -151,10 +151,10 @@ def distribution(models: Arrays, baselines: Arrays) -> Chart:
     x = Axis("MAE of a system (original units): dot, the median; cross, the mean", "log")
     y = Axis("share of systems with at most this error", limits=(0, 1.03))
     caption = (
-        "The share of systems with at most so much error. A dot is the median, a cross the mean: where a few systems "
+        "The share of systems with at most this error. A dot is the median, a cross the mean: where a few systems "
         "carry most of the mean, the two lie far apart"
     )
-    label = "For each model and baseline, the share of systems with at most so much error"
+    label = "For each model and baseline, the share of systems with at most this error"
     panel = Panel(marks, x, y, "", label, 380)
     return Chart("", "", caption=caption, source=SCORES, panels=[panel], keys=[*own, *across.values()], width="full")
 

@@ -40,7 +40,7 @@ def losses(stage: str, every: Sequence[Losses], most: int | None = None) -> Char
     chosen = sorted(every, key=last)[:most]
     runs = [run for run in every if run in chosen]
     keys = {key.name: key for key in line_keys([run.run for run in runs])}
-    resumed = Key("taken up again", QUIET, "dot", switches=False)
+    resumed = Key("resumed", QUIET, "dot", switches=False)
     batches, panels = [], []
     for metric in [metric for metric in LOSSES if any(run.metric == metric for run in runs)]:
         of_metric = [run for run in runs if run.metric == metric]
@@ -66,7 +66,7 @@ def losses(stage: str, every: Sequence[Losses], most: int | None = None) -> Char
         "Training loss is drawn as means over a twentieth of a run; validation loss begins with the untrained model, "
         "and a ring marks each run's best"
     )
-    caption += ". Dotted lines: where a run was taken up again after a death" if is_resumed else ""
+    caption += ". Dotted lines: where a run was resumed after a failure" if is_resumed else ""
     entries = [*keys.values(), *batches, *([resumed] if is_resumed else [])]
     title = f"Losses of {stage}"
     return Chart("", title, caption=caption, source=_JOURNALS, panels=panels, keys=entries, stage=stage)

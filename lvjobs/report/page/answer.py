@@ -43,7 +43,7 @@ _SOURCES: Mapping[Source, str] = {
 _FOLDS = (
     "The systems that validate in one fold are scored in another, so a choice over all folds is not independent of the "
     "scored series: its errors are biased low, if little. Systems of one fold share a trained run, and all runs share "
-    "training systems; the intervals leave that out."
+    "training systems; the intervals remove it."
 )
 
 

@@ -37,7 +37,7 @@ from lvjobs.tasks.registry import task_of
 
 _MOST_CAUSES = 4
 _MOST_CURVES = 12
-_STAGE_LESS = "these runs were submitted by themselves, so nothing compares them"
+_STAGE_LESS = "these runs were submitted one by one, so no stage compares them"
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ def compose(
         answer = answer_forecasts(material, choices, compared, has_runs=bool(runs))
     else:
         answer = answer_stages(summary.stages, summary.runs)
-    made = "No pass was made yet"
+    made = "The study was never updated"
     if summary.time:
         last = datetime.fromtimestamp(summary.time, timezone.utc)
-        made = last.strftime("As of %d %B %Y, %H:%M UTC, the last pass")
+        made = last.strftime("As of %d %B %Y, %H:%M UTC, the last update")
     drawn = list(charts(material, _MOST_CURVES))
     tables, files = _tables(data, material, choices)
     lead: list[Piece] = [scores(choices)] if material.evaluations else []
@@ -189,8 +189,8 @@ def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[Ke
         ),
         KeyFigure(
             percent(budget["replayed"] / steps) if steps else "none",
-            "of training FLOPs replayed",
-            "lost with a death, done again",
+            "of training FLOPs repeated",
+            "lost in a failure, repeated",
         ),
         KeyFigure(percent(efficiency["goodput"]) or "none", "goodput", "useful step time of allocated time"),
         KeyFigure(percent(efficiency["ettr"]) or "none", "ETTR", "useful step time of all time since submission"),
@@ -237,7 +237,7 @@ def _without_forecasts(examples: Chart, *, has_runs: bool, forecasts: bool) -> l
     why = NOTHING_EVALUATED
     title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
     if not forecasts and has_runs:
-        why = "these runs are of a task of their own; lvjobs evaluates only runs that learn to forecast series"
+        why = "these runs have a task of your own; lvjobs evaluates only runs that forecast series"
     missing = Chart("forecasts-missing", title, number="Figures 3 to 7", missing=why)
     return [missing] if examples.missing and not forecasts else [examples, missing]
 
@@ -250,7 +250,7 @@ def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> li
     ]
     if advice := budget["efficiency"]["checkpoint_advice"]:
         lines = "\n".join(f"{item['stage']}: {item['words']}" for item in advice)
-        pieces.append(Text("What deaths say of the interval between checkpoints (advice)", lines))
+        pieces.append(Text("Advice on the interval between checkpoints, from failures", lines))
     return pieces
 
 
@@ -268,6 +268,6 @@ def _provenance(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans:
     return [
         results(runs, origins, spans),
         machines(origins, spans),
-        Text("study.toml, as it is now", declared or "there is none"),
+        Text("the current study.toml", declared or "there is none"),
         Text("How to do it again", "\n".join(commands), folds=False),
     ]

@@ -23,7 +23,7 @@ from lvjobs.study.layout import StudyLayout
 from lvjobs.tasks.origin import first_lines
 from lvjobs.tasks.registry import task_of
 
-_NUMERIC = "n: of a numeric head, over a series' characters alone; not to be compared with the others."
+_NUMERIC = "n: of a numeric head, over a series' characters alone; not comparable with the others."
 _MOST_REASONS = 10
 TABLE_1 = "table-1-flops-of-a-step"
 _SHORT = 8
@@ -134,7 +134,7 @@ def runs_table(runs: Sequence[RunStatus]) -> Table:
         for run in runs
     ]
     numeric = any(run.validation_loss_numeric is not None or run.loss_numeric is not None for run in runs)
-    notes = ["Redone: steps that were lost with a death and executed again.", *([_NUMERIC] if numeric else [])]
+    notes = ["Repeated: steps that were lost in a failure and executed again.", *([_NUMERIC] if numeric else [])]
     held: dict[str, list[str]] = {}
     for run in runs:
         if run.state == "held":
@@ -170,14 +170,14 @@ def efficiency_table(efficiency: Mapping[str, Any], gpu_hours: Mapping[str, floa
     notes = [
         "Goodput: useful step time over allocated time.",
         "ETTR: useful step time over all time since submission, queueing included.",
-        "An execution that claimed its run twice is there once.",
+        "An execution that claimed its run twice is counted once.",
     ]
     if gpu_hours:
         spent, reserved, limit = (f"{gpu_hours[key]:.4g}" for key in ("spent", "reserved", "limit"))
         notes.insert(0, f"GPU-hours: {spent} of the limit of {limit} are spent, and {reserved} reserved.")
     if guessed := efficiency["estimated"]:
         notes.append(
-            f"{guessed} of {efficiency['attempts']} are estimated: they run, or accounting does not tell of them."
+            f"{guessed} of {efficiency['attempts']} are estimated: they run, or accounting does not list them."
         )
     missing = "" if efficiency["attempts"] else NOTHING_RAN
     return Table("How the machines were used", headers, rows, notes, id="efficiency", missing=missing,
@@ -251,7 +251,8 @@ def results(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spa
     notes = [
         "Attempt: the generation whose journal ends the run. Checkpoint: generation and step of its last weights.",
         (
-            "The rest are the first digits of SHA-256: of the configuration (run.json has it all), of the code that "
+            "The others are the first digits of a SHA-256: of the configuration (run.json has it all), of the code "
+            "that "
             "was submitted (.lvjobs/code), of the data file, and of the adapter that an evaluation read."
         ),
     ]
@@ -267,9 +268,7 @@ def machines(origins: Mapping[str, Origin], spans: Spans) -> Table:
     rows = [[name, found, f"{count:,}"] for (name, found), count in sorted(versions.items())]
     hosts = Counter(span["host"] for span in spans if span["host"])
     rows += [["host", host, f"{count:,}"] for host, count in sorted(hosts.items())]
-    missing = "" if rows else "no attempt has begun, so no journal says what it ran with"
-    notes = [
-        "Two versions of one package, or two devices, are another arithmetic: runs may then differ in the last bits."
-    ]
+    missing = "" if rows else "no attempt has started, so no journal lists its software"
+    notes = ["Two versions of one package, or two devices, compute differently: runs may then differ in the last bits."]
     return Table("Packages, devices and hosts", ["", "version or name", "attempts"], rows, notes,
                  id="machines", missing=missing, words=2)  # fmt: skip

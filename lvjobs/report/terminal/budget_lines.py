@@ -9,6 +9,7 @@ from rich.console import Console
 from lvjobs.report.numbers import counted, percent
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
+from lvjobs.study.digits import in_digits
 
 _ACCOUNT = ("limit", "spent", "reserved", "free")
 _INFERENCE = ("validation", "generation")
@@ -26,7 +27,7 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
     rows: list[tuple[str, str, str]] = []
 
     def add(name: str, flops: int, note: str = "") -> None:
-        rows.append((name, f"{flops:.4g}", note or f"{100 * flops / limit:.2f} %"))
+        rows.append((name, f"{in_digits(flops, 4)}", note or f"{100 * flops / limit:.2f} %"))
 
     for key in _ACCOUNT:
         add(key, budget[key])
@@ -44,23 +45,23 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
         add(f"  {len(others)} other runs (--json has all)", sum(flops for flops, _ in others))
     for name, spent in budget["by_convention"].items():
         if name != budget["convention"]:
-            rows.append((f"  spent, {name}", "unknown" if spent is None else f"{spent:.4g}", "does not bind"))
+            rows.append((f"  spent, {name}", "unknown" if spent is None else f"{spent:.4g}", "does not apply"))
     headers = ("FLOPs", f"{budget['convention']} convention", "of the limit")
     console.print(Table("", headers, rows).for_terminal())
     if hours := budget.get("gpu_hours"):
         shares = [(key, f"{hours[key]:.4g}", f"{100 * hours[key] / hours['limit']:.2f} %") for key in _ACCOUNT]
         console.print(Table("", ("GPU-hours", "", "of the limit"), shares).for_terminal())
         if hours["free"] < 0:
-            console.print(f"More GPU-hours are spent and reserved than the limit: {-hours['free']:.4g} too many.")
+            console.print(f"GPU-hours spent and reserved exceed the limit: {-hours['free']:.4g} too many.")
     if budget["by_convention"][budget["convention"]] is None:
         console.print(
             f"An earlier release declared some of the runs, without rates of the {budget['convention']} convention: "
-            "they are counted by the official one."
+            "they are counted by the official convention."
         )
     if budget["estimated"]:
-        console.print("estimated: the most that machines which died may have executed and never wrote down")
+        console.print("estimated: the most that failed nodes may have executed without recording it")
     if budget["free"] < 0:
-        console.print(f"The limit was lowered below what is spent and reserved: {-budget['free']:.4g} too much.")
+        console.print(f"The limit is below what is spent and reserved: {-budget['free']:.4g} too much.")
 
 
 def print_still_fits(rooms: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
@@ -73,7 +74,7 @@ def print_still_fits(rooms: Sequence[Mapping[str, Any]], console: Console | None
             text = f"{runs}{counted(room['fits'], 'steps')} would still fit"
             text += "" if room["fits"] == room["steps"] else f"; {steps} would not"
         else:
-            text = f"not even one checkpoint interval of its {steps} fits any more"
+            text = f"not one checkpoint interval of its {steps} fits any more"
         console.print(f"{room['stage']}: {text}")
 
 
@@ -84,7 +85,7 @@ def print_efficiency(efficiency: Mapping[str, Any], console: Console | None = No
     """Print GPU-hours, goodput and ETTR of each stage and of the study, and advice on checkpoints, a line per stage."""
     console = console or new_console()
     if not efficiency["attempts"]:
-        console.print("No machine has been used yet.")
+        console.print("No machine time used yet.")
         return
     rows = [(stage, *_figures(share)) for stage, share in efficiency["by_stage"].items()]
     if len(rows) > 1:
@@ -109,17 +110,17 @@ def _figures(share: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _notes(efficiency: Mapping[str, Any]) -> list[str]:
     notes = [
-        "hours and GPU-hours: allocated; used: those spent in steps and validations",
+        "hours and GPU-hours: allocated; used: spent in steps and validations",
         "goodput: useful step time over allocated time",
         "ETTR: useful step time over all time since submission, queueing included",
     ]
     if efficiency["estimated"]:
         notes.append(
             f"{efficiency['estimated']} of {efficiency['attempts']} attempts are estimated: they still run, or "
-            "accounting does not tell of them"
+            f"accounting does not list them"
         )
     if advice := efficiency["checkpoint_advice"]:
-        notes.append("checkpoints (advice, nothing is changed by itself):")
+        notes.append("checkpoint interval (advice):")
         profiles = {item["profile"] for item in advice}
         for item in advice:
             where = f" on {item['profile']}" if len(profiles) > 1 else ""

@@ -80,7 +80,7 @@ def avoided_lines(nodes: Sequence[AvoidedRow]) -> list[Text]:
     """Return the nodes that the study avoids, in one line: why, until when, and partitions that use one anyway."""
     words = []
     for node in nodes:
-        used = f", used all the same in partition {', '.join(node.used_in)}: no other node there can run the job"
+        used = f", still used in partition {', '.join(node.used_in)}: no other node there can run the job"
         words.append(f"{node.node} until {short_start(node.until)} ({node.reason}){used if node.used_in else ''}")
     return [Text(f"avoided nodes: {'; '.join(words)}", style="yellow")] if words else []
 
@@ -93,7 +93,7 @@ def reason_lines(runs: Sequence[RunStatus], most: int | None = None) -> list[Tex
         if reason and run.state not in ("completed", "cancelled"):
             found.setdefault((run.state, reason), []).append(run)
     awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].after]
-    _merge(found, awaiting, "each comes after a run that is not completed yet")
+    _merge(found, awaiting, "each depends on an unfinished run")
     short_of_flops = [key for key, runs in found.items() if runs[0].held_for == HeldFor.BUDGET]
     _merge(found, short_of_flops, "for the first, {first}")  # each needs other FLOPs
     order = sorted(found, key=lambda key: list(COLOURS).index(key[0]), reverse=True)  # the worst first

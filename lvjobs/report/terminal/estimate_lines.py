@@ -49,13 +49,13 @@ def estimate_lines(estimate: Mapping[str, Any], width: int = 100) -> list[str]:
 
 def proposal_lines(fit: Mapping[str, Any]) -> Iterator[str]:
     """Yield lines of what was requested, and what would fit, with their sums; `fit` is the JSON of a proposal."""
-    yield f"asked:    {_grouped(fit['asked']['runs'])}: {short(fit['asked']['flops'])} FLOPs"
+    yield f"requested: {_grouped(fit['asked']['runs'])}: {short(fit['asked']['flops'])} FLOPs"
     left = fit["free"] - fit["proposed"]["flops"]
     yield (
-        f"proposed: {_grouped(fit['proposed']['runs'])}: {short(fit['proposed']['flops'])} FLOPs of "
+        f"proposed:  {_grouped(fit['proposed']['runs'])}: {short(fit['proposed']['flops'])} FLOPs of "
         f"{short(fit['free'])} free; {short(left)} are left"
     )
-    yield "          (each with one checkpoint interval of replay, which is free again once a run is completed)"
+    yield "          (each with a reserve of one checkpoint interval, released when the run is completed)"
 
 
 def _grouped(groups: Sequence[Mapping[str, int]]) -> str:
@@ -87,7 +87,7 @@ def _print_parts(console: Console, estimate: Mapping[str, Any], binding: str) ->
         figures = [row[part].get(binding, 0) for part in (*_FULL, "replay")]
         share = 100 * sum(figures) / estimate["limit"]
         rows.append((row["name"], *map(four_digits, (*figures, sum(figures))), f"{share:.2f} %"))
-    title = f"and one interval of replay, set aside for each run until it is completed, {binding} FLOPs:"
+    title = f"plus a reserve for repeated steps (one checkpoint interval a run), {binding} FLOPs:"
     _print_table(console, title, ("stage", *_FULL, "replay", "in all", "of limit"), rows)
     if not estimate["counts_inference"]:
         console.print("Validation and evaluation do not count against the limit ([budget] count_inference = false).")
@@ -110,7 +110,7 @@ def _print_times(console: Console, estimate: Mapping[str, Any]) -> None:
         )
         rows.append(cells)
     headers = ("stage", "step", "a run", "the stage", "GPU-hours", "checkpoint", "kept")
-    _print_table(console, "time of training and validation, without waiting in a queue, and disk:", headers, rows)
+    _print_table(console, "time of training and validation (without queueing), and disk:", headers, rows)
     for line in time_lines(estimate):
         console.print(line)
 
@@ -130,7 +130,7 @@ def time_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
             "measured": "measured with runs of the same settings",
             "scaled": f"~ scaled by official FLOPs from {of}",
             "given": "from --flops-per-second",
-            None: "not measured yet: the first run on this profile will tell; or give --flops-per-second",
+            None: "no timing for this profile yet; give --flops-per-second to estimate",
         }
         yield f"{', '.join(names)}: {words[source]}"
 
@@ -141,7 +141,7 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
     runs, existing, several = estimate["total"]["runs"], estimate["total"]["existing"], len(estimate["stages"]) > 1
     yield ""
     if existing:
-        yield f"In the ledger already: {existing} of {_runs(runs)}; what they spent and hold is not needed again."
+        yield f"In the ledger already: {existing} of {_runs(runs)}; their FLOPs are not needed again."
     for item in estimate["reuse"]:
         yield (
             f"{_runs(item['runs'])} of {item['stage']} repeat{'s' if item['runs'] == 1 else ''} what {item['same_as']} "
@@ -154,7 +154,7 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
             f"{', '.join(f'{key} {setting(value)}' for key, value in item['dearest'].items())}."
         )
     fits = "fits" if estimate["fits"] else "does not fit"
-    at_once = " at most at once, by stages one after another" if several else ""
+    at_once = " (peak reservation; stages run in sequence)" if several else ""
     taken = f" ({short(spent)} spent, {short(reserved)} reserved)" if spent or reserved else ""
     is_by_time = not estimate["conventions"] and bool(estimate.get("gpu_hours"))
     if not is_by_time:
@@ -169,7 +169,7 @@ def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Ite
         over = -estimate["spare"]
         advice = "add --fit to submit or sweep to see what fits"
         if estimate["needed_for_evaluation"] >= over:
-            advice = "it can be submitted, but not all of its evaluation will have room"
+            advice = "it can be submitted, but not all of its evaluation will fit"
         yield f"That is {short(over)} too many: {advice}."
     if hours := estimate.get("gpu_hours"):
         yield _gpu_hours_line(hours)
@@ -188,7 +188,7 @@ def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
     if estimate["fits"]:
         return ""
     under = f"under the {estimate['convention']} convention"
-    words = f"{under} {short(estimate['needed'])} FLOPs are needed, and {short(estimate['free'])} are free"
+    words = f"{under} {short(estimate['needed'])} FLOPs are needed, {short(estimate['free'])} are free"
     several = len(estimate["stages"]) > 1
     causes = list(_several_cause_lines(estimate, where)) if several else []
     plans = "; ".join(_in_words(plan) for plan in estimate["plans"])
@@ -211,7 +211,7 @@ def _in_words(plan: Mapping[str, Any]) -> str:
 def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> Iterator[str]:
     cause, limit, free, plans = (estimate[key] for key in ("cause", "limit", "free", "plans"))
     if cause is None:
-        yield f"Every stage is in the ledger already: end runs, or raise the limit: {remedies.BUDGET_SET(*where)}"
+        yield f"Every stage is submitted already: cancel runs, or raise the limit: {remedies.BUDGET_SET(*where)}"
         return
     name = f"the {cause['stage']} run" if cause["runs"] == 1 else f"stage {cause['stage']}"
     needs = f"needs {short(cause['needs'])}"
@@ -228,9 +228,9 @@ def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> I
         others = ", ".join(other for other in cause["remedies"] if other != cause["stage"])
         yield f"The largest is the cause: {name} {needs}; {rest}. So it does without any one of: {others}."
     if all(plan["left_out"] for plan in plans):
-        yield f"No plan keeps every stage: to cut {name} alone to one checkpoint interval is not enough."
+        yield f"No plan fits, even with {name} cut to one checkpoint interval."
     if not plans and cause["single"]:
-        yield f"Nor is it without {cause['single']}."
+        yield f"Nor without {cause['single']}."
 
 
 def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str, Any]) -> None:
@@ -249,7 +249,8 @@ def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str
     _print_table(console, f"A plan that fits: {_in_words(plan)}", headers, rows)
     console.print(
         f"At most {short(plan['needed'])} of {short(estimate['free'])} free at once; {short(plan['spare'])} to spare "
-        "for steps that earlier stages replay.",
+        f"for steps that earlier stages repeat"
+        ".",
     )
 
 

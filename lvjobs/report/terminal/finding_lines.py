@@ -50,6 +50,6 @@ def summary(findings: Sequence[Mapping[str, Any]]) -> str:
     counts = Counter(finding["level"] for finding in findings)
     notes = f"; {counts['note']} note{'' if counts['note'] == 1 else 's'}" if counts["note"] else ""
     if not counts["error"]:
-        return f"fine: nothing is in the way of runs{notes}"
+        return f"fine: no problem for runs was found{notes}"
     names = dict.fromkeys(finding["subject"] for finding in findings if finding["level"] == "error")
     return f"{counts['error']} error{'' if counts['error'] == 1 else 's'} ({', '.join(names)}){notes}"

@@ -6,6 +6,7 @@ from typing import Any
 from lvjobs import remedies
 from lvjobs.ledger.storage import Storage, describe
 from lvjobs.report.numbers import counted
+from lvjobs.study.digits import in_digits
 
 
 def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
@@ -17,14 +18,14 @@ def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[s
     if mode in (None, "off"):
         yield "this site does not preempt jobs"
     else:
-        yield f"this site preempts jobs (PreemptMode={mode.upper()}); lvjobs brings them back"
+        yield f"this site preempts jobs (PreemptMode={mode.upper()}); lvjobs resumes them"
     if site["requeue_hold_seconds"]:
         yield f"a requeued job is held for {site['requeue_hold_seconds']:.0f} s; lvjobs lifts that hold"
     if not site["accounting"]:
         kept = site["min_job_age_seconds"]
         age = f" {kept:.0f} s" if kept else " a while"
         keep = f"keep {remedies.WATCH(*where)} running"
-        yield f"there is no accounting: how a job ended is known for{age} only, so {keep}"
+        yield f"there is no accounting: how a job ended is known only for{age}, so {keep}"
     limits = [
         f"{name} no limit" if minutes is None else f"{name} {minutes / 60:g} h"
         for name, minutes in site["partitions"].items()
@@ -42,16 +43,16 @@ def driver_lines(shown: Mapping[str, Any], jobs: Sequence[str], now: float, wher
     """
     lines = [f"driver: {job}" for job in jobs]
     if shown["jobs"] is None:
-        lines.append("the scheduler did not say whether there is a driver")
+        lines.append("Slurm did not answer whether a driver job exists")
     elif not lines and not shown["cron"]:
         lines.append(f"no driver: {_why(shown, where)}")
     if shown["cron"]:
         lines.append(
-            f"{' and '.join(shown['cron'])} makes passes; to end that, type: {remedies.DRIVER_UNINSTALL(*where)}"
+            f"{' and '.join(shown['cron'])} updates the study; to remove it, type: {remedies.DRIVER_UNINSTALL(*where)}"
         )
     lines += [f"this site: {line}" for line in shown["site"]]
     if shown["last_pass"] is not None:
-        lines.append(f"last pass: {now - shown['last_pass']:.0f} s ago")
+        lines.append(f"last update: {now - shown['last_pass']:.0f} s ago")
     return lines
 
 
@@ -61,14 +62,14 @@ def _why(shown: Mapping[str, Any], where: Sequence[str]) -> str:
     if not shown["enabled"]:
         return f"job = false under [driver] in study.toml; keep {remedies.WATCH(*where)} running"
     if not shown["left"]:
-        return "no run on Slurm is under way that it could take further"
+        return "no active Slurm runs"
     if shown["refused"]:
         install = remedies.DRIVER_INSTALL_SCRONTAB if shown["scrontab"] else remedies.DRIVER_INSTALL
         return (
             f"the site refused it: {shown['refused']}; name a partition, account or QOS for it under [driver] in "
-            f"study.toml, then: {remedies.RESUME(*where)}; where the site allows none, type: {install(*where)}"
+            f"study.toml, then: {remedies.RESUME(*where)}; if the site allows none, type: {install(*where)}"
         )
-    return f"the next pass submits it; type: {remedies.RESUME(*where)}"
+    return f"the next update submits it; type: {remedies.RESUME(*where)}"
 
 
 def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:
@@ -76,7 +77,7 @@ def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:
     facts = checked["facts"]
     schema = checked["revision"] or "none"
     counts = ", ".join(counted(facts[key], key) for key in ("runs", "attempts", "charges") if key in facts)
-    spent = f", {facts['spent']:.4g} FLOPs spent" if facts else ""
+    spent = f", {in_digits(facts['spent'], 4)} FLOPs spent" if facts else ""
     yield f"runs.db: schema {schema}" + (f", {counts}{spent}" if facts else "; its rows were not compared")
     yield f"storage: {describe(Storage(**checked['storage']))}"
     findings = sorted(checked["findings"], key=lambda finding: finding["level"] != "error")
@@ -85,17 +86,17 @@ def check_lines(checked: Mapping[str, Any]) -> Iterator[str]:
         yield f"{finding['level']}: {finding['subject']}: {finding['what']}{remedy}"
     wrong = sum(finding["level"] == "error" for finding in findings)
     if wrong:
-        yield f"{wrong} thing{'s are' if wrong > 1 else ' is'} not as it should be"
+        yield f"{wrong} problem{'s' if wrong > 1 else ''} found"
     elif facts:
-        yield "fine: the file is sound, and each charge follows from the journals"
+        yield "fine: runs.db is intact, and all charges match the journals"
     else:
-        yield "nothing wrong was found"
+        yield "no problem found"
 
 
 def rebuild_lines(made: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
     """Yield what was restored, then what was not. `where`: see `StudyContext.where`."""
     for path in made["aside"]:
-        yield f"put aside: {path}"
+        yield f"renamed: {path}"
     rows = f"{counted(made['runs'], 'runs')}, {counted(made['attempts'], 'attempts')}"
     yield f"runs.db: {rows}; jobs of theirs in the queue: {made['jobs']}"
     for note in made["notes"]:
@@ -104,4 +105,4 @@ def rebuild_lines(made: Mapping[str, Any], where: Sequence[str] = ()) -> Iterato
         yield "not restored:"
     for line in made["lost"]:
         yield f"  {line}"
-    yield f"nothing was submitted; what goes on is followed again by the next pass; type: {remedies.STATUS(*where)}"
+    yield f"nothing was submitted; the next update follows running jobs again; type: {remedies.STATUS(*where)}"

@@ -35,7 +35,7 @@ def print_history(history: Mapping[str, Any], *, whole: bool, console: Console |
     for at, moment in enumerate(moments):
         if first <= at < len(moments) - last:
             if at == first:
-                console.print(Text(f"  ... {len(moments) - first - last} moments more: --all", style="dim"))
+                console.print(Text(f"  ... {len(moments) - first - last} more entries: --all", style="dim"))
             continue
         if (today := time.strftime("%a %d %b %Y", time.localtime(moment["time"]))) != day:
             day = today
@@ -82,16 +82,16 @@ def print_why(answer: Mapping[str, Any], console: Console | None = None) -> None
     headline = Text(f"{run['name']}: ", style="bold")
     headline.append(answer["headline"], style=COLOURS[run["state"]])
     console.print(headline)
-    _section(console, "what is known", [(each["what"], each["said"]) for each in answer["evidence"]])
-    _block(console, "the error's last lines", answer["traceback"])
-    _block(console, f"the end of {answer['log']}", answer["printed"])
+    _section(console, "evidence", [(each["what"], each["said"]) for each in answer["evidence"]])
+    _block(console, "traceback", answer["traceback"])
+    _block(console, f"end of {answer['log']}", answer["printed"])
     if answer["place"]:
         console.print(Text(f"\n{answer['place']}"))
     if answer["alternatives"]:
-        console.print("\nby Slurm's estimate, which changes with the queue")
+        console.print("\nSlurm's estimates, which change with the queue")
         console.print(alternatives_table(answer["alternatives"]).for_terminal())
-    _block(console, "what happens next", answer["then"], wraps=console.is_terminal)
-    _section(console, "what you can type", [(each["type"], each["why"]) for each in answer["remedies"]])
+    _block(console, "next", answer["then"], wraps=console.is_terminal)
+    _section(console, "commands", [(each["type"], each["why"]) for each in answer["remedies"]])
 
 
 def _section(console: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -110,16 +110,30 @@ def _block(console: Console, title: str, lines: Sequence[str], *, wraps: bool = 
 
 
 def print_queue(
-    waiting: Sequence[RunStatus], alternatives: Sequence[Mapping[str, Any]], console: Console | None = None
+    waiting: Sequence[RunStatus],
+    alternatives: Sequence[Mapping[str, Any]],
+    console: Console | None = None,
+    *,
+    is_known: bool = True,
 ) -> None:
-    """Print why jobs wait, and a line for each alternative to the first of them."""
+    """Print why jobs wait, and a line for each alternative to the first of them.
+
+    Without `is_known`, the scheduler did not answer, and the jobs are those that waited at the last update.
+    """
     console = console or new_console()
+    if not is_known:
+        last = ", ".join(run.name for run in waiting) or "none"
+        console.print(f"unknown: Slurm did not answer. Waiting at the last update: {last}", soft_wrap=True)
+        return
     if not waiting:
-        console.print("No job of this study waits in the queue.")
+        console.print("No job of this study is waiting in the queue.")
         return
     for line in reason_lines(waiting):
         console.print(line, soft_wrap=True)
-    console.print(f"\nBy Slurm's estimate, which changes with the queue, for {waiting[0].name}:\n")
+    if not alternatives:
+        console.print(f"\nNo other request was found that starts {waiting[0].name} sooner.", soft_wrap=True)
+        return
+    console.print(f"\nSlurm's estimates, which change with the queue, for {waiting[0].name}:\n")
     console.print(alternatives_table(alternatives).for_terminal())
 
 
@@ -128,12 +142,11 @@ def alternatives_table(alternatives: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for one in alternatives:
         start = one["start"]
-        if start is None:
-            when = f"not at all: {one['said']}"
-        else:  # an estimate is not exact to the minute
+        when = f"never: {one['said']}"
+        if start is not None:  # an estimate is not exact to the minute
             when = "now" if start <= time.time() + 60 else start_words(start)
         rows.append((one["what"], when, one["type"]))
-    return Table("", ("what", "would start", "to have it so, type"), rows, words=3)
+    return Table("", ("what", "would start", "to apply it, type"), rows, words=3)
 
 
 def print_scores(files: RunLayout, console: Console | None = None) -> None:
@@ -159,7 +172,7 @@ def print_scores(files: RunLayout, console: Console | None = None) -> None:
             console.print(f"{name}: {scores['problem']}", soft_wrap=True)
     console.print("Original units. RMSE: mean of each variable's; 95 %: of the MAE, by a bootstrap over series.")
     if nll:
-        console.print("NLL: nats a step of the truth as text, over the characters of a series.")
+        console.print("NLL: nats per step of the true series as text.")
 
 
 def _row(scores: Mapping[str, Any], *, crps: bool) -> tuple[str, ...]:

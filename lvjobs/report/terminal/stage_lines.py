@@ -44,9 +44,9 @@ def plan_lines(chosen: Sequence[Stage], every: Sequence[Stage], rows: Sequence[M
 def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
     parts = []
     if stage.zero_shot:
-        parts.append(f"the base model as it is, prompt {' and '.join(stage.zero_shot)}")
+        parts.append(f"the base model, prompt {' and '.join(stage.zero_shot)}")
     if stage.evaluate:
-        parts.append(f"evaluates every run of {', '.join(stage.evaluate)}, each when it is trained")
+        parts.append(f"evaluates every run of {', '.join(stage.evaluate)} after its training")
     if not stage.evaluates:
         grid = " x ".join(f"{key} {values}" for key, values in stage.grid.items())
         of = grid or in_words(stage.space)

@@ -12,14 +12,10 @@ from rich.text import Text
 from lvjobs import remedies
 from lvjobs.records.summary import RunStatus, RunTable, StageStatus, Summary, read_row
 from lvjobs.report.numbers import duration, flops
-from lvjobs.report.terminal.console import (
-    COLOURS,
-    avoided_lines,
-    new_console,
-    reason_lines,
-)
+from lvjobs.report.terminal.console import COLOURS, avoided_lines, new_console, reason_lines
 from lvjobs.report.terminal.stage_lines import stage_line
 from lvjobs.report.terminal.status_table import as_table, as_text, fitting_columns
+from lvjobs.study.digits import in_digits
 
 _BEGIN = str(remedies.SUBMIT_TRAIN)
 
@@ -34,7 +30,7 @@ _LEAST = 1
 _REASONS = 3
 """The number of lines of a folded stage that explain why runs wait or are held."""
 _CHANGES_SHOWN = 3
-"""The number of lines shown of what a pass did."""
+"""The number of lines shown of what an update changed."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +80,13 @@ def render_status(
     runs = RunTable.of(summary.runs)
     head, changes = (
         _head_line(summary.study, runs),
-        _pass_lines(summary.did, age, None if lines is None else _CHANGES_SHOWN),
+        _update_lines(summary, age, None if lines is None else _CHANGES_SHOWN),
     )
     feet = [*_budget_lines(summary.budget), *avoided_lines(summary.avoided_nodes), *changes]
     blocks = fold(runs, summary.stages, None if lines is None else lines - len(feet) - 3)
     parts: list[RenderableType] = [head]
-    columns = fitting_columns([block.shown for block in blocks], console)
+    winners = {stage.winner for stage in summary.stages if stage.winner}
+    columns = fitting_columns([block.shown for block in blocks], console, winners)
     first = next((block for block in blocks if block.shown), None)
     for place, block in enumerate(blocks):
         table: RenderableType | None = None
@@ -99,7 +96,7 @@ def render_status(
             table = as_text(columns, place, is_first=block is first)
         parts += _render_block(block, table, where)
     if any(value is not None for block in blocks for name in _NUMERIC for value in block.shown.column(name)):
-        parts.append(Text("n: of a numeric head, over a series' characters alone; not to be compared with the others"))
+        parts.append(Text("n: of a numeric head, over a series' characters alone; not comparable with the others"))
     return [*parts, Text(), *feet]
 
 
@@ -180,11 +177,11 @@ def _budget_lines(budget: Mapping[str, Any]) -> list[Text]:
     if not budget:
         return []
     spent, limit = budget["spent"], budget["limit"]
-    words = f"budget: {flops(spent)} of {limit:.3g} FLOPs spent ({100 * spent / limit:.1f} %)"
+    words = f"budget: {flops(spent)} of {in_digits(limit)} FLOPs spent ({100 * spent / limit:.1f} %)"
     words += f", {flops(budget['reserved'])} reserved, {flops(budget['free'])} free"
     if budget["replayed"] and spent:
         share = 100 * budget["replayed"] / spent
-        words += f"; {f'{share:.1f}' if share >= _TENTH else 'less than 0.1'} % was done again"
+        words += f"; {f'{share:.1f}' if share >= _TENTH else 'less than 0.1'} % repeated"
     lines = [Text(words, style="bold red" if budget["free"] < 0 else "")]
     if hours := budget.get("gpu_hours"):
         words = (
@@ -195,10 +192,17 @@ def _budget_lines(budget: Mapping[str, Any]) -> list[Text]:
     return lines
 
 
-def _pass_lines(did: Sequence[str], age: float | None, most: int | None) -> list[Text]:
-    """Return what the last pass did, and when, in at most `most` lines and a count of the rest."""
+def _update_lines(summary: Summary, age: float | None, most: int | None) -> list[Text]:
+    """Return when the study was updated, and what changed, in at most `most` lines and a count of the rest.
+
+    `age` is the age of the summary in seconds (None: it was just made).
+    """
+    did = summary.did
     when = "just now" if age is None else f"{duration(age)} ago"
-    lines = [Text(f"last pass, {when}: {did[0] if did else 'nothing was to be done'}")]
+    lines = [Text(f"Updated {when}: {did[0] if did else 'no changes.'}")]
+    if (answered := summary.answered) is not None and summary.time - answered >= 1:
+        old = duration(summary.time - answered + (age or 0.0))
+        lines.insert(0, Text(f"Slurm did not answer: states of jobs are {old} old", style="bold red"))
     most = len(did) if most is None else most
     lines += [Text(f"  {line}") for line in did[1:most]]
     if len(did) > most:

@@ -1,6 +1,6 @@
 """The tables of runs in `lvjobs status`: as many columns as fit, the same ones for the tables of all stages."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import chain, repeat
@@ -15,7 +15,7 @@ from lvjobs.report.numbers import duration, flops
 from lvjobs.report.terminal.console import COLOURS, bar, is_plain, short_start, sparkline
 
 _NAME = "run"
-_NAME_LEAST = 24
+_NAME_LEAST = 20
 """The least number of characters to which a name is shortened, however narrow the terminal is."""
 _WORTH_MORE = 4
 """The rank up to which columns are worth more than the middle of a long name."""
@@ -47,8 +47,11 @@ def _width(cell: str) -> int:
     return len(cell) if cell.isascii() else cell_len(cell)
 
 
-def fitting_columns(tables: Sequence[RunTable], console: Console) -> list[Column]:
-    """Return as many columns of these tables as fit the console, those of the lowest rank first."""
+def fitting_columns(tables: Sequence[RunTable], console: Console, winners: Collection[str] = ()) -> list[Column]:
+    """Return as many columns of these tables as fit the console, those of the lowest rank first.
+
+    The names of `winners` are marked.
+    """
     if not any(tables):
         return []
     made, plain = [], is_plain(console)
@@ -60,6 +63,7 @@ def fitting_columns(tables: Sequence[RunTable], console: Console) -> list[Column
     if console.is_terminal:
         room = console.width - sum(column.width + 1 for column in made[1:] if column.rank <= _WORTH_MORE) - 2
         made[0] = _shortened(made[0], max(_NAME_LEAST, room), plain=plain)
+    made[0] = _marked(made[0], [runs.column("name") for runs in tables], winners)
     chosen = [column for column in made if not column.rank]
     room = console.width - sum(column.width + 1 for column in chosen) - 1
     for column in sorted((each for each in made if each.rank), key=lambda column: column.rank):
@@ -68,6 +72,15 @@ def fitting_columns(tables: Sequence[RunTable], console: Console) -> list[Column
             chosen.append(column)
     chosen = [column for column in made if column in chosen]
     return [replace(column, fixed=column.width) for column in chosen] if room >= 0 else chosen
+
+
+def _marked(names: Column, whole: Sequence[Sequence[str]], winners: Collection[str]) -> Column:
+    """Return the column with a star after each winner; `whole` are the names, which may be shortened in the column."""
+    cells = [
+        [f"{cell} *" if name in winners else cell for cell, name in zip(*each, strict=True)]
+        for each in zip(names.cells, whole, strict=True)
+    ]
+    return replace(names, cells=cells)
 
 
 def _shortened(names: Column, most: int, *, plain: bool) -> Column:
@@ -98,19 +111,19 @@ def _steps(step: int, steps: int, _plain: bool) -> str:
 
 
 @_often
-def _tries(attempts: int, cause: str | None, state: str, _plain: bool) -> str:
-    """Return the number of attempts, and why the last one ended unless the state says it."""
-    last = "" if cause in (None, state) else f" {cause}"
+def _attempts(attempts: int, cause: str | None, state: str, _plain: bool) -> str:
+    """Return the number of attempts, and the cause that ended the last one unless the state has it."""
+    last = "" if cause in (None, state) else f", {cause}"
     return f"{attempts}{last}" if attempts else ""
 
 
 def _when(seconds_left: float | None, start_estimate: float | None, not_before: float | None, _plain: bool) -> str:
-    """Return the time left of a running run; else Slurm's expected start, or the earliest next submission."""
+    """Return the time left of a running run; else Slurm's latest expected start, or the earliest next submission."""
     if seconds_left is not None:
         return f"{duration(seconds_left)} left"
     if start_estimate:
-        return f"at {short_start(start_estimate)}"
-    return f"from {short_start(not_before)}" if not_before else ""
+        return f"start {short_start(start_estimate)}"
+    return f"after {short_start(not_before)}" if not_before else ""
 
 
 @_often
@@ -135,13 +148,13 @@ _CELLS: Sequence[tuple[str, tuple[str, ...], Callable[..., str], bool, int]] = (
     ("state", ("state",), _state, False, 0),
     ("", ("step", "steps"), _progress, False, 4),
     ("step", ("step", "steps"), _steps, True, 0),
-    ("loss", ("loss", "loss_numeric"), _loss, True, 0),
-    ("", ("curve",), lambda curve, plain: sparkline(curve or (), 8, plain=plain), False, 3),
-    ("valid.", ("validation_loss", "validation_loss_numeric"), _loss, True, 5),
-    ("before", ("untrained_loss", "untrained_loss_numeric"), _loss, True, 8),
-    ("tries", ("attempts", "cause", "state"), _tries, False, 0),
-    ("redone", ("replayed_steps",), _if_any, True, 7),
-    ("", ("seconds_left", "start_estimate", "not_before"), _when, False, 1),
+    ("validation", ("validation_loss", "validation_loss_numeric"), _loss, True, 1),
+    ("loss", ("loss", "loss_numeric"), _loss, True, 3),
+    ("", ("curve",), lambda curve, plain: sparkline(curve or (), 8, plain=plain), False, 5),
+    ("untrained", ("untrained_loss", "untrained_loss_numeric"), _loss, True, 8),
+    ("attempts", ("attempts", "cause", "state"), _attempts, False, 0),
+    ("repeated", ("replayed_steps",), _if_any, True, 7),
+    ("expected", ("seconds_left", "start_estimate", "not_before"), _when, False, 1),
     ("FLOPs", ("flops",), _flops, True, 2),
     ("job", ("job_id",), _if_any, True, 6),
 )

@@ -93,6 +93,8 @@ def read_options(text: str) -> BatchOptions:
             counts[name] = (value, number)
         if name in _PLAIN:
             found.resources[_PLAIN[name]] = int(value) if name == "cpus-per-task" and value.isdigit() else value
+            if name == "time" and value.isdigit():
+                found.resources["time_limit"] = f"{value}m"
         elif name in _MEMORY:
             memory = {name: value}
         elif name == "exclude":
@@ -103,8 +105,9 @@ def read_options(text: str) -> BatchOptions:
             found.resources["gpus"], gpus = int(match["count"]), (name, number)
             if match["type"]:
                 found.notes.append(
-                    f"line {number}: the GPU type {match['type']} was left out: the profile says how GPUs are "
-                    "requested; choose the partition, or a profile, that has this type"
+                    f"line {number}: the GPU type {match['type']} was left out, because the profile defines how GPUs "
+                    f"are requested; choose "
+                    "the partition, or a profile, that has this type"
                 )
         elif name == "signal" and (match := re.search(r"@(\d+)$", value)) and int(match[1]):
             found.resources["signal_lead_seconds"] = int(match[1])

@@ -83,7 +83,7 @@ class ContainerConfig(SettingsTable):
         if _CONTROL.search(self.image):
             raise ValueError(f"image {self.image!r} has a control character; rename the image")
         if not self.is_reference and (self.engine == "podman-hpc" or "://" in self.image):
-            raise ValueError(f"image {self.image!r} is none that {self.engine} runs; name {KINDS[self.engine]}")
+            raise ValueError(f"image {self.image!r} is not an image for {self.engine}; name {KINDS[self.engine]}")
         return self
 
     @property

@@ -203,7 +203,7 @@ def _varied(guess: Guess, options: Collection[_Option]) -> None:
         if option.name not in _VARIED or value is None or guess.settings.get(option.name, value) != value:
             continue
         guess.settings[option.name] = value
-        _replace(guess, option, f"{{{option.name}}}", "a key of its own, which a sweep can vary")
+        _replace(guess, option, f"{{{option.name}}}", "its own key, which a sweep can vary")
 
 
 def _resume(guess: Guess, options: Collection[_Option]) -> None:

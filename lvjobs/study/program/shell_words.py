@@ -171,8 +171,8 @@ class _Scanner:
             return
         if match[0] == "<<":
             raise UsageError(
-                f"line {self.line}: a here-document (<<) cannot be read; put its text into a file of its own, or begin "
-                f"with {remedies.INIT_SCRIPT}"
+                f"line {self.line}: a here-document (<<) cannot be read; put its text into another file, or begin with "
+                f"{remedies.INIT_SCRIPT}"
             )
         self._skip(len(match[0]))
         yield match[0]

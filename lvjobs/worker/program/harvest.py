@@ -199,7 +199,7 @@ class Harvest:
                 target = directory / WORK / name
                 digests[f"{WORK}/{name}"] = take(self._work / name, target, link=link)
                 if flaw := flaw_of(target):
-                    raise ValueError(f"{name} is not whole ({flaw})")
+                    raise ValueError(f"{name} is incomplete ({flaw})")
             now = signature_of(self._work, path)
         except FileNotFoundError:
             now = ()

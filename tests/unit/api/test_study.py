@@ -47,7 +47,7 @@ def test_a_run_is_submitted_and_waited_for(study):
 
 def test_waiting_ends_after_its_timeout_and_the_run_goes_on(study):
     study.submit(name="one")
-    with pytest.raises(TimeoutError, match="they go on"):
+    with pytest.raises(TimeoutError, match="they continue"):
         study.wait(["one"], timeout=0)
     assert not study.status().is_at_rest(["one"])
 
@@ -89,20 +89,20 @@ def test_a_paused_run_is_resumed_with_other_settings(study):
     one, other = study.sweep("first").names
     assert study.stop("first").changes[0] == "first: stopped"
     assert {run.state for run in study.runs()} == {"paused"}
-    with pytest.raises(UsageError, match="what a run trains"):
+    with pytest.raises(UsageError, match="what the run trains"):
         study.resume(one, settings={"width": 8})
     with pytest.raises(UsageError, match="name them"):
         study.resume(settings={"checkpoint_every": 2})
     changes = study.resume(one, settings={"checkpoint_every": 2}).changes
-    assert "checkpoint_every" in next(line for line in changes if line.startswith(f"{one}: taken up by the user"))
+    assert "checkpoint_every" in next(line for line in changes if line.startswith(f"{one}: resumed by the user"))
     assert {run.name: run.state for run in study.runs()} == {one: "queued", other: "paused"}
 
 
 def test_the_last_status_is_free_and_says_that_it_is_old(study):
-    with pytest.raises(UsageError, match="no pass was made over"):
+    with pytest.raises(UsageError, match="was never updated"):
         study.status(reconcile=False)
     study.submit(name="one")
-    assert (study.reconcile().stale, study.status(reconcile=False).stale) == ("", "no pass was made (--no-pass)")
+    assert (study.reconcile().stale, study.status(reconcile=False).stale) == ("", "not updated (--no-pass)")
 
 
 def test_stages_are_planned_swept_and_decided(study):
@@ -127,7 +127,7 @@ def test_what_the_budget_refuses_is_proposed_shorter(study, monkeypatch):
     with pytest.raises(UsageError, match="nothing was submitted"):
         study.submit({"steps": 10_000}, name="long")
     proposals = []
-    with pytest.raises(UsageError, match="nothing was submitted; ask for fewer"):
+    with pytest.raises(UsageError, match="nothing was submitted; submit fewer"):
         study.submit({"steps": 10_000}, name="long", agree=proposals.append)
     assert [run.steps < 10_000 for run in proposals[0].configs] == [True]
     assert study.runs() == []

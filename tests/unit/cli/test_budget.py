@@ -55,7 +55,7 @@ def test_a_limit_is_lowered_in_place_and_on_record(tmp_path, lvjobs):
     assert json.loads(lvjobs("budget", "--json")[1])["limit"] == 2 * 10**14
     ((text, details),) = record(tmp_path)
     assert "lowered from 1e+15 to 2e+14 FLOPs" in text
-    assert details == {"from": str(10**15), "to": str(2 * 10**14), "reason": "by a command, and no reason given"}
+    assert details == {"from": str(10**15), "to": str(2 * 10**14), "reason": "by a command, without a reason"}
 
 
 def test_raising_it_takes_a_reason_which_is_kept(tmp_path, lvjobs):
@@ -142,7 +142,7 @@ evaluate = ["one", "many"]
     assert rooms[0]["fits"] == 250
     assert "one: 250 steps would still fit; 500 steps would not" in lvjobs("budget")[1]
     lvjobs("budget", "set", "1000")
-    assert "one: not even one checkpoint interval of its 500 steps fits any more" in lvjobs("budget")[1]
+    assert "one: not one checkpoint interval of its 500 steps fits any more" in lvjobs("budget")[1]
 
 
 def test_a_model_whose_shape_is_unknown_does_not_hide_the_budget(tmp_path, lvjobs):

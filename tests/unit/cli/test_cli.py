@@ -81,7 +81,7 @@ def test_bad_data(kind, study, lvjobs):
         (["--set", "lora_dropuot=0.1"], ["lora_dropuot", "did you mean 'lora_dropout'"]),
         (["--set", "lora_dropout"], ["KEY=VALUE"]),
         (["--time-limit", "soon"], ["time_limit", "soon", "12:00:00"]),
-        (["--partition", "gpu"], ["partition", "local backend"]),
+        (["--partition", "gpu"], ["partition", "profile local"]),
         (["--name", "a/b"], ["a/b", "name"]),
         (["--model", "gpt-17"], ["gpt-17", "tiny"]),
     ],
@@ -104,8 +104,8 @@ def test_bad_options(arguments, words, study, series, lvjobs):
     [
         ("[train]\nlearning_rat = 1\n", ["study.toml", "train.learning_rat", "did you mean 'learning_rate'"]),
         ("[trian]\n", ["study.toml", "trian", "did you mean 'train'"]),
-        ("[[stage]]\nname = 'a'\ngird = {}\n", ["stage.0.gird", "did you mean 'grid'"]),
-        ("profile = \n", ["study.toml", "not TOML"]),
+        ("[[stage]]\nname = 'a'\ngird = {}\n", ["stage a: gird", "did you mean 'grid'"]),
+        ("profile = \n", ["study.toml", "not valid TOML"]),
         ("[budget]\nlimit = 0\n", ["budget.limit", "greater than 0"]),
     ],
 )

@@ -35,7 +35,7 @@ def test_a_study_of_this_machine(study, typed):
     code, out, err = typed("doctor")
     assert (code, err) == (0, "")
     assert "fine  this machine  1 job at once" in out
-    assert "fine: nothing is in the way of runs" in out
+    assert "fine: no problem for runs was found" in out
     assert "\x1b" not in out, "plain in a pipe"
     assert everything(study) == before, "it changes nothing"
 
@@ -70,7 +70,7 @@ def test_outside_a_study(tmp_path, study, typed, monkeypatch):
     monkeypatch.chdir(elsewhere)
     code, out, _ = typed("doctor")
     assert code == 0
-    assert f"there is none in {elsewhere}" in out
+    assert f"no study in {elsewhere}" in out
     assert "lvjobs init --profile local" in out
     assert list(elsewhere.iterdir()) == []
     code, _, err = typed("doctor", "--study", elsewhere / "nowhere")
@@ -86,7 +86,7 @@ def test_a_study_toml_and_a_profile_that_cannot_be_read(study, typed):
     code, out, _ = typed("doctor")
     assert code == 1
     assert "there is no 'locale'; choose one of local" in out
-    assert "what follows is by the profile local" in out
+    assert "the checks below use profile local" in out
 
 
 def test_a_test_job_on_this_machine(study, typed):

@@ -274,7 +274,7 @@ def test_an_activation_that_fails_holds_the_run(activate, words, study, typed):
         (["--set", "resources.activate=gone"], "gone is no virtual environment, for it has no bin/activate"),
         (["--set", "resources.activate=source gone/bin/activate"], "gone is no virtual environment"),
         (["--set", "resources.activate=a\nb"], "write one line"),
-        (["own:train"], "is for a program; the bundled training and functions run in the environment of"),
+        (["own:train"], "is for programs; other tasks run in lvjobs' own environment"),
     ],
 )
 def test_an_environment_that_cannot_be_used_is_refused_in_one_line(words, said, study, typed):
@@ -294,7 +294,7 @@ def test_a_rehearsal_runs_in_the_environment_too(study, typed):
     write(study)
     words = ("--rehearsed-steps", "6", "--minutes", "1e-6", "--local")
     code, out, err = typed("rehearse", *words)
-    assert (code, "nothing was tested: no fault met the run" in out) == (1, True), (out, err)
+    assert (code, "nothing was tested: no fault was injected" in out) == (1, True), (out, err)
     layout = StudyLayout(StudyLayout(study).internal / "rehearsal" / "alone").run("rehearsal")
     record = record_of(parse_entries(layout.journal(1).read_bytes())[0])
     assert record["versions"]["torch"] == "2.4.0"

@@ -264,7 +264,7 @@ def test_without_its_evaluation_it_would_fit(study, lvjobs):
     told = asked(lvjobs, "stage1")
     limit = told["needed"] - told["needed_for_evaluation"]
     (study / "study.toml").write_text(f"[budget]\nlimit = {limit}\n" + PUBLISHED)
-    assert "not all of its evaluation will have room" in " ".join(lvjobs("estimate", "stage1")[1].split())
+    assert "not all of its evaluation will fit" in " ".join(lvjobs("estimate", "stage1")[1].split())
     (study / "study.toml").write_text(f"[budget]\nlimit = {limit - 1}\n" + PUBLISHED)
     assert "add --fit" in " ".join(lvjobs("estimate", "stage1")[1].split())
 
@@ -393,7 +393,7 @@ def test_a_speed_gives_times(study, lvjobs):
     words = ("--flops-per-second", "1e13", "--profile", "csd3-ampere", "--set", "resources.nodes=2")
     assert asked(lvjobs, "base", *words)["stages"][0]["gpu_seconds"] == 2 * stage["run_seconds"]
     assert asked(lvjobs, "base")["stages"][0]["run_seconds"] is None
-    assert "not measured yet" in lvjobs("estimate", "base")[1]
+    assert "no timing for this profile yet" in lvjobs("estimate", "base")[1]
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_a_dry_run_is_a_script_and_what_it_would_cost(study, lvjobs, command):
     make_dataset(study / "data.h5", systems=4, seed=0)
     code, out, err = lvjobs(*command, "--dry-run", "--profile", "generic")
     assert code == 0, err
-    script, _, cost = out.partition("# -- what it would cost")
+    script, _, cost = out.partition("# -- cost")
     assert script.startswith("#!/bin/bash\n#SBATCH")
     assert '-m lvjobs.worker "$RUN_DIRECTORY"\n' in script
     assert "training only, FLOPs:" in cost
@@ -557,7 +557,7 @@ def test_without_a_terminal_the_proposal_is_shown_and_nothing_submitted(study, s
     cluster = small(limits["rarer"])
     code, out, err = lvjobs("sweep", "s", "--fit")
     assert code == 2
-    assert "asked: 2 runs of 40 steps, validated every 5" in " ".join(out.split())
+    assert "requested: 2 runs of 40 steps, validated every 5" in " ".join(out.split())
     assert "proposed: 2 runs of 40 steps, validated every 10" in " ".join(out.split())
     assert err.count("\n") == 1
     assert "--yes" in err
@@ -570,7 +570,7 @@ def test_yes_submits_what_fits_under_names_of_its_own(study, small, limits, lvjo
     code, out, err = lvjobs("sweep", "s", "--fit", "--yes")
     assert code == 0, err
     assert "2 runs: submitted" in out
-    assert "study.toml still declares stage s as it was asked for" in " ".join(out.split())
+    assert "study.toml still declares stage s as before" in " ".join(out.split())
     assert sorted(submitted(study).values()) == [(40, 10), (40, 10)]
     assert len(cluster.jobs) == 2
     cells = asked(lvjobs, "s", "--validate-every", "10")
@@ -579,7 +579,7 @@ def test_yes_submits_what_fits_under_names_of_its_own(study, small, limits, lvjo
     assert {run["name"] for run in json.loads(lvjobs("status", "--json")[1])["runs"]} == set(submitted(study))
     code, out, _ = lvjobs("sweep", "s", "--validate-every", "10")
     assert code == 0
-    assert out.count("exists already") == 2
+    assert out.count("already exists") == 2
 
 
 def test_fewer_steps_and_json(study, small, limits, lvjobs):
@@ -666,8 +666,8 @@ def test_only_cells_that_are_not_there_yet_are_changed(study, small, limits, lvj
     small(limit)
     code, out, err = lvjobs("sweep", "s", "--fit", "--yes")
     assert code == 0, err
-    assert "asked: 1 run of" in " ".join(out.split())
-    assert out.count("exists already") == 1
+    assert "requested: 1 run of" in " ".join(out.split())
+    assert out.count("already exists") == 1
     assert sorted(submitted(study).values()) == [(40, 5), (40, 20)]
 
 
@@ -687,7 +687,7 @@ def test_a_dry_run_shows_what_would_fit(study, small, limits, lvjobs):
     small(limits["rarer"])
     code, out, _ = lvjobs("sweep", "s", "--fit", "--dry-run")
     assert code == 0
-    assert "# proposed: 2 runs of 40 steps, validated every 10" in out
+    assert "# proposed:  2 runs of 40 steps, validated every 10" in out
     assert json.loads(lvjobs("sweep", "s", "--fit", "--dry-run", "--json")[1])["fit"]["free"] == limits["rarer"]
     assert submitted(study) == {}
     small("1e17")
@@ -697,12 +697,12 @@ def test_a_dry_run_shows_what_would_fit(study, small, limits, lvjobs):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["all", "--fit"], "--fit is about the runs of one stage"),
+        (["all", "--fit"], "--fit works on one stage"),
         (["stage1", "--winner", "x", "--because", "y", "--without-held"], "give one of them"),
         (["stage1", "--because", "y"], "give both"),
-        (["stage1", "--quorum", "2"], "goes with --without-held"),
-        (["stage1", "--winner", "x", "--because", "y", "--steps", "9"], "no other option goes with them"),
-        (["all", "--without-held"], "about one stage"),
+        (["stage1", "--quorum", "2"], "needs --without-held"),
+        (["stage1", "--winner", "x", "--because", "y", "--steps", "9"], "cannot be combined with other options"),
+        (["all", "--without-held"], "apply to one stage"),
     ],
 )
 def test_options_that_would_be_passed_over_are_refused(lvjobs, options, words):

@@ -42,7 +42,7 @@ def lvjobs(tmp_path, monkeypatch, typed):
         (["--zero-shot", "raw", "--baseline", "ode"], ["baseline ode", "already", "auto-arima"]),
         (["--zero-shot", "raw", "--baseline", "auto-x"], ["no extra baseline 'auto-x'", "chronos:MODEL"]),
         (["--zero-shot", "raw", "--baseline", "chronos:lab/bolt"], ["lab/bolt", "lvjobs model pull lab/bolt"]),
-        (["--zero-shot", "raw", "--baseline", "", "--baseline", "auto-ets"], ['--baseline "" asks for no extra']),
+        (["--zero-shot", "raw", "--baseline", "", "--baseline", "auto-ets"], ['--baseline "" means no extra']),
         (["--zero-shot", "raw", "--origin", "40", "--origin", "20"], ["origin 20", "every baseline", "from 21 to 80"]),
     ],
 )
@@ -254,7 +254,7 @@ def test_a_run_and_its_evaluation_from_one_command_to_the_table(tmp_path, lvjobs
     code, out, err = lvjobs("evaluate", "one")
     assert code == 0, err
     assert "4 held-out series (last200): 80 steps of history, the next 20 are forecast" in out
-    for word in ("eval-one", "persistence", "seasonal-naive", "var-8", "ode", "100 %", "exists already"):
+    for word in ("eval-one", "persistence", "seasonal-naive", "var-8", "ode", "100 %", "already exists"):
         assert word in out
     code, _, err = lvjobs("evaluate", "one", "--split", "random")
     assert code == 2

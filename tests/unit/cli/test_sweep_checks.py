@@ -28,7 +28,7 @@ def test_an_absent_model_of_a_baseline_is_noted_by_the_plan_and_refused_by_a_dry
     text = f'{TRAIN}[evaluation]\nbaselines = ["chronos:lab/bolt"]\n{SCORES}'
     code, out, err = planned(text, "plan")
     assert (code, "scores" in out, err.count("\n")) == (0, True, 1)
-    assert err.startswith("note: submission would be refused now: model 'lab/bolt'")
+    assert err.startswith("note: submitting now would fail: model 'lab/bolt'")
     assert "lvjobs model pull lab/bolt" in err
     refused = planned(text, "all", "--dry-run")
     assert refused == planned(text, "all")

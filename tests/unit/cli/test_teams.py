@@ -59,8 +59,8 @@ def test_local_jobs_are_told_too(submit):
     ("given", "words"),
     [
         (("resources.gpus=3",), "gpus = 3, and batch_size = 4 does not divide among them"),
-        (("resources.nodes=2", "resources.gpus=4"), "set batch_size to a multiple of 8, or ask for fewer gpus"),
-        (("resources.gpus=8",), "set batch_size to a multiple of 8, or ask for fewer gpus"),
+        (("resources.nodes=2", "resources.gpus=4"), "set batch_size to a multiple of 8, or request fewer gpus"),
+        (("resources.gpus=8",), "set batch_size to a multiple of 8, or request fewer gpus"),
         (("resources.gpus=2", "batch_size=1", "accumulate=2"), "batch_size = 1 does not divide"),
         (("resources.gpus=4", "resources.processes=2"), "gpus = 4 and processes = 2"),
         (("resources.gpus=0", "resources.processes=3"), "processes = 3, and batch_size = 4"),
@@ -70,7 +70,7 @@ def test_local_jobs_are_told_too(submit):
         ),
         (
             ("resources.nodes=2", "resources.pack=3"),
-            "nodes = 2 and pack = 3: a run on several nodes has a job of its own",
+            "nodes = 2 and pack = 3: a run on several nodes cannot share its job",
         ),
         (("resources.nodes=0",), "resources: nodes = '0'"),
         (("resources.processes=0",), "resources: processes = '0'"),

@@ -61,7 +61,7 @@ def test_an_entry_whose_end_is_lost_is_left_alone(table):
 def test_refused_is_told_and_the_table_is_as_it_was(table):
     install("cron", "driver.a", ["* * * * * one"])
     before = table.read_text()
-    with pytest.raises(ClusterError, match=r"\(bad minute\), and the table is as it was; .* lvjobs watch"):
+    with pytest.raises(ClusterError, match=r"\(bad minute\), and the table was not changed; .* lvjobs watch"):
         install("cron", "driver.b", ["refuse"])
     assert table.read_text() == before
 

@@ -302,9 +302,9 @@ slurm_load_jobs: something else
 @pytest.mark.parametrize(
     ("job_id", "words"),
     [
-        ("17", "in partition low, 2 of 3 others come first (its priority is 100)"),
-        ("18_2", "in partition low, none of 3 others comes first (its priority is 400)"),
-        ("19", "in partition high, no other job waits (its priority is 400)"),
+        ("17", "3 of 4 pending jobs in partition low (priority 100)"),
+        ("18_2", "first of 4 pending jobs in partition low (priority 400)"),
+        ("19", "the only pending job in partition high (priority 400)"),
     ],
 )
 def test_where_a_job_stands_among_those_of_its_partition(job_id, words):

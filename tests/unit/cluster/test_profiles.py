@@ -217,7 +217,7 @@ def test_only_shared_parts_can_be_included(tmp_path):
 @pytest.mark.parametrize(
     ("resources", "said"),
     [
-        ({"partitoin": "x"}, "partitoin: profile csd3-ampere does not know it; it knows account, cpus,"),
+        ({"partitoin": "x"}, "partitoin: profile csd3-ampere does not use it; it knows account, cpus,"),
         ({}, "account: profile csd3-ampere has no default for it; set it under [resources] in study.toml, or give --a"),
         ({"account": "a\nb"}, "account: 'a\\nb' contains a line break"),
         ({"account": "x", "gpus": -1}, "gpus: -1 is not a whole number of at least 0"),
@@ -242,7 +242,7 @@ def test_refusals_name_the_key(resources, said):
         ({"environment": {"A-B": "x"}}, "environment: 'A-B' is no name for a variable"),
         ({"environment": {"A": "x\ny"}}, "environment.A: 'x\\ny' contains a line break"),
         ({"log_directory": Path("/a\\b")}, "log_directory: "),
-        ({"name": "x" * 300}, "is too long for a job's name"),
+        ({"name": "x" * 300}, "is too long for a job name"),
         ({"name": "x\ud800"}, "job_name: "),
         ({"code_directory": Path("/a\nb")}, "code_directory: "),
     ],

@@ -23,43 +23,46 @@ from lvjobs.cluster.states import (
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("Priority", "other jobs come first (Priority)"),
+        ("Priority", "other jobs have a higher priority (Priority)"),
         (
             "Reservation r1 was deleted",
-            "its reservation was deleted, and Slurm holds it (Reservation r1 was deleted)",
+            "held by Slurm: its reservation was deleted (Reservation r1 was deleted)",
         ),
-        ("Resources", "it is next, as soon as what it asks for is free (Resources)"),
+        ("Resources", "next in line, waiting for resources (Resources)"),
         (
             "(launch failed requeued held)",
-            "its node could not start it, and Slurm holds it (launch failed requeued held)",
+            "held by Slurm: its node could not start it (launch failed requeued held)",
         ),
         (
             "launch_failed_requeued_held",
-            "its node could not start it, and Slurm holds it (launch_failed_requeued_held)",
+            "held by Slurm: its node could not start it (launch_failed_requeued_held)",
         ),
         (
             "ReqNodeNotAvail, UnavailableNodes:n[1-4]",
-            "a node that it needs is down, drained or kept for a maintenance (ReqNodeNotAvail, UnavailableNodes:n[1-4])",
+            ("a required node is down, drained or reserved for maintenance (ReqNodeNotAvail, UnavailableNodes:n[1-4])"),
         ),
         (
             "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions",
-            "the nodes that it could use are down, drained or kept for others (Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions)",
+            (
+                "all suitable nodes are down, drained or reserved (Nodes required for job are DOWN, "
+                "DRAINED or reserved for jobs in higher priority partitions)"
+            ),
         ),
-        ("QOSMaxJobsPerUserLimit", "its QOS allows one user no more at once (running jobs) (QOSMaxJobsPerUserLimit)"),
-        ("AssocMaxJobsLimit", "its account allows one user no more at once (running jobs) (AssocMaxJobsLimit)"),
-        ("AssocGrpGRES", "its account allows all together no more at once (GPUs) (AssocGrpGRES)"),
-        ("QOSGrpCpuLimit", "its QOS allows all together no more at once (cores) (QOSGrpCpuLimit)"),
-        ("QOSMaxGRESPerUser", "its QOS allows one user no more at once (GPUs) (QOSMaxGRESPerUser)"),
-        ("MaxGRESPerAccount", "the site allows one account no more at once (GPUs) (MaxGRESPerAccount)"),
+        ("QOSMaxJobsPerUserLimit", "its QOS is at its limit for one user (running jobs) (QOSMaxJobsPerUserLimit)"),
+        ("AssocMaxJobsLimit", "its account is at its limit for one user (running jobs) (AssocMaxJobsLimit)"),
+        ("AssocGrpGRES", "its account is at its limit for all jobs together (GPUs) (AssocGrpGRES)"),
+        ("QOSGrpCpuLimit", "its QOS is at its limit for all jobs together (cores) (QOSGrpCpuLimit)"),
+        ("QOSMaxGRESPerUser", "its QOS is at its limit for one user (GPUs) (QOSMaxGRESPerUser)"),
+        ("MaxGRESPerAccount", "the site is at its limit for one account (GPUs) (MaxGRESPerAccount)"),
         (
             "AssocGrpCPUMinutesLimit",
-            "its account allows all together no more at once (time times what is used) (AssocGrpCPUMinutesLimit)",
+            "its account is at its limit for all jobs together (resource time) (AssocGrpCPUMinutesLimit)",
         ),
         (
             "QOSMaxWallDurationPerJobLimit",
-            "it asks for more than its QOS allows one job (time): it never starts (QOSMaxWallDurationPerJobLimit)",
+            "it requests more than its QOS allows one job (time): it never starts (QOSMaxWallDurationPerJobLimit)",
         ),
-        ("QOSMinGRES", "it asks for less than its QOS allows (GPUs): it never starts (QOSMinGRES)"),
+        ("QOSMinGRES", "it requests less than its QOS allows (GPUs): it never starts (QOSMinGRES)"),
         ("SomethingNew", "SomethingNew"),
         ("", ""),
     ],
@@ -69,11 +72,8 @@ def test_reasons(reason, words):
 
 
 def test_a_held_job_is_told_with_the_command_that_releases_it():
-    assert (
-        explain("JobHeldUser", "12")
-        == "Slurm holds the job for its user; to let it start, type: scontrol release 12 (JobHeldUser)"
-    )
-    assert explain("JobHeldUser") == "Slurm holds the job for its user (JobHeldUser)"
+    assert explain("JobHeldUser", "12") == "held by its user; to release it, type: scontrol release 12 (JobHeldUser)"
+    assert explain("JobHeldUser") == "held by its user (JobHeldUser)"
     assert "scontrol release 12" in explain("Reservation r1 was deleted", "12")
     assert "scontrol" not in explain("JobHeldAdmin", "12"), "its user may not"
 

@@ -52,7 +52,7 @@ def test_a_site_that_cancels(config, partitions):
         "--signal",
     ):
         assert word in notes
-    assert (site.scrontab, site.ways) == (True, ("scrontab is offered: it can keep a study going",))
+    assert (site.scrontab, site.ways) == (True, ("scrontab is available and can update the study",))
 
 
 def test_a_site_that_said_nothing():

@@ -19,7 +19,7 @@ from lvjobs.errors import UsageError
 from lvjobs.study.stages import Search, Stage
 
 WHY = "Slurm is not reachable from laptop: sbatch and squeue are not on PATH"
-SHOWN = f"{WHY}. Runs are shown as last known; nothing was submitted. Run lvjobs on a login node of the cluster"
+SHOWN = f"{WHY}. Runs are shown as last seen; nothing was submitted. Run lvjobs on a login node of the cluster"
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_no_driver_is_submitted_from_there_and_none_is_refused(tmp_path, haste, 
         assert passes_elsewhere(scene) == {}
     assert scene.shown.requests == []
     scene.one_pass()
-    assert len(scene.shown.live()) == 2, "the one that drives, and the one that stands by"
+    assert len(scene.shown.live()) == 2, "the one that drives, and the one that is on standby"
 
 
 # -- the real cluster's programs, which are not on PATH ---------------------------------------------------------------

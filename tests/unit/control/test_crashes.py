@@ -220,7 +220,8 @@ def test_a_pass_that_is_killed_while_it_makes_drivers(driven, fault, die_everywh
 
 
 def test_a_driver_that_is_killed(driven, fault, die_everywhere):
-    """While it sees to a run that was killed too. The one that stands by goes on, and makes another that stands by."""
+    """While it sees to a run that was killed too. The one that is on standby goes on, and makes another that is on
+    standby."""
     driven.enter("one")
     driven.reach(1)
     driven.one_pass()

@@ -75,7 +75,7 @@ def test_accounting_that_still_calls_an_earlier_run_running_makes_it_no_kill(mak
 
 
 def test_nothing_follows_from_a_scheduler_that_is_silent(make, fault):
-    """Least of all from accounting, which calls a job ended that waits in the queue to go on."""
+    """Least of all from accounting, which calls a job ended that is queued to continue."""
     scene = begun(make())
     scene.cluster.preempt(scene.job().id)
     scene.cluster.silent = True

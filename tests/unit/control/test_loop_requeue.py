@@ -104,7 +104,7 @@ def test_a_site_that_cancels_what_it_preempts_and_a_worker_that_could_not_requeu
 
 def test_a_time_limit_ends_it_twice(make):
     scene = make(steps=100)
-    scene.enter("one", time_limit="1")
+    scene.enter("one", time_limit="1m")
     for _ in range(40):
         scene.cluster.advance(10)
         scene.make_pass()
@@ -118,7 +118,7 @@ def test_a_time_limit_ends_it_twice(make):
 def test_a_time_limit_without_a_signal_in_time(make, fault):
     scene = make(steps=100)
     scene.worker.deaf.add("one")
-    scene.enter("one", time_limit="1")
+    scene.enter("one", time_limit="1m")
     scene.go(150)
     assert scene.state() == "completed"
     assert scene.causes() == ["timeout", "completed"]

@@ -296,7 +296,7 @@ def test_a_sweep_goes_through_a_limit_on_the_queue(make, most, told, fault):
     assert in_queue(scene) == min(9, room)
     names = [row["name"] for row in scene.rows("runs") if row["state"] == "planned"]
     assert names == list(NINE[room:]), "the oldest go first"
-    assert all("waits for room in the queue" in scene.run(name)["reason"] for name in names)
+    assert all("waits for free slots in the queue" in scene.run(name)["reason"] for name in names)
     assert {row["kind"] for row in scene.rows("events")} == {"submitted"}, "waiting is no event"
     see_through(scene, NINE, most)
     fault("submit_limit", scene)
@@ -390,7 +390,7 @@ def test_resubmissions_wait_for_room_with_their_cause(make):
     scene.cluster.kill(scene.job().id)
     scene.make_pass()
     assert (scene.state(), scene.run()["cause"]) == ("interrupted", "killed")
-    assert "waits for room" in scene.run()["reason"]
+    assert "waits for free slots" in scene.run()["reason"]
     scene.cluster.foreign_jobs = 0
     scene.go(60)
     assert scene.state() == "completed"

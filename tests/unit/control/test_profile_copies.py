@@ -287,7 +287,7 @@ def damage(scene, how):
 def test_runs_of_a_profile_that_cannot_be_used_are_left_alone_and_all_else_goes_on(scene, how):
     scene.forget_copies()
     problem, fix = damage(scene, how)
-    assert scene.problems() == [f"{problem}; no job is submitted for one until you {fix}"]
+    assert scene.problems() == [f"{problem}; no jobs for one until you {fix}"]
     scene.profile = "lab"
     scene.enter("two")
     scene.cluster.kill(scene.job("one").id)
@@ -349,7 +349,7 @@ def test_a_profile_of_a_package_that_is_no_longer_installed(make, tmp_path, monk
     points.clear()
     scene.cluster.kill(scene.job().id)
     scene.make_pass()
-    said = "profile 'mysite' is not installed; no job is submitted for one until you install the package that brings it"
+    said = "profile 'mysite' is not installed; no jobs for one until you install the package that brings it"
     assert scene.problems() == [said]
     points.append(importlib.metadata.EntryPoint("mysite", "its_parent_is_gone.mylab", "lvjobs.profiles"))
     assert scene.problems() == [said], "half of an installation is none"
@@ -370,7 +370,7 @@ def test_a_script_that_the_profile_cannot_make_holds_the_run(scene):
     scene.go(60)
     assert scene.state("one") == "completed"
     assert scene.state("two") == "held"
-    assert "exclude_nodes: profile mine does not know it" in scene.run("two")["reason"]
+    assert "exclude_nodes: profile mine does not use it" in scene.run("two")["reason"]
 
 
 # -- every command ----------------------------------------------------------------------------------------------------

@@ -52,7 +52,9 @@ def test_a_missing_engine_is_an_error_here_and_a_note_where_jobs_run_elsewhere(a
     (line,) = told(check_container(asked), "error")
     assert line.startswith("ch-run is not on PATH | the program cannot be started | load it with modules under")
     (line,) = told(check_container(replace(asked, profile="generic")), "note")
-    assert "ch-run is not on PATH here | jobs need it on PATH | only a job can tell; type: lvjobs doctor --job" in line
+    assert (
+        "ch-run is not on PATH here | jobs need it on PATH | only a job can show it; type: lvjobs doctor --job" in line
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_an_image_that_cannot_be_run_is_an_error(asked, engines, image, engine, 
 @pytest.mark.parametrize(
     ("inside", "level", "words"),
     [
-        (None, "note", "the container did not answer before the job's minute was over"),
+        (None, "note", "the container did not answer within the job's minute"),
         (Inside(problem="ch-run is not on PATH in the job"), "error", "image does not start: ch-run is not on PATH"),
         (Inside(seconds=0.24), "fine", "image starts, and has no Python; answered in 0.2 s"),
         (Inside(python="3.12.1", seconds=1), "fine", "image has Python 3.12.1, no torch; answered in 1.0 s"),

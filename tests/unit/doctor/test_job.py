@@ -141,7 +141,7 @@ def test_a_job_that_dies_without_a_report(asked):
 def test_a_job_that_is_stuck_is_cancelled(asked):
     site = Site(asked, lambda _job: None)
     (found,) = check_errand(site.run(timeout=0.3), asked)
-    assert (found.level, "left no report" in found.what) == ("error", True)
+    assert (found.level, "wrote no report" in found.what) == ("error", True)
     assert site.is_clean()
 
 
@@ -180,7 +180,7 @@ def test_a_job_whose_sbatch_was_not_answered_is_looked_for_and_cancelled(asked, 
     site = Site(asked, lambda _job: None)
     site.cluster.submit_faults.append(fault)
     (found,) = check_errand(site.run(), asked)
-    assert (found.level, "sbatch was not answered" in found.what) == ("error", True)
+    assert (found.level, "sbatch did not answer" in found.what) == ("error", True)
     assert site.is_clean()
 
 
@@ -222,7 +222,7 @@ def test_gpus_that_nobody_asked_for_and_pretended_ones(tmp_path):
     blind = {"torch": replace(TORCH, devices=(), cuda=None), "gpus": ()}
     found = seen(asked_of(tmp_path / "study", "generic", gpus=0), **blind)
     assert levels(found)["node: GPUs"] == "fine"
-    assert any("jobs ask for none" in line for line in told(found))
+    assert any("jobs request none" in line for line in told(found))
     assert levels(seen(asked_of(tmp_path / "study", "lab", gpus=1), **blind))["node: GPUs"] == "note"
 
 

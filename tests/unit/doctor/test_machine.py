@@ -97,7 +97,7 @@ def test_a_profile_that_wants_a_value_and_one_that_takes_none(root):
     (found,) = profile.check_profile(asked_of(root, "csd3-ampere"))
     assert (found.level, "account" in found.what, "[resources]" in found.remedy) == ("error", True, True)
     (found,) = profile.check_profile(asked_of(root, "local", account="x"))
-    assert (found.level, "means nothing to the local backend" in found.what) == ("error", True)
+    assert (found.level, "has no effect with profile local" in found.what) == ("error", True)
 
 
 def test_a_study_and_no_study(root, tmp_path):
@@ -125,8 +125,8 @@ def test_where_a_study_lies_and_who_may_look(root, monkeypatch):
     monkeypatch.setattr(places, "storage_of", lambda _path: storage)
     monkeypatch.setattr(places, "quota_of", lambda *_: None)
     found = [*places.check_storage(asked)]
-    assert any("its locks may lie" in line for line in told(found, "note"))
-    assert any("your quota on /home is not known" in line for line in told(found, "note"))
+    assert any("its locks are unreliable" in line for line in told(found, "note"))
+    assert any("your quota on /home is unknown" in line for line in told(found, "note"))
     root.chmod(0o755)
     assert any(f"{root} is open to others" in line for line in told(places.check_storage(asked), "note"))
 
@@ -234,7 +234,7 @@ def test_what_is_printed_fits_80_columns_and_ends_with_the_errors(capsys):
     assert [line.split()[0] for line in lines if line[:1].strip()] == ["fine", "note", "error", "1"]
     assert any("[bold]no markup" in line for line in lines)
     assert lines[-1] == "1 error (account); 1 note"
-    assert summary(rows[1:2]) == "fine: nothing is in the way of runs"
+    assert summary(rows[1:2]) == "fine: no problem for runs was found"
 
 
 def test_a_finding_is_plain_json(root):

@@ -71,7 +71,7 @@ def test_an_account_of_somebody_else_is_an_error_that_names_mine(ask):
     asked = ask(account="nobody")
     (found,) = permission.check_account(facts_of(asked), asked)
     assert found.level == "error"
-    assert found.what == "'nobody' is none of yours on cluster lv; yours: lab, other"
+    assert found.what == "'nobody' is not yours on cluster lv; yours: lab, other"
     assert found.remedy.startswith('account = "lab" under [resources]')
     loose = facts_of(asked, config={"AccountingStorageEnforce": "none"})
     assert levels(permission.check_account(loose, asked)) == {"account": "note"}
@@ -112,10 +112,10 @@ def test_a_partition_is_described(ask):
     [
         ("State=DRAIN", "note", "low is DRAIN"),
         ("AllowGroups=nobody-is-in-it", "error", "you are in none of them"),
-        ("AllowAccounts=rich", "note", "the accounts rich alone, and those below them"),
-        ("DenyAccounts=lab", "error", "does not take lab (DenyAccounts)"),
-        ("AllowQos=gold", "error", "the QOS gold alone"),
-        ("RootOnly=YES", "error", "root alone"),
+        ("AllowAccounts=rich", "note", "the accounts rich only, and those below them"),
+        ("DenyAccounts=lab", "error", "does not accept lab (DenyAccounts)"),
+        ("AllowQos=gold", "error", "only the QOS gold"),
+        ("RootOnly=YES", "error", "root only"),
     ],
 )
 def test_a_partition_that_does_not_take_me(ask, field, level, words):
@@ -161,7 +161,7 @@ def test_more_than_any_node_has(ask):
     assert (found.level, "no node of low has that: 4 GPUs, 32 cores, 64000 MiB" in found.what) == ("error", True)
     asked = ask(gpus=1)
     (found,) = room.check_size(facts_of(asked), asked)
-    assert found.what == "a job asks for 1 GPU, 1 core, 2000 MiB: 2 nodes have that"
+    assert found.what == "a job requests 1 GPU, 1 core, 2000 MiB: 2 nodes have that"
     away = "low|2|32|64000|gpu:4|down*\n"
     (found,) = room.check_size(facts_of(asked, nodes=away), asked)
     assert (found.level, "out of service (down*)" in found.what) == ("note", True)
@@ -212,17 +212,17 @@ def test_what_sbatch_says_to_such_a_job(ask):
     assert [each.subject for each in found if each.level == "error"] == ["partition"], "told once"
     assert "sbatch" not in levels(found)
     (found,) = room.check_submission(facts_of(ask(), test="1770000000.0"), ask())
-    assert "it would take such a job" in found.what
+    assert "it accepts such a job" in found.what
 
 
 @pytest.mark.parametrize(
     ("mode", "grace", "level", "words"),
     [
         ("REQUEUE", 4, "fine", ("requeues", "4 s to finish")),
-        ("REQUEUE", 0, "fine", ("requeues", "killed at once", "at most 250 steps")),
-        ("CANCEL", 4, "fine", ("cancels", "puts itself back")),
-        ("CANCEL", 0, "note", ("cancels", "only a pass brings")),
-        ("GANG,SUSPEND", 0, "note", ("suspends", "never tried")),
+        ("REQUEUE", 0, "fine", ("requeues", "killed at once", "at most 250")),
+        ("CANCEL", 4, "fine", ("cancels", "requeues itself")),
+        ("CANCEL", 0, "note", ("cancels", "only an update resubmits")),
+        ("GANG,SUSPEND", 0, "note", ("suspends", "not tested")),
         ("OFF", 0, "fine", ("not preempted",)),
     ],
 )
@@ -252,10 +252,10 @@ def test_requeue(ask):
 def test_whether_jobs_may_submit_jobs(ask):
     asked = ask()
     (found,) = scheduler.check_driver(facts_of(asked), asked)
-    assert (found.level, found.what) == ("fine", "a tiny job makes passes, on low")
+    assert (found.level, found.what) == ("fine", "a small job updates the study, on low")
     text = PARTITIONS.replace("AllocNodes=ALL", "AllocNodes=login1")
     (found,) = scheduler.check_driver(facts_of(asked, partitions=text), asked)
-    assert (found.level, "from login1 alone" in found.what) == ("note", True)
+    assert (found.level, "from login1 only" in found.what) == ("note", True)
     assert found.remedy == f"type: lvjobs driver install --study {asked.study.root}"
     scron = facts_of(asked, partitions=text, config={"ScronParameters": "enable,explicit_scancel"})
     (found,) = scheduler.check_driver(scron, asked)

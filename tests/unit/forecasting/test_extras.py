@@ -93,7 +93,7 @@ def test_a_model_that_no_job_could_forecast_with_is_refused(hub, tmp_path, model
     for model, words in {
         "amazon/chronos-bolt-small": "jobs do not download.*lvjobs model pull amazon/chronos-bolt-small",
         str(make_model(tmp_path / "text")): "neither Chronos-Bolt nor Chronos-2.*names no pipeline",
-        str(tmp_path / "nowhere"): "nor a directory that is there",
+        str(tmp_path / "nowhere"): "nor an existing directory",
         "tiny": "neither Chronos-Bolt nor Chronos-2",
     }.items():
         with pytest.raises(UsageError, match=words):

@@ -148,7 +148,7 @@ def test_a_run_that_exists_is_not_asked_for_its_model_again(cache, model, lvjobs
     (snapshot / "model.safetensors").unlink()
     code, out, err = lvjobs("submit", "train", *profile)
     assert code == 0, err
-    assert "exists already" in out
+    assert "already exists" in out
     assert lvjobs("submit", "train", *profile, "--seed", "1", "--name", "two")[0] == 2
 
 
@@ -157,7 +157,7 @@ def test_check_says_what_there_is_to_know(cache, model, lvjobs):
     code, out, err = lvjobs("model", "check", HUB_ID)
     assert (code, err) == (0, "")
     weights = hashlib.sha256((snapshot / "model.safetensors").read_bytes()).hexdigest()
-    words = ("24", "a token for every character", "has a chat template", "its own config.json", f"SHA-256 {weights}")
+    words = ("24", "one token per character", "has a chat template", "its own config.json", f"SHA-256 {weights}")
     for each in (str(snapshot), *words):
         assert each in out
     assert json.loads(lvjobs("model", "check", HUB_ID, "--json")[1])["weights_sha256"] == weights

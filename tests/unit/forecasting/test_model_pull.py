@@ -72,7 +72,7 @@ def test_what_a_job_needs_is_fetched_once_and_checked(tmp_path, home, pull, nowh
         assert fetched == [], "what is there already is not fetched again"
     code, out, _ = pull(nowhere)
     assert code == 0, "it is whole: no network is needed"
-    assert out.startswith("lab/small: whole, in ")
+    assert out.startswith("lab/small: complete, in ")
 
 
 def test_what_is_not_whole_is_named_and_a_later_pull_fetches_what_is_missing(tmp_path, home, pull):

@@ -235,7 +235,7 @@ def test_an_adapter_that_peft_does_not_take_up_is_noticed(trainer, tmp_path, mon
     with torch.no_grad():
         next(p for p in trainer.model.parameters() if p.requires_grad).add_(1)
     monkeypatch.setattr("peft.set_peft_model_state_dict", lambda model, weights: None)
-    with pytest.raises(AdapterMismatch, match="not taken up"):
+    with pytest.raises(AdapterMismatch, match="not loaded"):
         load_adapter(trainer.model, tmp_path)
 
 

@@ -122,7 +122,7 @@ def test_a_link_that_lies_in_wait_is_not_written_through(path, tmp_path):
 
 def test_what_is_there_is_not_written_over(path, tmp_path):
     (tmp_path / "copy").write_text("precious")
-    with pytest.raises(UsageError, match="exists, and is left as it is"):
+    with pytest.raises(UsageError, match="exists, and was not changed"):
         back_up(path, tmp_path / "copy")
     assert (tmp_path / "copy").read_text() == "precious"
     with pytest.raises(UsageError, match=r"cannot be written \(No such file"):

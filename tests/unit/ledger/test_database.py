@@ -167,13 +167,15 @@ def test_a_holder_that_woke_up_before_the_first_change_of_its_successor(tmp_path
     assert later.call(Transaction.runs) == []
     if not is_first:
         later.call(Transaction.set_setting, "a", "b")
-        with pytest.raises(LeaseLost, match="took over this study while this one slept"):
+        with pytest.raises(LeaseLost, match="took over this study while this one was suspended"):
             ledger.call(Transaction.add_runs, [a_run()])
         assert later.call(Transaction.runs) == []
     else:
         ledger.call(Transaction.add_runs, [a_run()])
         for _ in range(2):
-            with pytest.raises(LeaseLost, match="that slept wrote to this study meanwhile; nothing was written"):
+            with pytest.raises(
+                LeaseLost, match="a suspended lvjobs process wrote to this study meanwhile; nothing was written"
+            ):
                 later.call(Transaction.set_setting, "a", "b")
         assert ledger.call(Transaction.setting, "a") is None
     later.close()

@@ -248,7 +248,7 @@ def test_a_line_that_cannot_be_written_whole_is_made_good_by_the_next_commit(stu
     with monkeypatch.context() as patched:
         patched.setattr(log.os, "write", full)
         with pytest.raises(
-            LedgerError, match=r"ledger\.log cannot be written \(No space left on device\); runs\.db has"
+            LedgerError, match=r"ledger\.log cannot be written \(No space left on device\); runs\.db is complete"
         ):
             ledger.call(Transaction.add_runs, [a_run("three")])
     assert not is_a_copy(study)

@@ -57,16 +57,16 @@ def test_a_real_directory(tmp_path):
 def test_a_network_file_system_is_told_and_is_no_fault(kind):
     for on_slurm in (True, False):
         ((what, serious),) = told(replace(DISK, kind=kind), on_slurm=on_slurm)
-        assert what.startswith(f"{kind} is a network file system: its locks may lie")
+        assert what.startswith(f"{kind} is a network file system: its locks are unreliable")
         assert not serious
 
 
 def test_this_machines_memory():
     ((what, serious),) = told(replace(DISK, kind="tmpfs"), on_slurm=True)
-    assert "other machines do not see it" in what
+    assert "other machines cannot see it" in what
     assert serious
     ((what, serious),) = told(replace(DISK, kind="tmpfs"), on_slurm=False)
-    assert "gone when the machine restarts" in what
+    assert "lost when the machine restarts" in what
     assert "other machines" not in what
     assert not serious
 
@@ -83,7 +83,7 @@ def test_read_only_full_and_out_of_inodes():
     assert "read-only" in what
     assert serious
     assert told(replace(DISK, free_bytes=300 << 20), on_slurm=False) == [
-        ("only 300 MiB are free: a checkpoint that does not fit ends its attempt", False)
+        ("only 300 MiB are free: a checkpoint that does not fit fails its attempt", False)
     ]
     ((_, serious),) = told(replace(DISK, free_bytes=0), on_slurm=False)
     assert serious

@@ -20,7 +20,7 @@ FIELDS = {
     ),
     StageStatus: "name state origin runs done held trials proposed winner because by_hand reason",
     AvoidedRow: "node reason since until used_in",
-    Summary: "study time did problems runs stages avoided_nodes budget",
+    Summary: "study time did problems runs stages avoided_nodes budget answered",
     archive.Tally: "work shares groups samples",
     archive.StageWork: "first useful replayed validation generation estimated",
     Share: "runs attempts estimated allocated allocated_gpu used_gpu useful wall",
@@ -34,7 +34,7 @@ FIELDS = {
 @pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.__name__)
 def test_a_field_is_added_with_a_new_format(kind):
     found = " ".join(item.name for item in fields(kind))
-    assert (FORMAT, found) == (5, FIELDS[kind]), "raise FORMAT in lvjobs/records/summary.py, then write both here"
+    assert (FORMAT, found) == (6, FIELDS[kind]), "raise FORMAT in lvjobs/records/summary.py, then write both here"
 
 
 def test_every_part_of_the_summary_is_looked_at():
@@ -45,6 +45,17 @@ def test_json_keeps_its_keys():
     stage = StageStatus("a", "running", "b", 1, 0, 0, None, None, None, "", False, "")
     node = AvoidedRow("n1", "node_fail", 1.0, 2.0, [])
     shown = Summary("/s", 1.0, [], [], [], [stage], [node], {"spent": 0}).to_dict()
-    assert list(shown) == ["schema", "study", "time", "did", "problems", "runs", "stages", "avoided_nodes", "budget"]
+    assert list(shown) == [
+        "schema",
+        "study",
+        "time",
+        "did",
+        "problems",
+        "runs",
+        "stages",
+        "avoided_nodes",
+        "budget",
+        "answered",
+    ]
     assert list(shown["stages"][0])[:3] == ["name", "state", "from"]
     assert shown["avoided_nodes"] == [{"node": "n1", "reason": "node_fail", "since": 1.0, "until": 2.0, "used_in": []}]

@@ -238,7 +238,7 @@ def test_arrays_decide_where_there_are_any(tmp_path):
             "does_not_resume",
             "held at step 40: KeyError: 'x'",
         ),
-        (RESUMED, COMPLETED, 0, "untested", "no fault met the run"),
+        (RESUMED, COMPLETED, 0, "untested", "no fault was injected"),
         ([an_attempt(range(1, 26)), an_attempt(range(1, 41), 20)], COMPLETED, 1, "does_not_resume", "began at step 1"),
         ([an_attempt(range(1, 26)), an_attempt(range(1, 41))], COMPLETED, 1, "does_not_resume", "executed 25 steps"),
         ([an_attempt(range(1, 6)), an_attempt(range(1, 41))], COMPLETED, 1, "untested", "nothing was resumed"),

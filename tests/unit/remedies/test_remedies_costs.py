@@ -52,7 +52,7 @@ def test_runs_that_need_more_gpu_hours(tmp_path, monkeypatch, typed, take):
     scene_task(scene)
     code, _, err = typed("submit", "run")
     assert (code, scene.rows("runs")) == (2, [])
-    assert "1 GPU-hours are needed" in err
+    assert "needs 1 GPU-hours" in err
     scene.bind(limit=10**17, gpu_hours=2)
     code, out, err = take(remedies.BUDGET_SET_HOURS, err, choose={"HOURS": "2", "REASON": "a second grant"})
     assert code == 0, err

@@ -210,7 +210,7 @@ CASES = {
     "no such run, of a summary": (running, "why zebra", "lvjobs status", 0),
     "no such run, of the ledger": (running, "cancel zebra", "lvjobs status", 0),
     "no such run, to forecast with": (running, "evaluate zebra --table", "lvjobs status", 0),
-    "no job that waits": (running, "queue one", "lvjobs status", 0),
+    "no job in the queue": (running, "queue one", "lvjobs status", 0),
     "no log": (running, "logs one", "lvjobs why one", 0),
     "nothing evaluated": (running, "evaluate --table", "lvjobs evaluate RUN", 2),
     "settings for no run": (held, "resume --time-limit 12h", "lvjobs resume RUN --time-limit 12h", 0),
@@ -391,7 +391,7 @@ def test_a_command_elsewhere_whose_lease_another_process_took(tmp_path, monkeypa
 
     monkeypatch.setattr(loop, "decide", sleep_and_decide)
     code, _, err = typed("resume", "--study", tmp_path)
-    assert (code, "took over this study while this one slept" in err) == (1, True)
+    assert (code, "took over this study while this one was suspended" in err) == (1, True)
     assert f"if that does not help: lvjobs ledger check --study {tmp_path}\n" in err
 
 
@@ -399,10 +399,10 @@ def test_ctrl_c_of_a_command_elsewhere(tmp_path, monkeypatch, typed):
     scene = typed_scene(tmp_path, monkeypatch, PRICED)
     waiting(scene, typed)
     monkeypatch.setattr(updates, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=interrupted))
-    assert "goes on; type: lvjobs status\n" in typed("watch")[2]
+    assert "this command submitted nothing; type: lvjobs status\n" in typed("watch")[2]
     monkeypatch.chdir("/")
     code, _, err = typed("watch", "--study", tmp_path)
-    assert (code, err.endswith(f"goes on; type: lvjobs status --study {tmp_path}\n")) == (130, True)
+    assert (code, err.endswith(f"nothing; type: lvjobs status --study {tmp_path}\n")) == (130, True)
 
 
 def test_init_elsewhere_of_a_site_without_accounting_on_nfs(tmp_path, monkeypatch, typed):

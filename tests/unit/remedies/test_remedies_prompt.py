@@ -52,7 +52,7 @@ def test_a_directory_without_a_study(bare, typed, take):
     assert code == 2
     code, out, _ = take(remedies.INIT, err)
     assert (code, (bare / "study.toml").is_file()) == (0, True)
-    assert f"in that directory, see what it would cost: {remedies.SWEEP_PLAN}" in out
+    assert f"see the cost of its stages: {remedies.SWEEP_PLAN}" in out
     assert typed("status")[0] == 0
 
 
@@ -87,7 +87,7 @@ def test_no_pass_that_could_not_be_made_is_not_to_be_typed_again(scene, typed, m
     monkeypatch.setattr("lvjobs.api.updates.READ_WAIT_SECONDS", 0.0)
     with scene.session():
         code, _, err = typed("status")
-    assert (code, "another lvjobs" in err or "process" in err, "no pass was made over" in err) == (1, True, False)
+    assert (code, "another lvjobs" in err or "process" in err, "was never updated" in err) == (1, True, False)
 
 
 @pytest.mark.remedy("STATUS")
@@ -141,7 +141,7 @@ def test_a_report_of_a_study_without_runs(tmp_path, monkeypatch, typed, take):
     assert code == 0, err
     scene.go(300)
     _, shown, _ = typed("report")
-    assert "no run has begun" not in shown
+    assert "no run has started" not in shown
 
 
 @pytest.mark.remedy("SUBMIT_TASK")

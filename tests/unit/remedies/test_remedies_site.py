@@ -130,7 +130,7 @@ def test_cron_makes_passes_where_the_site_refuses_the_driver(driven, tables, typ
     assert code == 0
     cron_makes_passes(driven, table, typed, monkeypatch)
     _, shown, _ = typed("driver", "status")
-    assert "crontab makes passes" in shown
+    assert "crontab updates the study" in shown
     assert "no driver" not in shown, "that trouble is gone"
     take(remedies.DRIVER_UNINSTALL, installed)
     assert table.read_text() == ""
@@ -150,7 +150,7 @@ def test_scrontab_makes_passes_where_the_site_offers_it(driven, tables, typed, t
     code, _, _ = take(remedies.DRIVER_INSTALL_SCRONTAB, shown)
     assert code == 0
     cron_makes_passes(driven, table, typed, monkeypatch)
-    assert "scrontab makes passes" in typed("driver", "status")[1]
+    assert "scrontab updates the study" in typed("driver", "status")[1]
 
 
 # -- the directory of the study ------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_a_directory_without_a_study(root, tmp_path, monkeypatch, typed, take, p
     _, shown, _ = typed("doctor", "--profile", profile)
     assert take(remedies.INIT_PROFILE, shown, profile=profile)[0] == 0
     assert f'profile = "{profile}"' in (root / "study.toml").read_text()
-    assert "there is none in" not in typed("doctor")[1]
+    assert "no study in" not in typed("doctor")[1]
     elsewhere = tmp_path / "a directory"
     elsewhere.mkdir()
     _, shown, _ = typed("doctor", "--study", elsewhere, "--profile", profile)

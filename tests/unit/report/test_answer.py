@@ -51,7 +51,8 @@ NOT_SHOWN = "Not shown: no difference from the base model is shown in the MAE, t
             UNCLEAR,
             HIGHER,
             LOWER,
-            "Mixed: fine-tuning lowers the median MAE over series and raises the MSE; no difference is shown in the MAE.",
+            ("Mixed: fine-tuning lowers the median MAE over series and raises the MSE; no difference is shown in the "
+            "MAE."),
         ),
         (HIGHER, HIGHER, HIGHER, "No: fine-tuning raises the MAE, the MSE and the median MAE over series."),
         (HIGHER, UNCLEAR, UNCLEAR, "No: fine-tuning raises the MAE; no difference is shown in the MSE or the median MAE over series."),

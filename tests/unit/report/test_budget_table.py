@@ -72,7 +72,7 @@ def test_the_sum_is_that_of_exact_figures():
 def test_what_does_not_count_is_shown_and_not_in_the_total():
     budget = a_budget(counts_inference=False)
     header, stage, _, total = cells(budget_table(budget, ROWS).body("github"))
-    assert header[7] == "useful + replayed"
+    assert header[7] == "useful + repeated"
     assert stage[5] == "1.100e14"
     assert total[7] == "7.246e15"
     assert float(total[7]) == float(f"{budget['spent']:.3e}")

@@ -64,7 +64,7 @@ def test_one_stage_is_the_study():
 
 def test_advice_is_one_line_a_stage():
     lines = shown(a_study("train", "final"), 200).splitlines()
-    at = lines.index("checkpoints (advice, nothing is changed by itself):")
+    at = lines.index("checkpoint interval (advice):")
     assert len(lines[at + 1 :]) == 2
     assert lines[at + 1].startswith("  train: every 250 steps costs ")
     assert lines[at + 2].startswith("  final: every 250 steps costs ")
@@ -100,4 +100,4 @@ def test_ratios_that_are_not_known_are_left_out():
 
 
 def test_before_anything_ran():
-    assert shown(efficiency_of([a_run()], {}, NOW).to_dict()) == "No machine has been used yet.\n"
+    assert shown(efficiency_of([a_run()], {}, NOW).to_dict()) == "No machine time used yet.\n"

@@ -129,7 +129,7 @@ def test_losses_are_drawn_and_the_best_is_ringed():
     steps, losses = np.array([*training], float), np.array([*training.values()])
     assert np.array_equal(drawn(left)["one: each batch"], np.column_stack([steps, losses]))
     assert np.array_equal(drawn(left)["one"], np.column_stack([smoothed(steps, 5), smoothed(losses, 5)]))
-    assert set(drawn(left)["taken up again"][:, 0]) == {50}
+    assert set(drawn(left)["resumed"][:, 0]) == {50}
     _, points, ring = right.get_lines()
     assert points.get_xydata().tolist() == [[0, 2.0], [50, 0.5], [100, 0.7]]
     assert ring.get_xydata().tolist() == [[50, 0.5]]
@@ -323,7 +323,7 @@ def test_a_resumed_run_is_marked_in_its_stages_figure(tmp_path, data):
     files = finished.layout.run(run.name)
     journal(files, 2, [("start", {"resumed_from": "000001-00000001"}), *list(lines([1.0, 2.0]))[1:]])
     loss = draw(a_material(finished))["figure-2-loss-stage1"]
-    assert set(drawn(loss.axes[0])["taken up again"][:, 0]) == {1}
+    assert set(drawn(loss.axes[0])["resumed"][:, 0]) == {1}
 
 
 LONG = "a-run-whose-name-takes-all-the-eighty-characters-that-a-name-of-a-run-may-have-1"

@@ -98,7 +98,7 @@ def test_what_was_evaluated_otherwise_is_never_in_the_same_table(finished, other
     assert words not in tables[0].circumstances
     assert words in tables[1].circumstances
     for table in tables:
-        assert any("table of its own" in note for note in table.notes)
+        assert any("have their own table" in note for note in table.notes)
 
 
 def test_what_was_asked_for_by_hand_is_in_no_table(finished):

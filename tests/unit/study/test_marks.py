@@ -54,5 +54,5 @@ def test_marks_are_found_by_their_table():
 def test_what_names_something_of_a_site_is_refused_on_this_machine(key):
     resources = Resources.model_validate({key: "x"})
     check_profile_resources("generic", resources)
-    with pytest.raises(UsageError, match=f"{key} means nothing to the local backend"):
+    with pytest.raises(UsageError, match=f"{key} has no effect with profile local"):
         check_profile_resources("local", resources)

@@ -14,7 +14,7 @@ def test_the_beginning_or_the_end_of_a_name_will_do(typed):
 
 
 def test_what_may_be_several_is_none():
-    with pytest.raises(UsageError, match=r"may be 2 runs \(stage1-r4-s0-7fab, stage1-r8-s0-3704\)"):
+    with pytest.raises(UsageError, match=r"matches 2 runs: stage1-r4-s0-7fab, stage1-r8-s0-3704"):
         find_name("stage1", NAMES)
 
 

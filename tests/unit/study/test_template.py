@@ -43,7 +43,7 @@ def keys_of(values):
 
 @pytest.mark.parametrize("preset", STUDIES)
 def test_what_init_writes_is_the_preset(tmp_path, preset):
-    found = loaded(tmp_path, study_toml("local", None, {}, preset))
+    found = loaded(tmp_path, study_toml("local", {}, {}, preset))
     train, stages = STUDIES[preset]
     assert found.stage == list(stages)
     assert {key: getattr(found.train, key) for key in train} == dict(train)
@@ -53,7 +53,7 @@ def test_what_init_writes_is_the_preset(tmp_path, preset):
 
 @pytest.mark.parametrize("preset", STUDIES)
 def test_every_key_of_every_table_is_shown_and_all_of_them_set_are_a_study(tmp_path, preset):
-    text = uncommented(study_toml("local", None, {}, preset))
+    text = uncommented(study_toml("local", {}, {}, preset))
     found = keys_of(tomllib.loads(text))
     known = {section.header: set() for section in sections()}
     for section in sections():
@@ -68,7 +68,7 @@ def test_every_key_of_every_table_is_shown_and_all_of_them_set_are_a_study(tmp_p
 
 def test_commented_values_are_the_defaults(tmp_path):
     """But for examples, whose comments name the default."""
-    text = study_toml("local", None, {}, "study-tiny")
+    text = study_toml("local", {}, {}, "study-tiny")
     begins, ends = text.index("[resources]"), text.index("# Stages:")
     said = text[begins:ends] + text[text.index("[evaluation]") :]
     shown = loaded(tmp_path, uncommented(said)).model_dump()
@@ -82,10 +82,10 @@ def test_commented_values_are_the_defaults(tmp_path):
 
 def test_the_profile_s_own_resources_stand_in_the_comments():
     defaults = {"partition": "ampere", "time_limit_minutes": 90, "account": None, "modules": ["rhel8"]}
-    lines = study_toml("csd3-ampere", "ME-GPU", defaults, "published").splitlines()
+    lines = study_toml("csd3-ampere", {"account": "ME-GPU"}, defaults, "published").splitlines()
     for entry in ('# partition = "ampere"', '# time_limit = "01:30:00"', '# modules = ["rhel8"]', 'account = "ME-GPU"'):
         assert any(line.startswith(f"{entry} ") for line in lines), entry
 
 
 def test_no_line_is_longer_than_a_screen_is_wide():
-    assert max(map(len, study_toml("isambard-ai", None, {}, "published").splitlines())) <= 120
+    assert max(map(len, study_toml("isambard-ai", {}, {}, "published").splitlines())) <= 120

@@ -181,7 +181,7 @@ def test_commands_say_what_was_left_out(package, tmp_path, monkeypatch):
         assert submit_runs.enter(session, scene.wanted("one")).note == ""  # it exists already: nothing was submitted
     with scene.session() as session:
         run_commands.pause(session, ["one"], "a test", held_for=HeldFor.NOTHING)
-    assert scene.resume_runs("one") == [note, "one: taken up by the user"]
+    assert scene.resume_runs("one") == [note, "one: resumed by the user"]
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_resume_finds_a_task_that_study_toml_does_not_name(tmp_path, monkeypatch
     if where == "the study":
         (tmp_path / "alone_in_a_file.py").rename(alone.root / "alone_in_a_file.py")
     submitted_by_name(alone)
-    assert alone.resume_runs("one") == ["one: taken up by the user"]
+    assert alone.resume_runs("one") == ["one: resumed by the user"]
 
 
 def test_why_finds_a_task_that_study_toml_does_not_name(tmp_path, monkeypatch, alone):
@@ -233,4 +233,4 @@ def test_a_current_directory_that_is_gone_is_passed_over(tmp_path, monkeypatch, 
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert alone.resume_runs("one") == ["one: taken up by the user"]
+    assert alone.resume_runs("one") == ["one: resumed by the user"]

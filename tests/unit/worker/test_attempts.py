@@ -606,7 +606,7 @@ def test_a_training_function_may_end_the_run_early(zygote, tmp_path):
     log = tmp_path / "log"
     log.touch()
     assert zygote.run(layout, TOY_OUTPUT=log) == 0
-    assert "is done: 23 steps of 40: it ended by itself" in log.read_text()
+    assert "is done: 23 steps of 40: it ended early" in log.read_text()
     done = json.loads(layout.done.read_text())
     assert (done["step"], done["checkpoint"]) == (23, "000001-00000023")
     assert executed(layout) == list(range(1, 24))

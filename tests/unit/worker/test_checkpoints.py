@@ -235,7 +235,7 @@ def test_one_that_cannot_be_read_is_not_taken_for_damaged(layout, monkeypatch, t
         found, invalid = find_newest_valid(layout)
         assert (found.path, invalid) == (new, {})
     else:
-        with pytest.raises(LvjobsError, match=r"cannot be read \(Input/output error\); it may be good"):
+        with pytest.raises(LvjobsError, match=r"cannot be read \(Input/output error\); it may be valid"):
             find_newest_valid(layout)
 
 

@@ -93,7 +93,7 @@ def test_one_that_is_killed_or_fails_does_not_disturb_the_others(zygote, tmp_pat
     until(reached.exists)
     os.kill(pid_of(runs[0]), signal.SIGKILL)
     said = ended(process, 75)
-    assert "a: its worker died (-9)" in said
+    assert "a: its worker failed (-9)" in said
     assert entries(runs[0], "died") == [{"status": -9}]
     assert entries(runs[0], "leave") == entries(runs[0], "done") == []
     assert runs[1].done.exists()

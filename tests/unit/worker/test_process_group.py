@@ -101,7 +101,7 @@ def test_another_number_of_processes_goes_on_and_says_so(zygote, tmp_path):
     assert together(zygote, run, TEAM_TERM="0:6") == 75
     assert zygote.run(run, TOY_OUTPUT=log) == 0
     assert entries(run, "other_processes") == [{"trained": 2, "processes": 1}]
-    assert "with processes = 2 and goes on with 1: no worse, but not bit for bit" in log.read_text()
+    assert "with processes = 2 and continues with 1: the result is valid, but not bit for bit" in log.read_text()
     assert [entry["processes"] for entry in entries(run, "start")] == [2, 1]
     assert losses(run) == pytest.approx(losses(one), rel=1e-5)
     assert entries(run, "step")[0]["tokens"] == entries(one, "step")[0]["tokens"], "of the whole batch, told once"

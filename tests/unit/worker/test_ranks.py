@@ -88,7 +88,7 @@ def test_the_end_that_shows_the_cause_is_the_loss(launched, layout):
     report(work, 1, AgentReport(is_over=True, ends=[ProcessEnd(1, PEER_LOST, node="n2")]))
     report(work, 2, AgentReport(is_over=True, ends=[ProcessEnd(2, -signal.SIGKILL, node="n3")]))
     assert launched.loss() == LostRank(2, -signal.SIGKILL, node="n3")
-    assert str(launched.loss()) == "process 2 on node n3 of those that train together died (-9)"
+    assert str(launched.loss()) == "process 2 on node n3 of the process group failed (-9)"
     write_json(report_of(work, 1), RecordedError("ValueError", "no").to_fields())
     error = launched.loss().error
     assert error is not None

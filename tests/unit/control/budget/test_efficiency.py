@@ -329,7 +329,7 @@ def test_the_young_daly_interval():
     assert item.least_cost == pytest.approx(2 / 24.5 + 24.5 / 304)
     assert item.words == (
         "every 250 steps costs 42.7 % of the time, every 49 would cost 16.2 % "
-        "(by 2 deaths that lost steps, one in 3 min of execution)"
+        "(by 2 failures that lost steps, one per 3 min of execution)"
     )
     told = item.to_dict()
     assert (told["checkpoint_seconds"], told["between_deaths_seconds"], told["steps"]) == (2.0, 152.0, 49)
@@ -379,8 +379,8 @@ def test_deaths_that_count(changes, counts):
 def test_without_a_death_there_is_nothing_to_base_advice_on():
     item = advice(ended(1, 300, checkpoints=1, checkpoint_seconds=2.0, leave_cause=LeaveCause.PREEMPTED))
     assert (item.steps, item.cost, item.between_deaths, item.checkpoint) == (None, None, None, 2.0)
-    assert "no death has cost a step in 3 min" in item.words
-    assert "nothing to base advice on" in item.words
+    assert "no failure has cost a step in 3 min" in item.words
+    assert "no advice yet" in item.words
 
 
 @pytest.mark.parametrize(
@@ -435,11 +435,11 @@ def test_runs_of_one_kind_share_their_advice():
 
 def test_an_interval_that_is_as_good_is_not_called_better():
     same = advice(dead(1), dead(2), run=a_lab_run(config={"steps": 1000, "checkpoint_every": 49}))
-    assert "and no other interval less" in same.words
+    assert "no other interval costs less" in same.words
     near = advice(dead(1), dead(2), run=a_lab_run(config={"steps": 1000, "checkpoint_every": 50}))
     assert near.steps == 49
     assert "every 49 would cost no less" in near.words
-    assert "one death that lost steps" in advice(dead()).words
+    assert "one failure that lost steps" in advice(dead()).words
 
 
 @given(

@@ -32,7 +32,7 @@ def test_the_time_limit_of_each_job_is_reserved_until_the_limit_is_reached(make)
     assert scene.hours() == (0, 7 * RUN, 0)
     before = scene.dump()
     for number in range(7, 20):
-        with pytest.raises(OverBudget, match=r"2 GPU-hours are needed .* 0 of the limit of 14 are free: 2 too many"):
+        with pytest.raises(OverBudget, match=r"needs 2 GPU-hours .* 2 more than the 0 available .limit 14."):
             scene.submit(f"run{number}")
     assert scene.dump() == before
 
@@ -49,7 +49,7 @@ def test_a_sweep_that_does_not_fit_is_refused_as_a_whole(make):
 def test_flops_are_refused_first_where_both_are_lacking(make):
     scene = make(1)
     scene.bind(limit=10, gpu_hours=1)
-    with pytest.raises(OverBudget, match="FLOPs are wanted"):
+    with pytest.raises(OverBudget, match=r"needs .* FLOPs"):
         scene.submit("one")
 
 
@@ -167,7 +167,7 @@ def test_without_renewal_a_run_that_used_up_its_hours_waits_for_the_user(make):
     scene.go(60)
     assert scene.state() == "held"
     assert scene.run()["held_for"] == "replays"
-    assert "GPU-hours that it used are what was reserved for it" in scene.run()["reason"]
+    assert "GPU-hours used up its reservation" in scene.run()["reason"]
     scene.resume_runs("one", time_limit="00:10:00")
     scene.go(600)
     assert scene.state() == "completed"

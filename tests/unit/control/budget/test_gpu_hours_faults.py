@@ -239,7 +239,7 @@ def test_a_job_that_has_only_just_begun_keeps_what_is_reserved_for_it(make):
 
 def test_a_run_alone_in_a_job_that_several_may_share_reserves_the_whole_job(make):
     scene = make(1.9)
-    with pytest.raises(OverBudget, match="2 GPU-hours are needed"):
+    with pytest.raises(OverBudget, match="needs 2 GPU-hours"):
         scene.submit("one", pack=4, side_by_side=4)
     scene.bind(limit=10**17, gpu_hours=2)
     scene.steps, scene.every = 3000, 100

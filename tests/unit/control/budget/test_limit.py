@@ -66,7 +66,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(make):
     scene = make(2 * RUN - 1)
     scene.enter("one")
     before = scene.dump()
-    with pytest.raises(OverBudget, match=r"1600 FLOPs are wanted .* 1599 of the limit of 3199 are free: 1 too many"):
+    with pytest.raises(OverBudget, match=r"needs 1600 FLOPs .* 1 more than the 1599 available .limit 3199."):
         scene.enter("two")
     assert scene.dump() == before
     assert len(list(scene.study.layout.submissions.glob("*.jsonl"))) == 1
@@ -144,7 +144,7 @@ def test_a_submission_is_checked_in_its_own_transaction_whatever_was_decided_bef
         job = prepare_job(scene.study, [run], [{}])
         sent = send(scene.study, session.ledger, scene.cluster, job, Terms(RUN - 1), scene.clock())
     assert sent.outcome == "over_budget"
-    assert "1 too many" in sent.said
+    assert "1 more than" in sent.said
     assert scene.rows("submissions") == []
     assert scene.cluster.jobs == []
 
@@ -154,7 +154,7 @@ def test_a_budget_that_is_used_up_between_the_check_and_the_submission_is_report
     scene = make(RUN - 1)
     monkeypatch.setattr(submit_runs, "reservations_for", lambda *_: ({}, None))
     with pytest.raises(
-        OverBudget, match=r"^1600 FLOPs are wanted .*: 1 too many; nothing was submitted: see lvjobs budg"
+        OverBudget, match=r"^needs 1600 FLOPs .*, 1 more than the .*; nothing was submitted: see lvjobs budg"
     ):
         scene.enter("one")
     assert scene.rows("runs") == scene.rows("submissions") == scene.rows("reservations") == []
@@ -198,7 +198,7 @@ def test_a_run_whose_replays_used_up_its_reservation_is_held_at_a_checkpoint_and
     scene.go(200)
     run = scene.run()
     assert (run["state"], run["held_for"]) == ("held", "budget")
-    assert "replayed steps used up what was reserved for it" in run["reason"]
+    assert "repeated steps used up its reservation" in run["reason"]
     assert "lvjobs budget set" in run["reason"]
     assert not scene.alive()
     assert scene.money()[0] <= RUN

@@ -70,7 +70,7 @@ def test_a_scheduler_that_does_not_say_is_sent_none(make):
     scene.cluster.silent = True
     scene.one_pass()
     assert scene.shown.live() == []
-    assert scene.lines()[0] == "the scheduler did not say whether there is a driver"
+    assert scene.lines()[0] == "Slurm did not answer whether a driver job exists"
     scene.cluster.silent = False
     scene.make_pass()
     assert len(scene.shown.live()) == 2

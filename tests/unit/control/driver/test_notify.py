@@ -38,7 +38,7 @@ def test_its_end_is_told_once():
     stage = a_stage("completed", winner="one", because="lowest loss")
     notice, told = due(NoticeRecord(), runs(one="completed", two="cancelled"), [stage], NOW)
     assert notice.subject == "study-ended"
-    assert notice.text.startswith("has ended: 1 completed, 1 cancelled; stage1: one (lowest loss)")
+    assert notice.text.startswith("has finished: 1 completed, 1 cancelled; stage1: one (lowest loss)")
     assert due(told, runs(one="completed", two="cancelled"), [stage], NOW + 9)[0] is None
 
 
@@ -74,7 +74,7 @@ def test_what_is_held_again_is_news_again():
 
 def test_a_stage_that_is_held_is_told_of():
     notice, _ = due(NoticeRecord(), runs(one="completed"), [a_stage("held", reason="nothing compares")], NOW)
-    assert notice.text.startswith("1 of it is held and waits for you; stage stage1: nothing compares")
+    assert notice.text.startswith("has 1 held: stage stage1: nothing compares")
 
 
 # -- sent -----------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_a_webhook_is_told_once_that_the_study_has_ended(scene, hook):
     assert scene.state() == "completed"
     (message,) = got
     assert message["text"] == message["content"]
-    assert message["text"].startswith(f"lvjobs: study {scene.root.name} has ended: 1 completed")
+    assert message["text"].startswith(f"lvjobs: study {scene.root.name} has finished: 1 completed")
     assert (message["event"], message["held"]) == ("ended", [])
 
 
@@ -201,7 +201,7 @@ def test_a_servers_answer_ends_no_pass_and_gives_no_address_away(scene, answer, 
         thread.join()
         server.server_close()
     (problem,) = problems
-    assert problem.startswith("you could not be told that the study has ended")
+    assert problem.startswith("could not notify you that the study has finished")
     shown = [typed("status", "--no-pass", "--study", scene.root, *more)[1] for more in ([], ["--json"], ["one"])]
     assert typed("report", "--study", scene.root)[0] == 0
     kept = [path.read_bytes().decode(errors="replace") for path in scene.root.rglob("*") if path.is_file()]
@@ -218,7 +218,7 @@ def test_mail_is_a_job_whose_name_says_it(scene, monkeypatch):
         notice = replace(due(NoticeRecord(), runs(one="completed"), [], NOW)[0])
         assert module._mail(session, "someone@example.org", notice, a_run()) == ""
         assert module._mail(session, "me", notice, a_run()) == ""
-        assert "no Slurm" in module._mail(session, "me", notice, a_run(profile="local"))
+        assert "mail needs Slurm" in module._mail(session, "me", notice, a_run(profile="local"))
     assert [request.name.rpartition(".")[2] for request in sent] == ["study-ended"] * 2
     assert [request.resources.get("mail") for request in sent] == ["someone@example.org", None]
 

@@ -86,10 +86,10 @@ def test_the_status_has_slurms_reason_and_its_estimate(scene):
     one, two = summary["runs"]
     assert (one["queue_reason"], one["start_estimate"]) == (None, None)
     assert (two["queue_reason"], two["start_estimate"]) == ("Priority", scene.clock.now + 3600)
-    assert two["reason"] == "other jobs come first (Priority)"
+    assert two["reason"] == "other jobs have a higher priority (Priority)"
     console = Console(record=True, width=200)
     print_status(Summary.from_dict(summary), console)
-    assert "two: other jobs come first (Priority); Slurm expects it to start " in console.export_text()
+    assert "two: other jobs have a higher priority (Priority); Slurm expects it to start " in console.export_text()
     shown = json.loads(scene.study.layout.summary.read_text())
     assert shown["runs"][1]["queue_reason"] == "Priority", "a command that makes no pass shows it too"
 
@@ -100,7 +100,7 @@ def test_many_of_whom_the_same_is_to_be_said_are_told_of_once(scene):
     rows = [{**summary["runs"][1], "name": f"r{number}"} for number in range(9)]
     console = Console(record=True, width=200)
     print_status(Summary.from_dict({**summary, "runs": rows}), console)
-    assert "r0, r1, r2 and 6 more: other jobs come first" in console.export_text()
+    assert "r0, r1, r2 and 6 more: other jobs have a higher priority" in console.export_text()
 
 
 def test_slurm_is_asked_and_the_soonest_comes_first(scene, monkeypatch):
@@ -116,20 +116,18 @@ def test_slurm_is_asked_and_the_soonest_comes_first(scene, monkeypatch):
         ("15 min instead of 60", scene.clock.now + 15),
         ("30 min instead of 60", scene.clock.now + 30),
     ]
-    assert answers[-1].start is None
-    assert "Invalid account" in answers[-1].said
-    assert len(scene.calls("estimate_start")) == len(answers) <= MOST_QUESTIONS
+    assert all(one.start is not None for one in answers), "what never starts is no help"
+    assert len(answers) < len(scene.calls("estimate_start")) <= MOST_QUESTIONS
     console = Console(record=True, width=200)
     print_queue([read_row(RunStatus, row) for row in rows], [one.to_dict() for one in answers], console)
     text = console.export_text()
     assert "scontrol update jobid=1_1 timelimit=15" in text
-    assert "not at all: Invalid account" in text
 
 
 def test_runs_that_do_not_wait(scene):
     with scene.session() as session:
         summary = session.make_pass()
-    with pytest.raises(UsageError, match="one has no job that waits"):
+    with pytest.raises(UsageError, match="one has no job in the queue"):
         waiting_rows(summary, "one")
     with pytest.raises(UsageError, match="no run 'three'"):
         waiting_rows(summary, "three")
@@ -139,7 +137,7 @@ def test_a_silent_scheduler_is_asked_once(scene):
     with scene.session() as session:
         rows = waiting_rows(session.make_pass(), None)
         scene.cluster.silent = True
-        with pytest.raises(UsageError, match="nobody can tell"):
+        with pytest.raises(UsageError, match="cannot be estimated"):
             find_alternatives(session, rows[0])
 
 
@@ -151,4 +149,4 @@ def test_the_local_backend_foresees_nothing(tmp_path):
 def test_an_empty_queue():
     console = Console(record=True)
     print_queue([], [], console)
-    assert "No job of this study waits" in console.export_text()
+    assert "No job of this study is waiting" in console.export_text()

@@ -55,11 +55,10 @@ def told(scene, name="one", *, whole=True):
 
 def test_a_command_is_printed_whole_however_narrow_the_terminal_is(scene, tmp_path, monkeypatch):
     begun(scene)
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.chdir("/")
     lines = shown(scene, width=50).splitlines()
     at = lines.index(f"  lvjobs status one --study {scene.root}")
-    assert lines[at + 1].strip() == "its whole story"
+    assert lines[at + 1].strip() == "full history"
 
 
 def types(found):
@@ -73,9 +72,9 @@ def test_of_one_that_was_preempted_and_waits(scene):
         scene.cluster.advance(1)
         scene.one_pass()
     found = asked(scene)
-    assert found["headline"].startswith("it was interrupted (preempted), and waits in the queue as job")
+    assert found["headline"].startswith("interrupted (preempted), queued as job")
     assert {"what": "done", "said": f"lifted the requeue hold of job {scene.job().id}"} in found["evidence"]
-    assert found["then"] == ["Slurm starts its job again by itself, and it goes on from the checkpoint of step 6"]
+    assert found["then"] == ["Slurm restarts its job, and the run continues from the checkpoint of step 6"]
     assert found["evidence"][0]["what"] == "attempt 1"
     assert found["evidence"][0]["said"].startswith("preempted on ")
     assert "lvjobs cancel one" in types(found)
@@ -84,10 +83,10 @@ def test_of_one_that_was_preempted_and_waits(scene):
 def test_of_one_that_is_running(scene):
     begun(scene)
     found = asked(scene)
-    assert "it runs on " in found["headline"]
+    assert "running on " in found["headline"]
     assert "(attempt 1, job " in found["headline"]
     assert found["evidence"] == []
-    assert found["then"] == ["it checkpoints every 4 steps; whatever ends it, it goes on from there"]
+    assert found["then"] == ["it saves a checkpoint every 4 steps; if interrupted, it continues from the last"]
 
 
 def test_of_one_that_is_held_for_an_error_in_its_code(scene):
@@ -99,11 +98,11 @@ def test_of_one_that_is_held_for_an_error_in_its_code(scene):
     log.write_text("a line\n" * 50 + "the last line\n")
     scene.go(60, every=5)
     found = asked(scene)
-    assert found["headline"].startswith("it is held, and waits for you: ")
+    assert found["headline"].startswith("held, waiting for you: ")
     assert found["printed"][-1] == "the last line"
     assert found["traceback"]
     assert types(found)[:2] == ["lvjobs resume one", "lvjobs logs one"]
-    assert found["then"][0] == "nothing, until you take it up"
+    assert found["then"][0] == "held until you run: lvjobs resume one"
     assert len(shown(scene).splitlines()) <= 45
     log.write_text(f"a line\n{found['traceback'][-1]}\nwhat srun said\n")
     assert asked(scene)["printed"] == ["what srun said"], "the traceback is told once"
@@ -119,9 +118,9 @@ def test_of_one_that_backs_off(scene):
         scene.reach(2)
     found = asked(scene)
     said = {each["what"]: each["said"] for each in found["evidence"]}
-    assert said["forgiven"].startswith("2 times killed in a row: held after more than 5")
+    assert said["retries"].startswith("killed 2 of 5")
     assert "not before" in said
-    assert any("once its back-off is over" in line for line in found["then"])
+    assert any("when its back-off is over" in line for line in found["then"])
 
 
 def test_of_one_that_waits_in_the_queue_with_what_would_start_sooner(tmp_path, monkeypatch):
@@ -130,12 +129,12 @@ def test_of_one_that_waits_in_the_queue_with_what_would_start_sooner(tmp_path, m
     monkeypatch.setattr(module, "drift", lambda *_: [])
     monkeypatch.chdir(tmp_path)
     scene = begun(Scene(tmp_path, manners=Manners(slots=1)))
-    scene.enter("two")
+    scene.enter("two", time_limit="60m")
     scene.make_pass()
     found = asked(scene, "two")
-    assert found["headline"].startswith("it waits in the queue as job")
+    assert found["headline"].startswith("queued as job")
     assert found["alternatives"]
-    assert found["place"] == "in partition simulated, no other job waits"
+    assert found["place"] == "the only pending job in partition simulated"
     assert "lvjobs queue two" in types(found)
 
 
@@ -146,7 +145,7 @@ def test_a_job_whose_reason_slurm_does_not_tell(scene):
         with session.ledger.transaction() as transaction:
             run = replace(transaction.find_run(name="one"), state=RunState.QUEUED, reason="")
     said = module.headline(run, {**row, "queue_reason": "None"}, (), 0.0)
-    assert said == f"it waits in the queue as job {row['job_id']}: Slurm gives no reason yet"
+    assert said == f"queued as job {row['job_id']}: Slurm gives no reason yet"
 
 
 @pytest.mark.parametrize("end", ["completed", "cancelled"])
@@ -172,10 +171,10 @@ def test_of_one_that_the_budget_holds(tmp_path, monkeypatch):
     scene.cluster.kill(scene.job().id)
     scene.go(60, every=5)
     found = asked(scene)
-    assert found["headline"].startswith("it is held, and waits for FLOPs: ")
+    assert found["headline"].startswith("held, waiting for FLOPs: ")
     assert found["run"]["held_for"] == "budget"
     assert 'lvjobs budget set FLOPS --because "REASON"' in types(found)
-    assert "the run resumes by itself once enough FLOPs are free" in found["then"]
+    assert "it resumes automatically once enough FLOPs are free" in found["then"]
 
 
 def test_code_that_was_edited_is_told_of(scene, monkeypatch):
@@ -183,7 +182,7 @@ def test_code_that_was_edited_is_told_of(scene, monkeypatch):
     monkeypatch.setattr(module, "drift", lambda *_: ["a.py", "b.py", "c.py", "d.py"])
     found = asked(scene)
     (said,) = [each["said"] for each in found["evidence"] if each["what"] == "code"]
-    assert said.startswith("edited since it was submitted (a.py, b.py, c.py and 1 more); it runs as it was then")
+    assert said.startswith("edited since the run was submitted (a.py, b.py, c.py and 1 more); the run keeps")
 
 
 def test_the_files_that_were_edited_are_named(tmp_path, monkeypatch):
@@ -208,7 +207,7 @@ def test_what_is_forgiven_is_counted_as_the_policy_counts_it(scene):
     with scene.session() as session, session.ledger.transaction() as transaction:
         run = transaction.find_run(name="one")
         attempts = [attempt for attempt in transaction.attempts([run.id]) if attempt.cause]
-    assert leniency(run, attempts, Policy(killed_retries=7)) == "once killed in a row: held after more than 7"
+    assert leniency(run, attempts, Policy(killed_retries=7)) == "killed 1 of 7"
     assert leniency(run, [], Policy()) == ""
 
 
@@ -228,7 +227,7 @@ def test_a_story_tells_each_thing_once_and_in_order(scene):
     (first, _) = [moment for moment in moments if moment.kind == "ended"]
     assert first.cause == "preempted"
     assert first.text.count("preempted") == 1
-    assert "waits in the queue to go on" in first.text
+    assert "is queued to continue" in first.text
     assert text.splitlines()[0].startswith("one  completed, step 12 of 12")
     assert "attempt 2 begins" in text
 
@@ -243,7 +242,7 @@ def test_a_long_story_is_folded_in_the_middle(scene):
             transaction.add_event(Event(scene.clock.now, "note", f"thing {number}", run.id))
     _, short = told(scene, whole=False)
     _, long = told(scene)
-    assert "moments more: --all" in short
+    assert "more entries: --all" in short
     assert "thing 99" in short
     assert "thing 50" not in short
     assert "thing 50" in long

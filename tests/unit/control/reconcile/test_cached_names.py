@@ -91,7 +91,7 @@ def test_a_killed_run_is_judged_once_its_last_lines_must_be_seen(scene):
     scene.cluster.kill(scene.job().id)
     scene.make_pass()
     assert (scene.state(), len(scene.jobs())) == ("running", 1)
-    assert "not seen on this host yet" in scene.run()["reason"]
+    assert "not visible on this host yet" in scene.run()["reason"]
     scene.go(int(NETWORK_SECONDS) + 15)
     assert scene.causes()[0] == "killed"
     assert len(scene.jobs()) == 2

@@ -91,7 +91,7 @@ def test_a_resting_run_rests(resting):
 
 def test_a_queued_job_makes_a_queued_run():
     actions = decided(live=a_member(a_job("PENDING", reason="Priority")))
-    assert actions == [SetRun("r1", RunState.QUEUED, reason="other jobs come first (Priority)")]
+    assert actions == [SetRun("r1", RunState.QUEUED, reason="other jobs have a higher priority (Priority)")]
 
 
 def test_a_job_without_a_claim_is_starting():
@@ -327,7 +327,7 @@ def test_the_node_that_is_to_blame(attempt, job, history, node):
     assert [action.node for action in of(actions, AvoidNode)] == ([node] if node else [])
 
 
-# -- a worker that could not ask Slurm why it was signalled ----------------------------------------------------------
+# -- a worker that could not ask Slurm for the reason it was signalled ----------------------------------------------------------
 
 
 UNASKED = an_attempt(leave_cause=LeaveCause.UNKNOWN, signal="SIGTERM", checkpoint_step=300)

@@ -148,7 +148,7 @@ def test_what_is_another_at_the_next_attempt_is_told(make, fault, key, versions)
     scene = resumed(make(), **versions)
     (note,) = notes(scene)
     ((name, new),) = versions.items()
-    assert note.startswith(f"attempt 2 went on with {name} {new}, where attempt 1 had {name} {BEFORE[name]}: ")
+    assert note.startswith(f"attempt 2 continued with {name} {new}, where attempt 1 had {name} {BEFORE[name]}: ")
     assert "no longer, bit for bit" in note
     fault(key, scene, saw=f"`lvjobs ledger check`: {note}")
 

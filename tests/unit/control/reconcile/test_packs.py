@@ -48,7 +48,7 @@ def test_one_after_another_in_one_job(make):
     assert states(scene) == ["queued"] * 4
     begin(scene, 8)
     assert states(scene) == ["running"] * 4
-    assert [scene.run(name)["reason"] for name in FOUR] == ["", *["waits for its turn in job 1, which it shares"] * 3]
+    assert [scene.run(name)["reason"] for name in FOUR] == ["", *["waits for its turn in shared job 1"] * 3]
     scene.go(60)
     assert states(scene) == ["completed"] * 4
     assert [scene.spent(name) for name in FOUR] == [{"useful": 12}] * 4
@@ -106,7 +106,7 @@ def test_a_preemption_interrupts_all_and_resumes_all(make, mode, side_by_side):
 
 
 def test_a_time_limit_interrupts_and_the_job_puts_itself_back_once(make):
-    scene = packed(make(steps=40, manners=Manners(hold=5)), time_limit="1")
+    scene = packed(make(steps=40, manners=Manners(hold=5)), time_limit="1m")
     scene.go(400)
     assert states(scene) == ["completed"] * 4
     assert len(scene.cluster.jobs) == 1
@@ -115,7 +115,7 @@ def test_a_time_limit_interrupts_and_the_job_puts_itself_back_once(make):
 
 
 def test_a_job_that_cannot_put_itself_back_is_followed_by_another_of_those_that_are_left(make):
-    scene = packed(make(steps=30), time_limit="1")
+    scene = packed(make(steps=30), time_limit="1m")
     scene.worker.requeues = False
     scene.go(400)
     assert states(scene) == ["completed"] * 4
@@ -130,7 +130,7 @@ def test_one_that_is_killed_goes_on_in_a_job_of_its_own_and_the_others_stay(make
     scene.worker.killed.add("two")
     scene.cluster.advance(1)
     told = scene.make_pass()
-    assert any("two: killed: its process died (-9) in a job that other runs share" in line for line in told)
+    assert any("two: killed: its process ended (-9) in a job that other runs share" in line for line in told)
     assert states(scene) == ["running", "interrupted", "running", "running"]
     assert scene.calls("cancel") == []
     scene.go(90)
@@ -194,7 +194,7 @@ def test_scancel_of_a_shared_job_that_waits_cancels_its_runs(make):
     scene.make_pass()
     assert states(scene, *FOUR, "alone") == ["cancelled"] * 5
     (note,) = notes(scene, "alone")
-    assert note.startswith("cancelled: Slurm says CANCELLED")
+    assert note.startswith("cancelled: job CANCELLED")
     assert [notes(scene, name) for name in FOUR] == [[note]] * 4, "the words of a run that had its job for itself"
     assert is_over(scene, jobs=2)
 
@@ -209,7 +209,7 @@ def test_scancel_of_a_shared_job_cancels_the_runs_whose_turn_had_not_come(make, 
     assert [scene.causes(name) for name in FOUR] == [["cancelled"]] * 4
     waited = FOUR[side_by_side:]
     told = {note for name in waited for note in notes(scene, name)}
-    assert told == {"cancelled: Slurm says CANCELLED, exit 0:0 on n1 before the worker began"}
+    assert told == {"cancelled: job CANCELLED, exit 0:0 on n1 before the worker started"}
     assert is_over(scene)
     seconds = [row["allocated_seconds"] for row in scene.rows("attempts")]
     assert sum(seconds) == pytest.approx(scene.cluster.jobs[0].end - scene.cluster.jobs[0].start)
@@ -445,5 +445,5 @@ def test_runs_side_by_side_are_trained_by_one_process_each(make):
 
 
 def test_side_by_side_without_a_pack_is_refused():
-    with pytest.raises(UsageError, match="say how many do, with pack"):
+    with pytest.raises(UsageError, match="set pack"):
         validated(Resources, {"side_by_side": 2}, "resources")

@@ -30,9 +30,12 @@ def test_a_waiting_job_in_an_unknown_state_is_alive_and_is_reported_once(make, s
     scene.cluster.call(scene.job().id, state)
     told = [line for _ in range(5) for line in (scene.cluster.advance(60), scene.one_pass())[1]]
     assert [line for line in told if state in line] == [
-        f"one: Slurm reports its job as {state}, a state that lvjobs does not know; treated as live"
+        f"one: Slurm reports its job as {state}, a state unknown to lvjobs; treated as active"
     ]
-    assert (scene.state(), scene.run()["reason"]) == ("queued", f"Slurm says {state}: other jobs come first (Priority)")
+    assert (scene.state(), scene.run()["reason"]) == (
+        "queued",
+        f"Slurm says {state}: other jobs have a higher priority (Priority)",
+    )
     scene.cluster.call(scene.job().id, "")
     scene.one_pass()
     scene.cluster.call(scene.job().id, state)

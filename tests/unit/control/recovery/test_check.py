@@ -73,7 +73,7 @@ def test_a_ledger_that_counted_what_no_journal_has(scene):
     change(scene, "UPDATE attempts SET executed = executed + 3 WHERE id = 1")
     checked, findings = found(scene)
     assert not checked.is_fine
-    assert any("ledger and journal say different things (executed" in what for _, what in findings)
+    assert any("runs.db and the journal disagree (executed" in what for _, what in findings)
 
 
 def test_a_journal_that_lost_its_end_and_one_that_was_changed(scene):
@@ -90,7 +90,7 @@ def test_what_a_pass_has_not_read_yet_is_a_note(scene):
     scene.cluster.advance(1)
     checked, findings = found(scene)
     assert checked.is_fine
-    assert findings == [("note", "attempt 2 has written more since the last pass")]
+    assert findings == [("note", "attempt 2 has written more since the last update")]
 
 
 def test_a_directory_that_is_gone(scene):
@@ -138,7 +138,7 @@ def test_a_revoked_submission_that_no_worker_is_told_of(scene):
     (revoked,) = [row["token"] for row in scene.rows("members") if row["state"] == "revoked"]
     path = scene.study.layout.submission(revoked)
     path.write_bytes(path.read_bytes().replace(b'"revoke"', b'"ignored"'))
-    wrong(scene, "and no worker is told")
+    wrong(scene, "but its worker does not know")
 
 
 def test_an_allowance_beyond_what_is_reserved_and_one_that_is_gone(scene):
@@ -155,7 +155,7 @@ def test_a_run_that_the_ledger_does_not_know_and_one_that_came_to_nothing(scene)
     other.config.write_text("{}")
     checked, findings = found(scene)
     assert checked.is_fine
-    assert findings == [("note", f"{other.root} was made for a run that came to nothing")]
+    assert findings == [("note", f"{other.root} was made for a run that was not submitted")]
     other.generation(1).write_text("{}")
     wrong(scene, "holds a run that the ledger does not know")
 

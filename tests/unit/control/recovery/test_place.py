@@ -105,10 +105,10 @@ def test_a_copy_says_what_it_does_not_follow_and_how_to_train_it_there(make):
     scene = begun(make(steps=100), "one", "two")
     other = copied(scene)
     told = passed(other)
-    assert told[0].startswith(f"this study is a copy of {scene.root}, and jobs that were submitted there stay there")
+    assert told[0].startswith(f"this study is a copy of {scene.root}, whose jobs belong to the original")
     assert "(1 job, 2 open runs, 0 open stages)" in told[0]
     assert other.run()["reason"] == (
-        f"belongs to the original in {scene.root}; to train it here as well, type: lvjobs resume one"
+        f"belongs to the original in {scene.root}; to also train it here, type: lvjobs resume one"
     )
     assert passed(other) == []
     assert len(events(other)) == 1
@@ -515,23 +515,21 @@ def test_commands_that_change_something_ask_and_status_shows_what_is_known(make,
     ):
         code, out, err = typed(*command, "--study", other.root)
         assert (code, out) == (2, ""), command
-        assert err.startswith(
-            f"lvjobs: the study was in {scene.root} and is now in {other.root}, and lvjobs cannot see"
-        )
+        assert err.startswith(f"lvjobs: the study was in {scene.root}, now in {other.root}; lvjobs cannot see")
     code, out, err = typed("status", "--study", other.root)
     assert code == 0
     assert "one" in out
-    assert f"type lvjobs study moved --study {other.root} if" in err
+    assert f"type lvjobs study moved --study {other.root}, or" in err
     code, out, _ = typed("status", "--json", "--study", other.root)
     assert code == 0
     assert "lvjobs study copied" in json.loads(out)["stale"]
     assert other.dump() == before
     code, out, err = typed("study", "copied", "--study", other.root)
     assert (code, err) == (0, "")
-    assert out.startswith(f"this study is a copy of {scene.root}, and jobs that were submitted there stay there")
+    assert out.startswith(f"this study is a copy of {scene.root}, whose jobs belong to the original")
     assert other.state() == "paused"
     code, out, _ = typed("study", "moved", "--study", other.root)
-    assert (code, out) == (0, f"{other.root}: the study lives here already, and nothing was changed\n")
+    assert (code, out) == (0, f"{other.root}: the study is already recorded here; nothing was changed\n")
     assert other.state() == "paused"
 
 

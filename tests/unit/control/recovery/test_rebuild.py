@@ -176,7 +176,7 @@ def test_commands_do_not_begin_a_ledger_beside_runs_that_it_would_not_know(make)
 def test_a_ledger_that_is_there_is_left_alone_unless_it_is_to_be_put_aside(make):
     scene = begun(make())
     before = rows(scene)
-    with pytest.raises(UsageError, match=r"is left alone.*--aside"):
+    with pytest.raises(UsageError, match=r"was not changed.*--aside"):
         rebuilt(scene)
     (scene.study.root / "runs.db-journal").write_bytes(b"of a write that was cut short")
     made = rebuilt(scene, aside=True)
@@ -286,7 +286,7 @@ def test_a_silent_scheduler_is_told_and_the_next_pass_looks(make):
     made = rebuilt(scene)
     scene.cluster.silent = False
     assert rows(scene) == before
-    assert any("the next pass that is answered looks again" in note for note in made.notes)
+    assert any("the next update looks again" in note for note in made.notes)
 
 
 def test_stages_of_an_older_release_have_their_runs_again_and_hand_picked_winners_are_reported_as_lost(
@@ -303,4 +303,4 @@ def test_stages_of_an_older_release_have_their_runs_again_and_hand_picked_winner
     scene.ask("first")
     scene.one_pass()
     assert scene.stands("first") == ["completed"]
-    assert len(scene.cluster.jobs) == jobs == len(names), "what is there is not trained again"
+    assert len(scene.cluster.jobs) == jobs == len(names), "existing runs are not trained again"

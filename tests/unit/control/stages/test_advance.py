@@ -133,7 +133,7 @@ def test_a_held_cell_blocks_its_stage_and_says_so(sweep):
     assert f"waits for {broken}, held" in reason
     assert "--without-held" in reason
     scene.worker.failing.clear()
-    assert any("taken up" in line for line in scene.do(retry_held, "first"))
+    assert any("resumed" in line for line in scene.do(retry_held, "first"))
     scene.go(300)
     assert scene.stands("first", "second") == ["completed", "completed"]
 
@@ -197,7 +197,7 @@ def test_a_stage_that_does_not_fit_begins_not_at_all_and_goes_on_when_it_fits(sw
 
 def test_a_stage_after_one_that_nobody_asked_for(sweep):
     scene = sweep(FIRST, SECOND)
-    with pytest.raises(UsageError, match="second comes after first, which nobody asked for"):
+    with pytest.raises(UsageError, match="second comes after first, which was not submitted"):
         scene.ask("second")
     scene.ask("first")
     scene.ask("second")
@@ -221,9 +221,9 @@ def test_what_a_later_stage_was_built_on_is_not_changed(sweep):
     scene.ask()
     scene.go(300)
     other = scene.cells("first")[0]
-    with pytest.raises(UsageError, match="second has begun with the settings of first's winner"):
+    with pytest.raises(UsageError, match="second started with the settings of first's winner"):
         scene.do(choose, "first", other, "I like it")
-    with pytest.raises(UsageError, match="second has begun"):
+    with pytest.raises(UsageError, match="second started"):
         scene.ask("first", request=REQUEST.model_copy(update={"typed": {"seed": 1}}))
     assert scene.winner("first").startswith(RANK4)
 
@@ -330,7 +330,7 @@ def test_a_stopped_stage_goes_on_from_where_it_was_when_it_is_asked_for_again(sw
     scene.reach(EVERY + 2, scene.cells("first")[0])
     scene.do(stop, "all")
     scene.go(60)
-    assert any("taken up" in line for line in scene.ask(*names))
+    assert any("resumed" in line for line in scene.ask(*names))
     scene.go(600)
     assert scene.stands("first") == ["completed"]
     first = scene.cells("first")
@@ -353,7 +353,7 @@ def test_what_says_only_where_runs_are_trained_is_no_other_question(sweep):
     scene.go(300)
     elsewhere = REQUEST.model_copy(update={"resources": Resources(time_limit="1:00:00"), "systems": [9]})
     assert scene.ask(request=elsewhere) == ["first: completed already", "second: completed already"]
-    with pytest.raises(UsageError, match="second has begun"):
+    with pytest.raises(UsageError, match="second started"):
         scene.ask("first", request=REQUEST.model_copy(update={"train": {**REQUEST.train, "seed": 7}}))
 
 
@@ -362,7 +362,7 @@ def test_evaluations_that_are_asked_for_first_wait_for_what_they_evaluate(sweep)
     scene.ask("table")
     scene.go(30)
     assert scene.stands("table") == ["running"]
-    assert "comes after first, which nobody asked for" in scene.stage("table")["reason"]
+    assert "comes after first, which was not submitted" in scene.stage("table")["reason"]
     scene.ask("first")
     scene.go(300)
     assert scene.stands("first", "table") == ["completed", "completed"]
@@ -490,7 +490,7 @@ def test_runs_that_compare_badly_are_paused_and_the_winner_is_of_those_that_ende
     executed = sum(scene.worker.executed[name] for name in first)
     assert executed < 0.6 * 6 * 60
     assert scene.money()[1] == 0, "nothing is reserved for what is paused, nor for its evaluation"
-    assert all(f"to train it all the same: lvjobs resume {name}" in scene.run(name)["reason"] for name in paused)
+    assert all(f"to train it anyway: lvjobs resume {name}" in scene.run(name)["reason"] for name in paused)
     assert {scene.state(name) for name in scene.cells("table")} == {"completed", "paused"}
 
 
@@ -508,14 +508,14 @@ def test_one_that_came_before_worse_ones_is_taken_up_with_its_evaluation(sweep):
         if scene.stands("first", "table") == ["completed", "completed"]:
             break
     (name,) = [name for name in scene.cells("first") if name.startswith(second)]
-    assert f"{name}: goes on: of first's runs that came as far it is among the best 1/3 after all" in told
+    assert f"{name}: continues: among first's runs at that step it is in the best 1/3 after all" in told
     assert scene.state(name) == "completed"
     assert scene.worker.executed[name] < 60 + EVERY, "from its checkpoint"
     followed = [cell for cell in scene.cells("table") if scene.state(cell) == "completed"]
     assert len(followed) == 2
     assert any(name in cell for cell in followed)
     assert scene.money()[1] == 0
-    assert sum("is among the best" in line for line in told) == 1
+    assert sum("it is in the best" in line for line in told) == 1
 
 
 def test_a_pruned_run_that_is_taken_up_goes_on_to_its_end(sweep):

@@ -73,7 +73,7 @@ def test_all_train_to_the_rung_and_the_best_to_their_end(sweep):
     assert scene.winner("first").startswith("first-r8-")
     paused = [name for name, found in states(scene).items() if found == ("paused", "pruned")]
     assert len(paused) == len(RANKS) - KEPT
-    assert all(f"to train it all the same: lvjobs resume {name}" in scene.run(name)["reason"] for name in paused)
+    assert all(f"to train it anyway: lvjobs resume {name}" in scene.run(name)["reason"] for name in paused)
     assert all(f"pruned at step {RUNG} of {STEPS}" in scene.run(name)["reason"] for name in paused)
     assert {scene.state(name) for name in scene.cells("table")} == {"completed", "paused"}
     assert scene.money()[1] == 0, "nothing is reserved for what is paused, nor for its evaluation"
@@ -507,14 +507,14 @@ def test_why_says_what_a_run_at_its_rung_waits_for_and_what_a_resume_of_a_pruned
     scene.go(60, every=5)
     waiting = next(name for name, found in states(scene).items() if found == ("paused", "rung"))
     state, then, commands = reasons(scene, waiting)
-    assert state == f"it stopped, at its last checkpoint: waits at step {RUNG} of {STEPS} for the other runs of first"
-    assert "once all runs of first have come as far, the best continue" in then
-    assert commands[f"lvjobs resume {waiting}"] == "trains it to its last step, however it compares"
+    assert state == f"stopped at its last checkpoint: waits at step {RUNG} of {STEPS} for the other runs of first"
+    assert "once all runs of first have reached that step, the best continue" in then
+    assert commands[f"lvjobs resume {waiting}"] == "train it to its last step, whatever its rank"
     scene.go(400, every=5)
     pruned = next(name for name, found in states(scene).items() if found == ("paused", "pruned"))
     state, _, commands = reasons(scene, pruned)
-    assert state.startswith(f"it is paused, at its last checkpoint: pruned at step {RUNG} of {STEPS}")
-    assert commands[f"lvjobs resume {pruned}"] == "trains it to its last step, however it compares"
+    assert state.startswith(f"paused at its last checkpoint: pruned at step {RUNG} of {STEPS}")
+    assert commands[f"lvjobs resume {pruned}"] == "train it to its last step, whatever its rank"
 
 
 NEEDED = 100 * (len(RANKS) * RUNG + KEPT * (STEPS - RUNG) + KEPT * 4)

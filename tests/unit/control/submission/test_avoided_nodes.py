@@ -199,7 +199,7 @@ def test_the_last_node_that_is_up_is_used_and_that_is_said(make):
     assert f"it may use {bad}, where a run failed" in scene.rows("events")[-1]["text"]
     scene.make_pass()
     assert summary(scene)["avoided_nodes"][0]["used_in"] == ["default"]
-    assert "used all the same in partition default" in shown(scene)
+    assert "still used in partition default" in shown(scene)
     scene.cluster.down = set()
     scene.enter("three")
     assert excluded(scene, "three") == [bad]

@@ -101,7 +101,7 @@ def test_another_number_of_processes_is_recorded_and_ends_the_promise_of_the_sam
     assert "processes unset -> 2" in scene.resume_runs("one")[0]
     scene.go(60)
     found = [each.what for each in check_ledger(scene.study, 5).findings]
-    assert any("went on with processes 2, where attempt 1 had processes 1" in what for what in found)
+    assert any("continued with processes 2, where attempt 1 had processes 1" in what for what in found)
 
 
 def test_a_run_that_fails_is_submitted_again_with_what_was_last_submitted(scene):
@@ -193,7 +193,7 @@ def test_a_run_held_for_flops_goes_on_as_it_was_where_current_resources_do_not_f
     edit(scene, memory_mb=700, pack=2, side_by_side=2, processes=2)
     told = scene.one_pass()
     (line,) = [line for line in told if "side_by_side" in line]
-    assert line.startswith("one: keeps the settings of its last submission, for those of study.toml do not fit it: ")
+    assert line.startswith("one: keeps the settings of its last submission, because those of study.toml do not fit: ")
     assert requested(scene) == {}
     assert any("side_by_side" in row["text"] for row in scene.rows("events"))
     assert not [line for line in scene.make_pass() if "side_by_side" in line], "it is reported once"

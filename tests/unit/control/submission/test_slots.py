@@ -28,7 +28,7 @@ def test_but_never_the_last():
 def test_the_tightest_limit_counts_and_says_why():
     limits = Limits((USER, QOS, GROUP))
     assert room_for(limits, {}) == FreeSlots(
-        3, "waits for room in the queue (QOS gpu: MaxSubmitJobsPU=4), and follows by itself"
+        3, "waits for free slots in the queue (QOS gpu: MaxSubmitJobsPU=4); lvjobs submits it when there are"
     )
     crowded = {("account", "lab"): 6, ("qos", "gpu"): 1, ("user", ""): 6}
     assert "GrpSubmitJobs=6" in room_for(limits, crowded).reason

@@ -62,7 +62,7 @@ def test_marks_of_a_submission_without_a_file_are_written_again(scene):
     scene.study.layout.submission(scene.job().request.token).unlink()
     allowed = files.allowance.read_text()
     files.allowance.unlink()
-    assert f"one: {files.allowance} was gone, and is written again" in scene.one_pass()
+    assert f"one: {files.allowance} was missing and was written again" in scene.one_pass()
     assert files.allowance.read_text() == allowed
     assert not scene.study.layout.submission(scene.job().request.token).exists()
 

@@ -106,7 +106,7 @@ def test_lines_that_activate_an_environment_become_one():
     [
         ("-pgpu", "partition", "gpu"),
         ("--qos high", "qos", "high"),
-        ("-t 90", "time_limit", "90"),
+        ("-t 90", "time_limit", "90m"),
         ("--mem=8G", "memory_mb", 8192),
         ("--mem 500", "memory_mb", 500),
         ("--mem=0", "memory_mb", 0),

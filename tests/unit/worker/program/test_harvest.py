@@ -162,7 +162,7 @@ def test_a_torn_file_is_not_taken(scene):
     found = scene(checkpoint="{out}/state-{step}.json")
     found.write("state-10.json", '{"step": 1')
     assert not found.harvest.scan(finished=True)
-    assert "state-10.json is not whole" in found.harvest.problem
+    assert "state-10.json is incomplete" in found.harvest.problem
 
 
 def test_a_checkpoint_that_the_program_deletes_meanwhile_is_no_error(scene, monkeypatch):
