@@ -7,6 +7,7 @@ from typing import Any
 from lvjobs.control.summary_file import read_summary
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
+from lvjobs.study.run import find_name
 
 _GLOB = frozenset("*?[")
 
@@ -34,6 +35,18 @@ def names_of(study: StudyContext, words: Sequence[str]) -> list[str]:
             same = [row["name"] for row in rows if word in (row["stage"], row["job_id"], _array_of(row["job_id"]))]
             found |= dict.fromkeys(same or [word])
     return list(found)
+
+
+def full_names(study: StudyContext, words: Sequence[str]) -> list[str]:
+    """Return the whole names of the runs that `words` name, by the last update's summary. See `names_of`.
+
+    Raises:
+        UsageError: A word names no run, or may be several.
+    """
+    rows: Sequence[Mapping[str, Any]] = (read_summary(study.layout.summary) or {"runs": []})["runs"]
+    by_id = {row["id"]: row["name"] for row in rows}
+    names = [row["name"] for row in rows]
+    return [by_id.get(word) or find_name(word, names, study.where) for word in names_of(study, words)]
 
 
 def is_stage(study: StudyContext, word: str) -> bool:

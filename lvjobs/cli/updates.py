@@ -9,7 +9,7 @@ import click
 
 from lvjobs import remedies
 from lvjobs.api.results import Status
-from lvjobs.api.select import names_of
+from lvjobs.api.select import full_names, names_of
 from lvjobs.api.study import Study
 from lvjobs.api.updates import resume as resume_runs
 from lvjobs.api.updates import wait_until_rest
@@ -105,7 +105,15 @@ def _show_progress(summary: Mapping[str, Any], shown: dict[str, str]) -> None:
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
 @study_option
+@click.option("--yes", is_flag=True, help="In a terminal: do not ask.")
 @json_option
-def cancel(root: Path, runs: tuple[str, ...], as_json: bool) -> None:
-    """Cancel RUNS. Their checkpoints are kept."""
-    print_update(Study.open(root).cancel(*runs), as_json=as_json)
+def cancel(root: Path, runs: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Cancel RUNS: names, ends of names, job ids, stages, or quoted globs. Their checkpoints are kept."""
+    study = Study.open(root)
+    names = full_names(study, runs)
+    if sys.stdin.isatty() and not (yes or as_json):
+        shown = f"{names[0]}" if len(names) == 1 else f"{len(names)} runs ({', '.join(names)})"
+        if not click.confirm(f"Cancel {shown}?"):
+            click.echo("Nothing was cancelled.")
+            return
+    print_update(study.cancel(*names), as_json=as_json)

@@ -105,7 +105,7 @@ class _Case(Conclusions):
             note = f"{first.name}, on which it depends, was cancelled"
             yield SetRun(self.run.id, RunState.CANCELLED, cause=Cause.CANCELLED, note=note)
         else:
-            yield SetRun(self.run.id, self.waiting_state, reason=f"comes after {first.name}", cause=self.run.cause)
+            yield SetRun(self.run.id, self.waiting_state, reason=f"depends on {first.name}", cause=self.run.cause)
 
     def _complete(self, done: Done) -> Iterator[Action]:
         if self.attempts.current is not None:

@@ -98,7 +98,7 @@ def _step(session: Session, seen: _Stages, stage: Stage, record: StageRecord) ->
     waiting = [name for name in stage.awaited if seen.records[name].state is not StageState.COMPLETED]
     try:
         if waiting and (begins or stage.evaluates):
-            return _set(session, record, StageState.ASKED, f"comes after {', '.join(waiting)}", loud=False)
+            return _set(session, record, StageState.ASKED, f"depends on {', '.join(waiting)}", loud=False)
         if stage.evaluates:
             return _evaluate(session, seen, stage, record)
         if begins and not stage.space:
@@ -236,7 +236,7 @@ def _evaluate(session: Session, seen: _Stages, stage: Stage, record: StageRecord
     if to_come or left:
         unasked = [name for name in to_come if seen.records[name].state is StageState.DECLARED]
         reason = (
-            f"comes after {', '.join(unasked)}, which was not submitted; type: {remedies.SWEEP_ALL}" if unasked else ""
+            f"depends on {', '.join(unasked)}, which was not submitted; type: {remedies.SWEEP_ALL}" if unasked else ""
         )
         return _set(session, record, StageState.RUNNING, reason, loud=False)
     return _set(session, record, StageState.COMPLETED, "")

@@ -92,7 +92,7 @@ def check_earlier(
     for name in stage.awaited:
         if records[name].state is StageState.DECLARED and name not in asked_now:
             raise UsageError(
-                f"{stage.name} comes after {name}, which was not submitted; type: "
+                f"{stage.name} depends on {name}, which was not submitted; type: "
                 f"{remedies.SWEEP_STAGE(*where, stage=name)}, or for everything: {remedies.SWEEP_ALL(*where)}"
             )
 

@@ -13,6 +13,7 @@ from lvjobs.report.terminal.console import new_console
 from lvjobs.study.space import Search, in_words
 from lvjobs.study.stage_order import taken
 from lvjobs.study.stages import Prune, Stage
+from lvjobs.study.words import StageState
 
 
 def print_stages(rows: Sequence[StageStatus]) -> None:
@@ -25,7 +26,7 @@ def print_stages(rows: Sequence[StageStatus]) -> None:
 
 def stage_line(row: StageStatus) -> str:
     """Return a stage's line: `stage1: running, 5 of 9 done`."""
-    words = f"{row.name}: {row.state}"
+    words = f"{row.name}: {_shown(row.state)}"
     if row.runs and row.state != "completed":
         words += f", {row.done} of {row.runs} done"
         if row.trials:
@@ -33,6 +34,11 @@ def stage_line(row: StageStatus) -> str:
     if row.winner:
         words += f"; {row.winner} " + ("chosen by hand: " if row.by_hand else "won: ") + row.because
     return words + (f"; {row.reason}" if row.reason else "")
+
+
+def _shown(state: str) -> str:
+    """Return a stage's state as it is displayed; the ledger and JSON have another word for one of them."""
+    return "requested" if state == StageState.ASKED else state
 
 
 def plan_lines(chosen: Sequence[Stage], every: Sequence[Stage], rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -63,7 +69,7 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
         over = [key for key in taken(stage, every) if key not in {*stage.grid, *stage.space, *stage.set}]
         parts.append(f"takes {', '.join(over) or 'nothing'} from {stage.origin}'s winner")
     if stage.after:
-        parts.append(f"comes after {', '.join(stage.after)}")
+        parts.append(f"depends on {', '.join(stage.after)}")
     return "; ".join(parts)
 
 

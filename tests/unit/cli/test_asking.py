@@ -1,5 +1,6 @@
 """The study and the runs that a command means: from below a study, by job id, stage and glob; and Ctrl-C."""
 
+import io
 import os
 
 import pytest
@@ -48,6 +49,22 @@ FIRST = ["first-r4-s0-aaaa", "first-r8-s0-bbbb"]
 )
 def test_runs_are_named_by_job_stage_and_glob(known, words, names):
     assert names_of(known, words) == names
+
+
+@pytest.mark.parametrize(("answer", "cancelled"), [("y", FIRST), ("n", None)])
+def test_cancel_asks_in_a_terminal_for_exactly_these_runs(known, monkeypatch, typed, answer, cancelled):
+    done = []
+    monkeypatch.setattr("lvjobs.api.study.Study.cancel", lambda _study, *names: done.append(list(names)))
+    monkeypatch.setattr("lvjobs.cli.updates.print_update", lambda *_, **__: None)
+    terminal = io.StringIO(f"{answer}\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin", terminal)
+    _, out, _ = typed("cancel", "first")
+    assert f"Cancel 2 runs ({', '.join(FIRST)})?" in out
+    assert done == ([cancelled] if cancelled else [])
+    assert ("Nothing was cancelled." in out) == (cancelled is None)
+    typed("cancel", "aaaa", "--yes")
+    assert done[-1] == ["first-r4-s0-aaaa"]
 
 
 def test_several_runs_where_one_is_meant_are_listed(known):

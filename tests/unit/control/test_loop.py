@@ -320,7 +320,7 @@ def test_a_run_that_comes_after_another_is_submitted_when_that_is_completed(scen
     deferred(scene, "two")
     comes_after(scene, "two", "one")
     scene.make_pass()
-    assert (scene.state("two"), scene.run("two")["reason"]) == ("planned", "comes after one")
+    assert (scene.state("two"), scene.run("two")["reason"]) == ("planned", "depends on one")
     assert scene.jobs("two") == []
     scene.go(120)
     assert (scene.state("one"), scene.state("two")) == ("completed", "completed")

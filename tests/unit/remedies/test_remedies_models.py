@@ -101,7 +101,7 @@ def test_a_model_that_is_not_to_be_pulled(scene, typed, take):
         assert code == 2
         code, out, err = take(remedies.MODEL_CHECK, err, model=model)
         assert code == 0, err
-        assert f"{model}: whole" in out
+        assert f"{model}: complete" in out
 
 
 @pytest.mark.remedy("MODEL_CHECK")

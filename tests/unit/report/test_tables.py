@@ -130,11 +130,11 @@ def test_a_held_run_says_why():
 def test_of_many_that_wait_for_others_it_is_said_once():
     waiting = {"state": "planned", "cause": None}
     runs = [
-        a_row(name=f"eval-{number}", reason=f"comes after run-{number}", after=f"run-{number}", **waiting)
+        a_row(name=f"eval-{number}", reason=f"depends on run-{number}", after=f"run-{number}", **waiting)
         for number in range(5)
     ]
     assert "eval-0, eval-1, eval-2 and 2 more: each depends on an unfinished run" in status(*runs)
-    assert "eval-0: comes after run-0" in status(runs[0])
+    assert "eval-0: depends on run-0" in status(runs[0])
 
 
 def test_of_many_that_want_flops_it_is_said_once():

@@ -43,7 +43,7 @@ def test_everything_from_one_command(sweep):
         "running",
         "running",
     ]
-    assert scene.stage("second")["reason"] == "comes after first"
+    assert scene.stage("second")["reason"] == "depends on first"
     scene.go(600)
     assert set(scene.stands("first", "second", "last", "table", "other")) == {"completed"}
     assert scene.winner("first").startswith(RANK4)
@@ -197,7 +197,7 @@ def test_a_stage_that_does_not_fit_begins_not_at_all_and_goes_on_when_it_fits(sw
 
 def test_a_stage_after_one_that_nobody_asked_for(sweep):
     scene = sweep(FIRST, SECOND)
-    with pytest.raises(UsageError, match="second comes after first, which was not submitted"):
+    with pytest.raises(UsageError, match="second depends on first, which was not submitted"):
         scene.ask("second")
     scene.ask("first")
     scene.ask("second")
@@ -362,7 +362,7 @@ def test_evaluations_that_are_asked_for_first_wait_for_what_they_evaluate(sweep)
     scene.ask("table")
     scene.go(30)
     assert scene.stands("table") == ["running"]
-    assert "comes after first, which was not submitted" in scene.stage("table")["reason"]
+    assert "depends on first, which was not submitted" in scene.stage("table")["reason"]
     scene.ask("first")
     scene.go(300)
     assert scene.stands("first", "table") == ["completed", "completed"]

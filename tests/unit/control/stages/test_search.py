@@ -337,7 +337,7 @@ def test_a_search_from_a_winner(make):
     scene = make(ground, changed(FIRST, **{"from": "ground"}))
     scene.losses |= {"ground-r4-lr1e-05-c64": 0.01}
     scene.ask()
-    assert scene.stage("first")["reason"] == "comes after ground"
+    assert scene.stage("first")["reason"] == "depends on ground"
     scene.go(900)
     assert scene.stands("ground", "first") == ["completed", "completed"]
     assert all("-c64-" in name for name in scene.cells("first"))
