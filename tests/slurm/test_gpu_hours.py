@@ -42,7 +42,7 @@ def test_twenty_at_once_into_gpu_hours_for_seven(study: Study, lab):
     assert sorted(code for _, _, code in ends) == [0] * 7 + [2] * 13, ends
     for _, err, code in ends:
         assert code == 0 or "needs 1 GPU-hours" in err
-        assert code == 0 or "0.5 of the limit of 7.5 are free: 0.5 too many; nothing was submitted" in err
+        assert code == 0 or "0.5 more than the 0.5 available (limit 7.5); nothing was submitted" in err
     assert hours(study) == {"limit": 7.5, "spent": 0.0, "reserved": 7.0, "free": 0.5}
     assert "GPU-hours" in study.type("budget")
     lab.run("scontrol", "update", "partitionname=low", "state=up")
