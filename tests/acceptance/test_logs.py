@@ -11,7 +11,8 @@ def study(tmp_path):
 
 def test_a_log_shows_steps_and_following_it_ends_with_the_run(study):
     study.submit("run", "--steps", "300")
-    said = study.type("logs", "run", "-f", "-n", "0") if study.reach("run", 1) else ""
+    study.reach("run", 1)
+    said = study.type("logs", "run", "-f", "-n", "500")
     lines = [line for line in said.splitlines() if line.startswith("lvjobs worker: ")]
     assert any(line.startswith("lvjobs worker: step 300 of 300, loss ") for line in lines)
     assert "run is done: 300 steps" in lines[-1]
