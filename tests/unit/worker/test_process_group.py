@@ -210,7 +210,7 @@ def test_followers_draw_what_hangs_on_nothing_but_seed_rank_and_step():
 
 def test_how_a_lost_process_ends_the_attempt():
     assert [exit_code_of(LostRank(1, status)) for status in (-9, -11, 3, None)] == [137, 139, 3, 1]
-    assert "died (-9)" in str(LostRank(1, -9))
+    assert "failed (-9)" in str(LostRank(1, -9))
     assert "no longer answer" in str(LostRank(0, None))
     assert str(LostRank(2, 1, RecordedError("ValueError", "no"))) == "process 2 failed: ValueError: no"
 
