@@ -65,6 +65,7 @@ def _heal(lab: Lab) -> None:
         lab.thaw()
     if not status.healthy or any(node.state not in {"idle", "mixed", "allocated"} for node in status.nodes):
         lab.up()
+    lab.run("scontrol", "update", "partitionname=low", "state=up")  # a test that failed may have closed it
     lab.run("scancel", "--quiet", "--signal=KILL", "--full", f"--user={os.getuid()}")
     lab.run("scancel", "--quiet", f"--user={os.getuid()}")
     deadline = time.monotonic() + 600

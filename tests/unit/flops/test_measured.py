@@ -112,7 +112,7 @@ def use_torchs_price(monkeypatch):
 def test_packed_weights_are_measured_unpacked_and_it_says_so():
     plain, packed = (Workload(TINY, 2, 32, 4, precision=precision) for precision in ("fp32", "nf4"))
     assert measure(packed) == measure(plain)
-    assert any("unquantised" in note for note in caveats(packed, ("measured",)))
+    assert any("without quantization" in note for note in caveats(packed, ("measured",)))
     assert not caveats(plain, ("measured",))
 
 

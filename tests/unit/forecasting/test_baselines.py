@@ -367,7 +367,7 @@ def test_what_will_not_do_is_refused_in_one_line(name, history, options, words):
 
 
 def test_no_horizon_is_refused():
-    with pytest.raises(UsageError, match="horizon of 0"):
+    with pytest.raises(UsageError, match="horizon = 0"):
         forecast("mean", POSITIVE, 0)
 
 
