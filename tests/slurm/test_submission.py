@@ -48,7 +48,9 @@ def test_a_frozen_controller(study: Study, impatient, undisturbed, fault):
     study.until("run", "completed")
     assert study.weights("run") == undisturbed
     assert {claim["job_id"] for claim in study.claims("run")} == {run["job_id"]}
-    fault("reply_lost", study, saw=next(line for line in said.splitlines() if "did not confirm" in line), same_bits=True)
+    fault(
+        "reply_lost", study, saw=next(line for line in said.splitlines() if "did not confirm" in line), same_bits=True
+    )
 
 
 def test_a_dead_controller(study: Study, impatient, undisturbed, fault):

@@ -131,7 +131,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     text = tmp_path / "text.h5"
     text.write_text("no HDF5")
     none = tmp_path / "none.h5"
-    for path, words in ((text, "not an HDF5 file"), (none, "no such file"), (tmp_path, "no such file")):
+    for path, words in ((text, "not an HDF5 file"), (none, "no such file"), (tmp_path, "is a directory")):
         with pytest.raises(UsageError, match=words) as caught:
             load_dataset(path)
         assert str(path) in str(caught.value)

@@ -187,5 +187,6 @@ def test_a_chronos_model_is_shown_as_a_baseline_and_is_no_model_to_train(cache, 
     assert lacking(directory_of(HUB_ID)) == [], "as `pull` asks, too"
     code, _, err = lvjobs("submit", "train", "--model", HUB_ID)
     assert (code, "Chronos" in err or HUB_ID in err) == (2, True)
+    (tmp_path / "study" / "study.toml").touch()
     code, out, err = lvjobs("evaluate", "--zero-shot", "raw", "--baseline", f"chronos:{HUB_ID}", "--dry-run")
     assert code == 0, err
