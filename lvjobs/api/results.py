@@ -11,6 +11,7 @@ from lvjobs.study.words import RunState
 
 if TYPE_CHECKING:
     from lvjobs.control.inspect.alternatives import StartEstimate
+    from lvjobs.control.inspect.describe import Description
     from lvjobs.control.inspect.history import Moment
     from lvjobs.control.inspect.why import Why
     from lvjobs.control.planning.fit import Proposal
@@ -103,6 +104,21 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """Return what `lvjobs why RUN --json` prints."""
         return {"schema": 1, "run": self.run.to_dict(), **self.why.to_dict()}
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """All that is known of a run, and its history."""
+
+    run: RunStatus
+    description: "Description"
+    moments: Sequence["Moment"]
+    status: Status
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `lvjobs show RUN --json` prints."""
+        story = [moment.to_dict() for moment in self.moments]
+        return {"schema": 1, "run": self.run.to_dict(), **self.description.to_dict(), "story": story}
 
 
 @dataclass(frozen=True)

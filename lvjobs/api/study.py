@@ -252,6 +252,21 @@ class Study(StudyStages):
             self, names_of(self, runs), given(settings, resources, profile), lambda _: accept_packages
         )
 
+    def submit_again(
+        self,
+        *runs: str,
+        settings: Values | None = None,
+        resources: Values | None = None,
+        profile: str | None = None,
+        accept_packages: bool = False,
+    ) -> Status:
+        """Submit cancelled, held or paused runs again. They continue from their newest checkpoints. See `resume`.
+
+        Each gets a new submission and a new reservation; a cancelled run's evaluations are planned again.
+        """
+        given_now = given(settings, resources, profile)
+        return updates.resume(self, names_of(self, runs), given_now, lambda _: accept_packages, cancelled=True)
+
     def cancel(self, *runs: str) -> Status:
         """Cancel runs for good, and keep their checkpoints. Raises UsageError for a run that does not exist.
 

@@ -1,7 +1,7 @@
 """The submission of runs: prepared from settings, then previewed or sent; with proposals if the budget refuses."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +15,12 @@ from lvjobs.control.stages.submit_runs import Entered, OverBudget, enter, script
 from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.control.submission.slots import is_packed
 from lvjobs.errors import UsageError
+from lvjobs.ledger.records import RunRecord
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.settings import OwnSettings
+from lvjobs.study.tables import Resources
 from lvjobs.study.words import SubmitOutcome
 from lvjobs.tasks.registry import check_needs
 
@@ -33,12 +36,14 @@ class PreparedRuns:
     """Runs that are ready to be submitted.
 
     `name_of` names a run whose configuration was changed to fit the budget. `evaluation_for` makes a run's evaluation.
+    `given` are the caller's overrides, which an existing run ignores, and so are refused for it.
     """
 
     study: StudyContext
     wanted: RunRequest
     name_of: Callable[[RunConfig], str]
     evaluation_for: EvaluationFor | None = None
+    given: Overrides = field(default_factory=Overrides)
 
     def submit(self, agree: Agree | None = None) -> Submission:
         """Submit the runs, and reconcile.
@@ -110,6 +115,7 @@ class PreparedRuns:
 
     def _enter(self, wanted: RunRequest) -> tuple[Entered, Status]:
         with open_session(self.study) as session:
+            refuse_ignored(session.ledger.call(Transaction.runs), wanted, self.given)
             entered = enter(session, wanted)
             return entered, Status(session.make_pass())
 
@@ -130,6 +136,26 @@ class PreparedRuns:
             f"{error.shortfall}; not even one checkpoint interval of {what} fits, and nothing was submitted: {change}"
             f"raise the limit: {remedies.BUDGET_SET(*self.study.where)}"
         )
+
+
+def refuse_ignored(runs: Sequence[RunRecord], wanted: RunRequest, given: Overrides) -> None:
+    """Refuse overrides that an existing run, which is not over, would ignore.
+
+    Raises:
+        UsageError: The run has another profile, or another value of a resource, than the caller gives.
+    """
+    asked = Resources.model_validate(dict(given.resources)).variables()
+    named = {run.name: run for run in runs if not run.state.is_final}
+    for run in (named[name] for name in wanted.names if name in named):
+        other = {key: value for key, value in asked.items() if run.resources.get(key) != value}
+        if given.profile and wanted.profile != run.profile:
+            other["profile"] = given.profile
+        if other:
+            key, value = next(iter(other.items()))
+            raise UsageError(
+                f"{run.name} already exists ({run.state.value}), and {key} = {value} would have no effect: set it in "
+                "study.toml, which applies from the run's next submission"
+            )
 
 
 def _submission(entered: Entered, status: Status, proposal: Proposal | None) -> Submission:
@@ -187,7 +213,8 @@ def prepare_training(
     named = _named(name)
     config = pinned(settings, study).run_config()
     wanted = RunRequest([config], [named(config)], "train", profile, resources, is_named=bool(name))
-    return PreparedRuns(study, wanted, named, partial(evaluation_to_come, study) if evaluate else None)
+    evaluation = partial(evaluation_to_come, study) if evaluate else None
+    return PreparedRuns(study, wanted, named, evaluation, given)
 
 
 def prepare_task(
@@ -205,7 +232,7 @@ def prepare_task(
     check_task(study, config)
     named = _named(name)
     wanted = RunRequest([config], [named(config)], "run", profile, resources, is_named=bool(name))
-    return PreparedRuns(study, wanted, named)
+    return PreparedRuns(study, wanted, named, given=given)
 
 
 def _named(name: str | None) -> Callable[[RunConfig], str]:

@@ -90,7 +90,12 @@ def answer_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bo
 
 
 def resume(
-    study: StudyContext, runs: Sequence[str], given: Overrides, agree: Callable[[Sequence[str]], bool] | None = None
+    study: StudyContext,
+    runs: Sequence[str],
+    given: Overrides,
+    agree: Callable[[Sequence[str]], bool] | None = None,
+    *,
+    cancelled: bool = False,
 ) -> Status:
     """Resume held and paused runs with the current code and settings, and reconcile. Without runs, only reconcile.
 
@@ -100,6 +105,7 @@ def resume(
         given: Settings that override study.toml.
         agree: If a run would continue with other packages than it had, called with a line for each such run; returns
             whether to resume them. None: refuse.
+        cancelled: Also submit cancelled runs again.
 
     Raises:
         PackagesChanged: A run would continue with other packages. Nothing was changed.
@@ -114,7 +120,8 @@ def resume(
         raise UsageError(f"settings are for runs that are resumed: name them, as in {example}")
 
     def act(accept: bool) -> Act:
-        return lambda session: resume_runs(session, runs, typed, study.where, accept_packages=accept) if runs else ()
+        options = {"accept_packages": accept, "cancelled": cancelled}
+        return lambda session: resume_runs(session, runs, typed, study.where, **options) if runs else ()
 
     try:
         return update(study, act(accept=False))
@@ -154,6 +161,20 @@ def wait_until_rest(
         if left <= 0:
             raise TimeoutError(f"{study.root}: some runs were still active after {timeout:g} s; they continue")
         time.sleep(min(every, left))
+
+
+def logs_of(study: StudyContext, typed: str) -> dict[int, Path]:
+    """Return the logs of a run's attempts by the attempt's number, by the last update's summary.
+
+    Raises:
+        UsageError: No run matches, or several do.
+    """
+    from lvjobs.api.select import name_of
+    from lvjobs.control.inspect.logs import all_logs
+    from lvjobs.control.summary import find_row
+
+    row = find_row(read_summary(study.layout.summary) or {"runs": []}, name_of(study, typed), study.where)
+    return all_logs(study, row)
 
 
 def newest_log(study: StudyContext, typed: str) -> Path:

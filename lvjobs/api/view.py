@@ -7,7 +7,7 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.results import BudgetStatus, Estimate, Explanation, History, Status, WaitingJobs
+from lvjobs.api.results import BudgetStatus, Estimate, Explanation, History, RunDescription, Status, WaitingJobs
 from lvjobs.api.select import name_of
 from lvjobs.api.settings import Overrides, located, request
 from lvjobs.control.summary_file import read_summary
@@ -105,6 +105,24 @@ class StudyView(StudyContext):
         with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
             row = find_row(status.stored, name_of(self, run), self.where)
             return Explanation(read_row(RunStatus, row), why(session, row), status)
+
+    def describe(self, run: str) -> RunDescription:
+        """Return all that is known of a run: settings, files, job, attempts, metrics, cost, origin, and its history.
+
+        Raises:
+            UsageError: No run has this name or id, or several begin or end like that.
+        """
+        from lvjobs.control.inspect.describe import describe
+        from lvjobs.control.inspect.history import moments_of
+        from lvjobs.control.summary import find_row
+
+        with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
+            row = find_row(status.stored, name_of(self, run), self.where)
+            with session.ledger.transaction() as transaction:
+                (record,) = transaction.find_runs([row["id"]])
+                attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)
+            found = describe(session, row)
+        return RunDescription(read_row(RunStatus, row), found, moments_of(record, attempts, events), status)
 
     def history(self, run: str) -> History:
         """Return a run's history, moment by moment. Raises UsageError for a run that does not exist."""

@@ -34,14 +34,16 @@ _GROUPS = {
         "sweep": ("lvjobs.cli.sweep", "Submit a stage, or the whole study."),
         "resume": ("lvjobs.cli.updates", "Update the study now; resume held runs."),
         "cancel": ("lvjobs.cli.updates", "Cancel runs."),
+        "retry": ("lvjobs.cli.updates", "Submit cancelled or held runs again."),
         "watch": ("lvjobs.cli.updates", "Keep the study going until every run is finished."),
         "driver": ("lvjobs.cli.driver", "Manage the background job that keeps the study going."),
         "rehearse": ("lvjobs.cli.rehearse", "Test recovery: a short run with injected preemptions and crashes."),
     },
     "Look": {
         "status": ("lvjobs.cli.inspect", "Show the state of all runs."),
+        "show": ("lvjobs.cli.inspect", "Show all that is known of a run: settings, files, attempts, cost."),
         "why": ("lvjobs.cli.inspect", "Explain a run's state and suggest the next step."),
-        "logs": ("lvjobs.cli.inspect", "Show the log of a run's job."),
+        "logs": ("lvjobs.cli.logs", "Show the log of a run's job."),
         "queue": ("lvjobs.cli.inspect", "Show why jobs wait, and which changes start them sooner."),
     },
     "Cost": {

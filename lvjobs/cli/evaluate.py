@@ -10,7 +10,7 @@ from lvjobs.api.forecast import prepare_forecast
 from lvjobs.api.study import Study
 from lvjobs.cli.common import complete_runs, json_option, print_found, print_json, study_option, together
 from lvjobs.cli.help import Command
-from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
+from lvjobs.cli.settings import overrides, profile_option, resource_options, subject_settings
 from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest
@@ -91,7 +91,7 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
 @click.option("--batch", type=click.IntRange(min=1), default=20, show_default=True, help="Series per batch.")
 @study_option
 @profile_option
-@train_options
+@subject_settings
 @resource_options
 @click.option("--table", is_flag=True, help="Print Tables 2 and 3 in Markdown and LaTeX; submit nothing.")
 @click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
@@ -168,7 +168,7 @@ def show_tables(tables: list[Table], *, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Default: forecasts/NAME-series-N.")
 @study_option
 @profile_option
-@train_options
+@subject_settings
 @resource_options
 @click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
 @click.option("--wait", is_flag=True, help="Wait until the forecast is finished or held.")

@@ -121,6 +121,10 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("lvjobs cancel a3f1", "Cancel the run whose name ends with a3f1."),
         ("lvjobs cancel a3f1 b2c4", "Cancel two runs."),
     ),
+    "retry": (
+        ("lvjobs retry a3f1", "Submit a cancelled run again."),
+        ("lvjobs retry a3f1 --time-limit 24h --memory-mb 32G", "Submit it again with other resources."),
+    ),
     "watch": (
         ("lvjobs watch", "Update every 30 s, until every run is finished."),
         ("lvjobs watch --every 120", "Update every 2 minutes."),
@@ -162,6 +166,10 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("lvjobs status a3f1", "Show the history of one run."),
         ("lvjobs status -w --every 30", "Refresh the screen every 30 s."),
     ),
+    "show": (
+        ("lvjobs show a3f1", "Show everything about the run whose name ends with a3f1."),
+        ("lvjobs show a3f1 --json", "Print the same as JSON."),
+    ),
     "why": (
         ("lvjobs why a3f1", "Explain the state of the run whose name ends with a3f1."),
         ("lvjobs why 28_0", "Explain the run of job 28_0."),
@@ -169,6 +177,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "logs": (
         ("lvjobs logs a3f1 -f", "Follow a run's log."),
         ("lvjobs logs a3f1 -n 500", "Show its last 500 lines."),
+        ("lvjobs logs a3f1 --attempt 1", "Show the log of its first attempt."),
     ),
     "queue": (
         ("lvjobs queue", "Show the jobs that wait, and their expected starts."),

@@ -2,19 +2,15 @@
 
 import sys
 import time
-from collections import deque
 from pathlib import Path
-from typing import TextIO
 
 import click
 
-from lvjobs.api.select import is_stage, name_of
+from lvjobs.api.select import is_stage
 from lvjobs.api.study import Study
-from lvjobs.api.updates import newest_log
 from lvjobs.cli.common import complete_runs, json_option, print_json, print_problems, study_option, tell
 from lvjobs.cli.help import Command
 from lvjobs.errors import UsageError
-from lvjobs.foreign import cleaned
 
 
 @click.command(cls=Command)
@@ -87,6 +83,22 @@ def _stay(study: Study, every: float, *, whole: bool, reconcile: bool) -> None:
 @click.argument("run", shell_complete=complete_runs)
 @study_option
 @json_option
+def show(root: Path, run: str, as_json: bool) -> None:
+    """Show all that is known of RUN: settings, files, job, attempts, metrics, cost, origin, and its history."""
+    found = Study.open(root).describe(run)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        from lvjobs.report.terminal.run_lines import print_description
+
+        print_problems(found.status)
+        print_description(found.to_dict())
+
+
+@click.command(cls=Command)
+@click.argument("run", shell_complete=complete_runs)
+@study_option
+@json_option
 def why(root: Path, run: str, as_json: bool) -> None:
     """Explain the state of RUN: what happened, the evidence, what follows, and the next command.
 
@@ -124,45 +136,3 @@ def queue(root: Path, run: str | None, as_json: bool) -> None:
 
         tell(found.status)
         print_queue(found.runs, alternatives, is_known=found.is_known)
-
-
-_POLL_SECONDS, _LOOK_SECONDS = 0.5, 10.0
-_WORKER = "lvjobs worker: "
-
-
-@click.command(cls=Command)
-@click.argument("run", shell_complete=complete_runs)
-@study_option
-@click.option("-f", "--follow", is_flag=True, help="Follow the log until the run ends.")
-@click.option("-n", "--lines", default=50, show_default=True, help="Number of last lines.")
-def logs(root: Path, run: str, follow: bool, lines: int) -> None:
-    """Show the log of RUN's last job."""
-    study = Study.open(root)
-    path: Path | None = newest_log(study, run)
-    most: int | None = lines
-    while path is not None:
-        click.echo(f"==> {path} <==", err=True)
-        with path.open(errors="replace", encoding="utf-8") as stream:
-            for line in deque(stream, maxlen=most):
-                click.echo(cleaned(line), nl=False)
-            path, most = (_follow(study, run, path, stream), None) if follow else (None, None)
-
-
-def _follow(study: Study, run: str, path: Path, stream: TextIO) -> Path | None:
-    """Print the log as it grows. Return the log of the run's next job; None once the run is at rest."""
-    name, looked = name_of(study, run), time.monotonic()
-    while True:
-        if line := stream.readline():
-            click.echo(cleaned(line), nl=False)
-            if line.startswith(_WORKER):  # the run may have ended
-                looked = 0.0
-            continue
-        if time.monotonic() - looked >= _LOOK_SECONDS:
-            status, looked = study.status(), time.monotonic()
-            if (newest := newest_log(study, name)) != path:
-                return newest
-            if status.is_at_rest([name]):
-                click.echo(stream.read(), nl=False)
-                click.echo(f"{name} is {status.states[name]}", err=True)
-                return None
-        time.sleep(_POLL_SECONDS)

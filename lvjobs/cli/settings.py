@@ -53,6 +53,13 @@ train_options = together(
     _SET,
 )
 """The options for the bundled training. Numbers may be written as 1e-5 or 1e3."""
+subject_settings = together(
+    _training("--model", help="tiny, a directory, or a hub id: the base model of --zero-shot or --adapter."),
+    _training("--data", help="HDF5 file with /time and /trajectories, for --zero-shot or --adapter."),
+    _SEED,
+    _SET,
+)
+"""The options for the settings that an evaluation without a run has."""
 run_options = together(_training("--steps", help="Steps of the run."), _SEED, _CHECKPOINT_EVERY, _VALIDATE_EVERY, _SET)
 """The options for a run of the user's own task, whose own keys are given with --set."""
 carried_options = together(

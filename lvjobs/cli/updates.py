@@ -10,6 +10,7 @@ import click
 from lvjobs import remedies
 from lvjobs.api.results import Status
 from lvjobs.api.select import full_names, names_of
+from lvjobs.api.settings import Overrides
 from lvjobs.api.study import Study
 from lvjobs.api.updates import resume as resume_runs
 from lvjobs.api.updates import wait_until_rest
@@ -18,6 +19,10 @@ from lvjobs.cli.help import Command
 from lvjobs.cli.settings import carried_options, overrides, profile_option, resource_options
 from lvjobs.records.curves import LOSSES
 from lvjobs.study import config
+
+_accept_packages = click.option(
+    "--accept-packages", is_flag=True, help="Continue although packages changed since the last attempt."
+)
 
 
 @click.command(cls=Command)
@@ -42,9 +47,48 @@ def resume(
     These settings are the profile and [resources], checkpoint_every and keep_last of study.toml, and the options given
     here. What a run trains does not change.
     """
-    study = Study.open(root)
     given = overrides(options, pairs, profile)
-    status = resume_runs(study, names_of(study, runs), given, lambda lines: accept_packages or _agree(lines, as_json))
+    _resume(Study.open(root), runs, given, accept_packages=accept_packages, as_json=as_json)
+
+
+@click.command(cls=Command)
+@click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
+@study_option
+@profile_option
+@carried_options
+@resource_options
+@_accept_packages
+@json_option
+def retry(
+    root: Path,
+    runs: tuple[str, ...],
+    profile: str | None,
+    pairs: tuple[str, ...],
+    accept_packages: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Submit cancelled or held RUNS again, with the current code and settings, from their newest checkpoints.
+
+    Each run gets a new submission and a new reservation. Evaluations that were cancelled with a run are planned again.
+    """
+    given = overrides(options, pairs, profile)
+    _resume(Study.open(root), runs, given, accept_packages=accept_packages, as_json=as_json, cancelled=True)
+
+
+def _resume(
+    study: Study,
+    runs: Sequence[str],
+    given: Overrides,
+    *,
+    accept_packages: bool,
+    as_json: bool,
+    cancelled: bool = False,
+) -> None:
+    """Resume the runs, with `cancelled` also cancelled ones, and print what changed and what is still held."""
+    names = names_of(study, runs)
+    agree = lambda lines: accept_packages or _agree(lines, as_json)  # noqa: E731
+    status = resume_runs(study, names, given, agree, cancelled=cancelled)
     print_update(status, as_json=as_json)
     if as_json:
         return
@@ -116,4 +160,8 @@ def cancel(root: Path, runs: tuple[str, ...], yes: bool, as_json: bool) -> None:
         if not click.confirm(f"Cancel {shown}?"):
             click.echo("Nothing was cancelled.")
             return
-    print_update(study.cancel(*names), as_json=as_json)
+    status = study.cancel(*names)
+    print_update(status, as_json=as_json)
+    undone = [name for name in names if status.states.get(name) == "cancelled"]
+    if undone and not as_json:
+        click.echo(f"to submit them again: {remedies.RETRY(*study.where, run=undone)}")

@@ -137,6 +137,12 @@ CANCEL = Remedy(
     "Cancels the run and releases its reserved FLOPs.",
     ("to end it: lvjobs cancel", "cancel the run"),
 )
+RETRY = Remedy(
+    "lvjobs retry {run}",
+    "A run was cancelled, and is wanted again.",
+    "Submits it again with a new reservation; it continues from its newest checkpoint.",
+    ("to submit it again: lvjobs retry", "to submit them again: lvjobs retry"),
+)
 WHY = Remedy(
     "lvjobs why {run}",
     "A run has no log yet, or its state changed.",

@@ -23,6 +23,19 @@ def newest_log(study: StudyContext, row: Mapping[str, Any]) -> Path | None:
     return None
 
 
+def all_logs(study: StudyContext, row: Mapping[str, Any]) -> dict[int, Path]:
+    """Return the logs of a run's attempts by the attempt's number, oldest first; jobs without a log are left out.
+
+    Attempts of one job share its log: a requeued job appends to it.
+    """
+    found = {}
+    for number, claim in enumerate(read_claims(study.layout.run(row["name"]), known=frozenset()), start=1):
+        paths = sorted(study.layout.logs.glob(f"*/{claim.job_id}.out"), key=lambda path: path.stat().st_mtime)
+        if paths:
+            found[number] = paths[-1]
+    return found
+
+
 def last_lines(path: Path, most: int) -> list[str]:
     """Return the last lines of a log, at most `most`, cleaned, without newlines. Bytes that are not text are replaced.
 

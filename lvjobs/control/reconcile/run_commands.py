@@ -102,10 +102,13 @@ def resume_runs(
     where: Sequence[str] = (),
     *,
     accept_packages: bool = True,
+    cancelled: bool = False,
 ) -> list[str]:
     """Resume held and paused runs, with the current code and settings and no retries used.
 
-    For any other run, write run.json again if it is lost, damaged or edited, because no submission will.
+    With `cancelled`, also submit cancelled runs again: each gets a new token and reservation, and its evaluations that
+    were cancelled with it are planned again. The revoked token stays revoked. For any other run, write run.json again
+    if it is lost, damaged or edited, because no submission will.
 
     Args:
         session: The study.
@@ -113,6 +116,7 @@ def resume_runs(
         typed: Settings of `lvjobs.study.config` that the user typed; they override study.toml.
         where: `StudyContext.where`, for commands at the prompt. A pass gives none, because the ledger keeps its errors.
         accept_packages: Whether a run with a checkpoint may continue with other packages than it had.
+        cancelled: Whether cancelled runs are submitted again, too.
 
     Returns:
         What was done, one line for each run.
@@ -122,7 +126,7 @@ def resume_runs(
         UsageError: A run does not exist, or the settings do not fit it. No run was changed.
     """
     runs = session.ledger.call(find_runs, wanted, session.study.where)
-    resting = (RunState.HELD, RunState.PAUSED)
+    resting = {RunState.HELD, RunState.PAUSED} | ({RunState.CANCELLED} if cancelled else set())
     now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
     there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}
     root = session.study.root
@@ -140,8 +144,7 @@ def resume_runs(
     with session.ledger.transaction() as transaction:
         for run in runs:
             if run.id not in now:
-                done = "run.json is written again" if run.id in written else "it cannot be resumed"
-                told.append(f"{run.name}: is {run.state.value}; {done}")
+                told.append(f"{run.name}: is {run.state.value}{_not_resumed(run, run.id in written, where)}")
                 continue
             if run.id not in there:
                 told.append(f"{run.name}: stays {run.state.value}; it cannot be resumed from this host")
@@ -151,6 +154,7 @@ def resume_runs(
                 run.id,
                 state=RunState.INTERRUPTED if attempts else RunState.PLANNED,
                 reason="resumed by the user",
+                cause=None if run.state is RunState.CANCELLED and not attempts else run.cause,
                 held_for=HeldFor.NOTHING,
                 stop_at=0 if run.held_for is HeldFor.RUNG else run.stop_at,
                 not_before=0.0,
@@ -165,7 +169,29 @@ def resume_runs(
                 note += f"; {changed}"
             transaction.add_event(Event(session.clock(), "resumed", note, run.id))
             told.append(f"{run.name}: {note}")
+            if run.state is RunState.CANCELLED:
+                told += _planned_again(transaction, run, session.clock())
     return told
+
+
+def _not_resumed(run: RunRecord, is_written: bool, where: Sequence[str]) -> str:
+    """Return the rest of the line on a run that is not resumed."""
+    if is_written:
+        return "; run.json is written again"
+    if run.state is RunState.CANCELLED:
+        return f" and cannot be resumed; to submit it again: {remedies.RETRY(*where, run=run.name)}"
+    return "; it cannot be resumed"
+
+
+def _planned_again(transaction: Transaction, run: RunRecord, now: float) -> list[str]:
+    """Plan the runs again that depend on a run and were cancelled with it; return a line for each."""
+    lines = []
+    for each in transaction.runs():
+        if each.after == run.id and each.state is RunState.CANCELLED:
+            transaction.update_run(each.id, state=RunState.PLANNED, cause=None, reason=f"depends on {run.name}")
+            transaction.add_event(Event(now, "resumed", f"planned again, as {run.name} is", each.id))
+            lines.append(f"{each.name}: planned again, as {run.name} is")
+    return lines
 
 
 def _copies(

@@ -30,6 +30,11 @@ def print_history(history: Mapping[str, Any], *, whole: bool, console: Console |
     console = console or new_console()
     run, moments = history["run"], history["story"]
     console.print(_head(run, console))
+    _print_moments(moments, whole=whole, console=console)
+
+
+def _print_moments(moments: Sequence[Mapping[str, Any]], *, whole: bool, console: Console) -> None:
+    """Print a line for each moment, below the day."""
     first, last = (_FIRST, _LAST) if not whole and len(moments) > _FIRST + _LAST + 1 else (len(moments), 0)
     day = ""
     for at, moment in enumerate(moments):
@@ -73,6 +78,19 @@ def _head(run: Mapping[str, Any], console: Console) -> Text:
     if run.get("seconds_left") is not None:
         text.append(f", {duration(run['seconds_left'])} left", style="not bold")
     return text
+
+
+def print_description(description: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print all that is known of a run; `description` is the JSON of `lvjobs show --json`."""
+    console = console or new_console()
+    run = description["run"]
+    text = Text(f"{run['name']}: ", style="bold")
+    text.append(description["headline"], style=COLOURS[run["state"]])
+    console.print(text, soft_wrap=True)
+    for title, rows in description["sections"].items():
+        _section(console, title, list(rows.items()))
+    console.print(Text("\nhistory", style="dim"))
+    _print_moments(description["story"], whole=True, console=console)
 
 
 def print_why(answer: Mapping[str, Any], console: Console | None = None) -> None:
