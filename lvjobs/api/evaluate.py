@@ -7,10 +7,10 @@ from typing import Any
 
 from lvjobs import remedies
 from lvjobs.api import updates
-from lvjobs.api.material import base_origin, read_material, stages_of
+from lvjobs.api.material import base_origin
 from lvjobs.api.settings import Overrides, pinned, settle
 from lvjobs.api.submit import PreparedRuns
-from lvjobs.control.planning.foresee import read_ledger
+from lvjobs.control.planning.ledger_view import read_ledger
 from lvjobs.control.stages.origins import OWN, from_origins
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
@@ -18,21 +18,18 @@ from lvjobs.files import expand_home
 from lvjobs.forecasting.adapters import unpack_adapter
 from lvjobs.forecasting.baselines.extras import canonical
 from lvjobs.forecasting.data import load_dataset
-from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, evaluation, training_of
+from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, covers, evaluation, training_of
 from lvjobs.forecasting.origins import check_origins
 from lvjobs.forecasting.splits import make_split, training_split, whole_split
 from lvjobs.ledger.records import RunRecord
 from lvjobs.report.evaluated import Evaluated, evaluated
 from lvjobs.report.extras import with_extras_shared
 from lvjobs.report.folds import with_folds_pooled
-from lvjobs.report.horizon_table import horizon_tables
-from lvjobs.report.origin_table import origin_tables
-from lvjobs.report.study_tables import study_tables
-from lvjobs.report.table import Table
 from lvjobs.study.config import StudyContext
-from lvjobs.study.params import SPLIT, PromptName, TrainingConfig
+from lvjobs.study.params import EVALUATE_TASK, SPLIT, PromptName, TrainingConfig
 from lvjobs.study.run import FOLD, RunConfig, find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
+from lvjobs.study.words import RunState
 
 _HELD = ("train_systems", "validation_systems")
 
@@ -72,7 +69,7 @@ def find_subjects(
     directory = _adapter_directory(study, adapter) if adapter else ""
     if not isinstance(settings, TrainSettings):
         raise UsageError(
-            "[train] in study.toml names a task of your own, which makes no forecasts; name another  study with --study"
+            "[train] in study.toml names a task of your own, which makes no forecasts; name another study with --study"
         )
     # [train] is read for the model and the data only. `pinned` refuses data that cannot be used.
     training = training_of("[train]", pinned(settings, study).run_config())
@@ -156,7 +153,16 @@ def seen_runs(study: StudyContext) -> Sequence[RunRecord]:
 def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
     """Return the runs of these names (or enough of each name). Raises UsageError for a run that does not exist."""
     by_name = {run.name: run for run in seen_runs(study)}
-    return [by_name[find_name(name, by_name, study.where)] for name in names]
+    found = [by_name[find_name(name, by_name, study.where)] for name in names]
+    for run in found:
+        refuse_archived(study, run.name)
+    return found
+
+
+def refuse_archived(study: StudyContext, name: str) -> None:
+    """Refuse a run whose files are packed (UsageError)."""
+    if study.layout.archive(name).exists():
+        raise UsageError(f"{name} is archived; unpack it: {remedies.UNPACK(*study.where, run=name)}")
 
 
 def done_evaluations(study: StudyContext) -> list[Evaluated]:
@@ -188,11 +194,14 @@ def prepare_evaluations(
     adapter: Path | None = None,
     origins: Sequence[int] = (),
     baselines: Sequence[str] | None = None,
+    *,
+    again: bool = False,
 ) -> PreparedRuns:
     """Prepare evaluations of runs, of the base model with a prompt, or of an adapter: of exactly one of these kinds.
 
     `origins`: the forecast origins, each an evaluation of its own; none: that of each training (`history_steps`).
-    `baselines`: the extra baselines; None: those of study.toml.
+    `baselines`: the extra baselines; None: those of study.toml. An evaluation that has the same forecasts, and maybe
+    more, stands for a new one, unless `again` is given.
 
     Raises:
         UsageError: None or several of the kinds are given, a named run or adapter does not exist, settings of a
@@ -216,8 +225,28 @@ def prepare_evaluations(
             configs.append(config)
             names.append(name)
             after.append(subject.after)
+    notes = [] if again else _with_existing(study, configs, names)
     wanted = RunRequest(configs, names, EVALUATE, profile, resources, after=after)
-    return PreparedRuns(study, wanted, default_name)
+    return PreparedRuns(study, wanted, default_name, notes=notes)
+
+
+def _with_existing(study: StudyContext, configs: list[RunConfig], names: list[str]) -> list[str]:
+    """Replace evaluations that existing ones cover by these, in place; return a line for each."""
+    made = [
+        run for run in seen_runs(study) if run.config["task"] == EVALUATE_TASK and run.state is not RunState.CANCELLED
+    ]
+    lines = []
+    for place, config in enumerate(configs):
+        found = [run for run in made if covers(run.configuration, config)]
+        if not found or any(run.fingerprint == config.fingerprint for run in found):
+            continue
+        best = min(found, key=lambda run: run.state is not RunState.COMPLETED)
+        lines.append(
+            f"{names[place]} would repeat the forecasts of {best.name} ({best.state.value}), which is used instead; "
+            "--again to evaluate anyway"
+        )
+        configs[place], names[place] = best.configuration, best.name
+    return lines
 
 
 def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tuple[RunConfig, str]:
@@ -237,58 +266,3 @@ def _evaluation_of(subject: Subject, trial: EvaluationRequest) -> RunConfig:
     """Return the evaluation of a model on series that it has not seen, in the format of its training."""
     systems = held_out(subject.training, trial, trained=bool(subject.adapter))
     return evaluation(subject.training, trial, systems, subject.adapter, subject.prompt)
-
-
-def evaluation_tables(study: StudyContext, runs: Sequence[str] = ()) -> list[Table]:
-    """Return Tables 2 and 3 of these runs, or of all, and their paired comparisons, from evaluations that are done.
-
-    Raises:
-        UsageError: There is nothing to show, or one of the runs has not been evaluated.
-    """
-    runs = [run.name for run in find_runs(study, runs)]
-    done = done_evaluations(study)
-    subjects = {name for each in done for name in _names(each)}
-    if missing := [name for name in runs if name not in subjects]:
-        raise UsageError(f"{missing[0]} has not been evaluated; type: {remedies.EVALUATE(*study.where, runs=missing)}")
-    tables = _tables(study, done, [each for each in done if not runs or each.is_zero_shot or _names(each) & {*runs}])
-    if not tables:
-        command = remedies.EVALUATE(*study.where, runs="RUN")
-        raise UsageError(f"nothing in this study has been evaluated yet; type: {command}")
-    return tables
-
-
-def tables_of(study: StudyContext, names: Sequence[str]) -> tuple[list[Table], list[str]]:
-    """Return the tables of these evaluations and of base models on the same series, and the names not done yet."""
-    done = done_evaluations(study)
-    chosen = [each for each in done if {part.files.root.name for part in each.alone} & {*names}]
-    same = {each.comparable for each in chosen}
-    chosen += [each for each in done if each.is_zero_shot and each.comparable in same]
-    found = {part.files.root.name for each in chosen for part in each.alone}
-    return _tables(study, done, chosen), [name for name in names if name not in found]
-
-
-def _tables(study: StudyContext, done: Sequence[Evaluated], shown: Sequence[Evaluated]) -> list[Table]:
-    """Return the tables of the shown evaluations, with the paired comparisons of their models.
-
-    The comparisons are those of everything that is `done`: who shows fewer of them makes no fewer tests.
-    """
-    from lvjobs.report.chosen import choose
-    from lvjobs.report.comparisons import compare_all, comparison_table
-
-    choices = choose(material := read_material(study, seen_runs(study), done, stages_of(study)))
-    names = {model.label for model in (*choices.every, choices.best_by_test) if model and _has_one(model.runs, shown)}
-    comparisons = comparison_table(compare_all(choices, material), choices, names)
-    made = (study_tables, horizon_tables, origin_tables)
-    tables = [each for tables_of_kind in made for each in tables_of_kind(shown, choices.marked)]
-    if comparisons and comparisons.missing:
-        return [replace(each, notes=[*each.notes, f"No paired comparison: {comparisons.missing}."]) for each in tables]
-    return [*tables, comparisons] if comparisons else tables
-
-
-def _names(each: Evaluated) -> set[str]:
-    """Return the names of the models that were evaluated: several where folds are pooled."""
-    return {part.subject for part in each.alone}
-
-
-def _has_one(runs: Sequence[Evaluated], shown: Sequence[Evaluated]) -> bool:
-    return bool({each.files.root for each in runs} & {each.files.root for each in shown})

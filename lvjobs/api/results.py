@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lvjobs.api.select import RunFilter
 from lvjobs.records.summary import RunStatus, RunTable, StageStatus, Summary
 from lvjobs.study.words import RunState
 
@@ -58,11 +59,15 @@ class Status:
         """Return the stages of study.toml, in their order."""
         return list(self.parsed.stages)
 
-    def of_stage(self, name: str) -> "Status":
-        """Return the status of one stage and its runs. A run that several stages share is shown with the first."""
-        kept = {"runs": [row for row in self.stored["runs"] if row["stage"] == name]}
-        kept["stages"] = [row for row in self.stored["stages"] if row["name"] == name]
-        return Status({**self.stored, **kept})
+    def only(self, wanted: RunFilter) -> "Status":
+        """Return the status of the chosen runs and of their stages, without the progress of the whole study.
+
+        A run that several stages share is shown with the first.
+        """
+        rows = wanted.apply(self.stored["runs"])
+        names = {wanted.stage, *(row["stage"] for row in rows)}
+        stages = [row for row in self.stored["stages"] if row["name"] in names]
+        return Status({**self.stored, "runs": rows, "stages": stages, "progress": None})
 
     def is_at_rest(self, names: Collection[str] | None = None) -> bool:
         """Return whether each of the named runs (None: all) has ended, or waits for the user."""

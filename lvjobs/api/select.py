@@ -1,15 +1,30 @@
-"""The runs that a caller names: by name, the end of a name, job id, stage or glob."""
+"""The runs that a caller names or chooses: by name, job id, stage, glob, tag, state and time; and their order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.control.summary_file import read_summary
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import find_name
+from lvjobs.study.words import RunState
 
 _GLOB = frozenset("*?[")
+
+SORTS: Mapping[str, tuple[str, bool]] = {
+    "name": ("name", False),
+    "state": ("state", False),
+    "newest": ("created", True),
+    "step": ("step", True),
+    "validation": ("validation_loss", False),
+    "loss": ("loss", False),
+    "attempts": ("attempts", True),
+    "flops": ("flops", True),
+}
+"""The orders of runs by name: the field, and whether the greatest comes first."""
 
 
 def names_of(study: StudyContext, words: Sequence[str]) -> list[str]:
@@ -47,6 +62,54 @@ def full_names(study: StudyContext, words: Sequence[str]) -> list[str]:
     by_id = {row["id"]: row["name"] for row in rows}
     names = [row["name"] for row in rows]
     return [by_id.get(word) or find_name(word, names, study.where) for word in names_of(study, words)]
+
+
+def tagged(study: StudyContext, tag: str) -> list[str]:
+    """Return the names of the runs with a tag, by the last update's summary. Raises UsageError if there is none."""
+    rows: Sequence[Mapping[str, Any]] = (read_summary(study.layout.summary) or {"runs": []})["runs"]
+    names = [row["name"] for row in rows if tag in (row.get("tags") or ())]
+    if not names:
+        known = sorted({each for row in rows for each in row.get("tags") or ()})
+        shown = f"the tags are: {', '.join(known)}" if known else f"add it with: {remedies.TAG(*study.where, tag=tag)}"
+        raise UsageError(f"no run has the tag {tag!r}; {shown}")
+    return names
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """The runs that a caller wants to see: of a stage, in one of these states, with a tag, active `since` then.
+
+    `since` is in seconds since the epoch: runs that are open, or that were declared or ended after it. `sort` is a key
+    of `SORTS`; empty: the order of declaration.
+    """
+
+    stage: str = ""
+    states: Collection[str] = ()
+    tag: str = ""
+    since: float | None = None
+    sort: str = ""
+
+    def apply(self, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return the chosen rows of a summary, in order."""
+        chosen = [row for row in rows if self._has(row)]
+        if not self.sort:
+            return chosen
+        key, greatest_first = SORTS[self.sort]
+        known = [row for row in chosen if row.get(key) is not None]
+        unknown = [row for row in chosen if row.get(key) is None]
+        return sorted(known, key=lambda row: row[key], reverse=greatest_first) + unknown
+
+    def _has(self, row: Mapping[str, Any]) -> bool:
+        return (
+            self.stage in ("", row["stage"])
+            and (not self.states or row["state"] in self.states)
+            and (not self.tag or self.tag in (row.get("tags") or ()))
+            and (self.since is None or self._is_since(row, self.since))
+        )
+
+    def _is_since(self, row: Mapping[str, Any], since: float) -> bool:
+        times = [time for time in (row.get("created"), row.get("ended")) if time is not None]
+        return not RunState(row["state"]).is_final or max(times, default=0.0) >= since
 
 
 def is_stage(study: StudyContext, word: str) -> bool:

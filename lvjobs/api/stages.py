@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from lvjobs.api import updates
 from lvjobs.api.results import Status
-from lvjobs.api.view import StudyView
+from lvjobs.api.runs import StudyRuns
 
 
 @dataclass(frozen=True)
-class StudyStages(StudyView):
+class StudyStages(StudyRuns):
     """Decisions about stages that were requested with `Study.sweep`. Each method reconciles first."""
 
     def choose_winner(self, stage: str, run: str, because: str) -> Status:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.results import Preview, Status, Submission, WrittenFiles
-from lvjobs.api.select import names_of
 from lvjobs.api.settings import create
 from lvjobs.api.stages import StudyStages
 from lvjobs.api.view import Values, given
@@ -226,56 +225,6 @@ class Study(StudyStages):
         with updates.open_session(self) as session:
             change_limits(session.study, session.ledger, limits, typed, because, session.clock())
         return updates.update(self)  # reads study.toml again
-
-    def resume(
-        self,
-        *runs: str,
-        settings: Values | None = None,
-        resources: Values | None = None,
-        profile: str | None = None,
-        accept_packages: bool = False,
-    ) -> Status:
-        """Resume held and paused runs with the current code and settings, and reconcile.
-
-        Args:
-            *runs: Names of runs, or enough of each name. Without any, only reconcile.
-            settings: `checkpoint_every` and `keep_last`, which override study.toml.
-            resources: Keys of [resources] that override study.toml.
-            profile: The cluster profile; None: that of study.toml.
-            accept_packages: Whether a program may continue with other packages than its last attempt had.
-
-        Raises:
-            UsageError: A run does not exist, its packages changed, a setting cannot change, or settings are given
-                without runs. Nothing was changed.
-        """
-        return updates.resume(
-            self, names_of(self, runs), given(settings, resources, profile), lambda _: accept_packages
-        )
-
-    def submit_again(
-        self,
-        *runs: str,
-        settings: Values | None = None,
-        resources: Values | None = None,
-        profile: str | None = None,
-        accept_packages: bool = False,
-    ) -> Status:
-        """Submit cancelled, held or paused runs again. They continue from their newest checkpoints. See `resume`.
-
-        Each gets a new submission and a new reservation; a cancelled run's evaluations are planned again.
-        """
-        given_now = given(settings, resources, profile)
-        return updates.resume(self, names_of(self, runs), given_now, lambda _: accept_packages, cancelled=True)
-
-    def cancel(self, *runs: str) -> Status:
-        """Cancel runs for good, and keep their checkpoints. Raises UsageError for a run that does not exist.
-
-        Args:
-            *runs: Names of runs, or enough of each; job ids; stages; globs.
-        """
-        from lvjobs.control.reconcile.run_commands import cancel
-
-        return updates.update(self, lambda session: cancel(session, names_of(self, runs)))
 
     def report(self, out: Path | None = None) -> WrittenFiles:
         """Write the report: one HTML file, and its tables as Markdown and LaTeX. Do not reconcile.

@@ -10,7 +10,8 @@ from lvjobs.api.results import Preview, Status, Submission
 from lvjobs.api.settings import Overrides, check_task, own_settings, pinned, settle
 from lvjobs.api.updates import READ_WAIT_SECONDS, open_session
 from lvjobs.control.planning.fit import Proposal
-from lvjobs.control.planning.foresee import foresee, read, what_fits, what_helps
+from lvjobs.control.planning.foresee import foresee, what_fits, what_helps
+from lvjobs.control.planning.ledger_view import read
 from lvjobs.control.stages.submit_runs import Entered, OverBudget, enter, script
 from lvjobs.control.submission.declare import RunRequest, default_name
 from lvjobs.control.submission.slots import is_packed
@@ -36,7 +37,8 @@ class PreparedRuns:
     """Runs that are ready to be submitted.
 
     `name_of` names a run whose configuration was changed to fit the budget. `evaluation_for` makes a run's evaluation.
-    `given` are the caller's overrides, which an existing run ignores, and so are refused for it.
+    `given` are the caller's overrides, which an existing run ignores, and so are refused for it. `notes` are lines for
+    the caller on what was prepared.
     """
 
     study: StudyContext
@@ -44,6 +46,7 @@ class PreparedRuns:
     name_of: Callable[[RunConfig], str]
     evaluation_for: EvaluationFor | None = None
     given: Overrides = field(default_factory=Overrides)
+    notes: Sequence[str] = ()
 
     def submit(self, agree: Agree | None = None) -> Submission:
         """Submit the runs, and reconcile.
@@ -87,7 +90,8 @@ class PreparedRuns:
                 seen = read(transaction)
             found = what_fits(session, wanted, self.name_of) if fit else None
             study = session.study
-        foreseen = foresee(study, {wanted.stage: wanted.configs}, seen, wanted.resources, wanted.profile)
+        configs = [*wanted.configs, *(config for config, _ in wanted.evaluations)]
+        foreseen = foresee(study, {wanted.stage: configs}, seen, wanted.resources, wanted.profile, evaluated=False)
         proposal = found[0] if found and found[0].is_change else None
         return Preview(text, computed, foreseen, proposal)
 
@@ -107,7 +111,7 @@ class PreparedRuns:
         try:
             check_needs((config for config, _ in named), self.study.root, wanted.resources.activate)
         except UsageError:
-            from lvjobs.control.planning.foresee import read_ledger
+            from lvjobs.control.planning.ledger_view import read_ledger
 
             there = {run.name for run in read_ledger(self.study, READ_WAIT_SECONDS).runs}
             new = (config for config, name in named if name not in there)

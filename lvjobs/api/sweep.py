@@ -12,7 +12,7 @@ from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, located, pinned, request
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.api.view import foresee_stages
-from lvjobs.control.planning.foresee import read_ledger
+from lvjobs.control.planning.ledger_view import read_ledger
 from lvjobs.control.stages.comparison import standing as compare
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.requests import ask, asked_for, stage_request
@@ -21,7 +21,7 @@ from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
 from lvjobs.forecasting.needs import UsableBaseline
 from lvjobs.forecasting.splits import training_split
-from lvjobs.report.terminal.estimate_lines import refusal
+from lvjobs.report.terminal.verdict_lines import refusal
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import VALIDATED
 from lvjobs.study.run import FOLD, RunConfig

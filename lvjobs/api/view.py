@@ -216,7 +216,8 @@ def foresee_stages(
     others: Mapping[str, Sequence[RunConfig]] | None = None,
 ) -> Estimate:
     """Return the cost of the `chosen` stages as they are requested, or of `others` (runs by stage) if given."""
-    from lvjobs.control.planning.foresee import foresee, read_ledger, unfolded
+    from lvjobs.control.planning.foresee import foresee, unfolded
+    from lvjobs.control.planning.ledger_view import read_ledger
 
     seen = read_ledger(study, updates.READ_WAIT_SECONDS)
     names = {each.name for each in chosen}
@@ -237,7 +238,8 @@ def _still_fits(study: StudyContext, status: Status) -> tuple[Sequence[Mapping[s
     over = {stage["name"] for stage in status.stored["stages"] if stage["state"] == "completed"}
     if all(stage.name in over for stage in study.config.stage):
         return [], ""
-    from lvjobs.control.planning.foresee import read_ledger, unfolded, what_still_fits
+    from lvjobs.control.planning.foresee import unfolded, what_still_fits
+    from lvjobs.control.planning.ledger_view import read_ledger
 
     try:
         asked = request(study, Overrides(), located)

@@ -6,6 +6,7 @@ import gc
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,14 +41,15 @@ _GROUPS = {
         "rehearse": ("lvjobs.cli.rehearse", "Test recovery: a short run with injected preemptions and crashes."),
     },
     "Look": {
-        "status": ("lvjobs.cli.inspect", "Show the state of all runs."),
+        "status": ("lvjobs.cli.status", "Show the state of all runs."),
+        "top": ("lvjobs.cli.status", "Show all runs live, on the whole screen, with keys to act on them."),
         "show": ("lvjobs.cli.inspect", "Show all that is known of a run: settings, files, attempts, cost."),
         "why": ("lvjobs.cli.inspect", "Explain a run's state and suggest the next step."),
         "logs": ("lvjobs.cli.logs", "Show the log of a run's job."),
         "queue": ("lvjobs.cli.inspect", "Show why jobs wait, and which changes start them sooner."),
     },
     "Cost": {
-        "estimate": ("lvjobs.cli.costs", "Show the cost of runs before they are submitted."),
+        "plan": ("lvjobs.cli.plan", "Show what stages or a run cost, whether that fits, and plans that do."),
         "budget": ("lvjobs.cli.costs", "Show the FLOPs spent and left."),
         "flops": ("lvjobs.cli.flops", "Show the FLOPs of a training step, by convention."),
     },
@@ -56,15 +58,24 @@ _GROUPS = {
         "forecast": ("lvjobs.cli.evaluate", "Forecast one series, and draw it beside the baselines."),
         "figures": ("lvjobs.cli.publish", "Draw all figures that the study has data for."),
         "report": ("lvjobs.cli.publish", "Write the study's report: one HTML file, and its tables."),
+        "pull": ("lvjobs.cli.pull", "Copy the report, figures and adapters of a study from a login node."),
         "export": ("lvjobs.cli.publish", "Write runs and metrics as CSV, JSON lines and TensorBoard files."),
     },
     "Upkeep": {
         "ledger": ("lvjobs.cli.ledger", "Check, copy, rebuild or export runs.db."),
         "study": ("lvjobs.cli.ledger", "Record that a study was moved or copied."),
+        "archive": ("lvjobs.cli.archive", "Pack the files of finished runs into one file each."),
+        "tag": ("lvjobs.cli.labels", "Give runs a tag, by which commands choose them."),
+        "note": ("lvjobs.cli.labels", "Add a note to a run's history."),
         "log": ("lvjobs.cli.log", "Report a step and its metrics from inside a run."),
     },
 }
-_COMMANDS = {name: found for commands in _GROUPS.values() for name, found in commands.items()}
+_HOST = "\nhost = "
+_WITH_HOST = frozenset({"pull"})
+"""Commands that run here and talk to the host themselves."""
+_OLDER_NAMES = {"estimate": ("lvjobs.cli.plan", "Older name of plan.")}
+"""Commands that still work, and are not listed in the help."""
+_COMMANDS = {name: found for commands in _GROUPS.values() for name, found in commands.items()} | _OLDER_NAMES
 
 
 class _Lazy(MainGroup):
@@ -88,19 +99,48 @@ class _Lazy(MainGroup):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="lvjobs")
-def cli() -> None:
+@click.option("--host", metavar="LOGIN", help="Run the command over ssh on this login node (docs/remote.md).")
+@click.pass_context
+def cli(context: click.Context, host: str | None) -> None:
     """Run a fine-tuning study on a Slurm cluster that preempts, times out and fails, under a FLOP budget."""
+    if isinstance(context.obj, dict):
+        context.obj["host"] = host
+    if host is not None and context.invoked_subcommand not in _WITH_HOST:
+        raise click.UsageError("--host comes first, and needs a command: lvjobs --host me@login status")
+
+
+def _call(known: dict[str, Any]) -> None:
+    """Run the typed command, here or on a login node."""
+    words = sys.argv[1:]
+    if (words and words[0].split("=")[0] == "--host") or _may_be_remote():
+        from lvjobs.cli.remote import login_for, run_remote
+
+        login, rest = login_for(words)
+        if login is not None and rest[0] not in _WITH_HOST:
+            sys.exit(run_remote(login, rest))
+    cli(standalone_mode=False, obj=known)
+
+
+def _may_be_remote() -> bool:
+    """Return whether the study here may be on another machine. Each command asks it, so nothing is parsed."""
+    from lvjobs.study.found import study_above
+
+    try:
+        root = study_above(Path.cwd())
+        return root is not None and _HOST in (root / "study.toml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def main() -> None:
     """Run the `lvjobs` command. Print an expected error on one line, and exit with its code."""
-    known: dict[str, Path] = {}  # see `lvjobs.cli.common.study_option`
+    known: dict[str, Any] = {}  # see `lvjobs.cli.common.study_option`
     submitted.clear()
     gc.set_threshold(_NEW_OBJECTS)
     atexit.register(gc.freeze)  # avoids a last collection at exit, a tenth of the time of `status`
     try:
         with keep_interrupts():
-            cli(standalone_mode=False, obj=known)
+            _call(known)
     except LvjobsError as error:
         click.echo(f"lvjobs: {cleaned(str(error))}", err=True)
         sys.exit(error.exit_code)
@@ -118,7 +158,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         from lvjobs.files import expand_home
-        from lvjobs.study.config import options_for
+        from lvjobs.study.found import options_for
 
         where = options_for(expand_home(known["root"]).resolve()) if "root" in known else ()
         status = remedies.STATUS(*where)

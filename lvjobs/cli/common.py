@@ -1,7 +1,8 @@
 """Options and output that several commands share."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,10 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from lvjobs.api.results import Status
+from lvjobs.api.select import names_of, tagged
 from lvjobs.cli.help import Command
+from lvjobs.errors import UsageError
+from lvjobs.study.config import StudyContext
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +44,7 @@ def _new_root(context: click.Context, _parameter: click.Parameter, root: Path) -
 def _find_root(context: click.Context, parameter: click.Parameter, root: Path) -> Path:
     """Return the study's directory: unless one was given, the study that contains the current directory."""
     if context.get_parameter_source("root") is ParameterSource.DEFAULT:
-        from lvjobs.study.config import study_above
+        from lvjobs.study.found import study_above
 
         with suppress(OSError):  # the current directory may be gone
             root = study_above(Path.cwd()) or root
@@ -61,6 +65,30 @@ study_option = _study(
 )
 new_study_option = _study(callback=_new_root, help="The new study's directory (default: the current one).")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON (docs/json.md).")
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Return the seconds of a time span such as `30m`. Raises UsageError for another text, which `option` got."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if match is None:
+        raise UsageError(f"{option} {text}: write a time with its unit, such as 30m, 12h or 2d")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def tag_option(function: F) -> F:
+    """Add --tag, which names runs beside the argument RUNS, as `tag`."""
+    return click.option("--tag", default="", help="Also the runs with this tag (lvjobs tag).")(function)
+
+
+def chosen_runs(study: StudyContext, runs: Sequence[str], tag: str) -> list[str]:
+    """Return the runs that a command was given by name and by tag. Raises UsageError if none was given."""
+    if not (runs or tag):
+        raise UsageError("name at least one run: by its name, the end of its name, a job id, a stage, or --tag")
+    named = names_of(study, runs)
+    return list(dict.fromkeys([*named, *(tagged(study, tag) if tag else ())]))
 
 
 def because_option(name: str, text: str) -> Callable[[F], F]:

@@ -1,69 +1,16 @@
-"""`lvjobs estimate` and `lvjobs budget`: FLOPs before and after runs."""
+"""`lvjobs budget`: the FLOPs spent, reserved and free, and their limit."""
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from lvjobs.api.study import Study
-from lvjobs.api.view import RUN, budget_of
+from lvjobs.api.view import budget_of
 from lvjobs.cli.common import because_option, json_option, print_json, print_problem, study_option, tell
-from lvjobs.cli.help import Command, Group
-from lvjobs.cli.settings import overrides, profile_option, resource_options, train_options
-from lvjobs.errors import UsageError
+from lvjobs.cli.help import Group
 from lvjobs.study.fields import as_float
-
-
-@click.command(cls=Command)
-@click.argument("what", required=False, metavar=f"[STAGE|{RUN}]")
-@study_option
-@profile_option
-@train_options
-@resource_options
-@click.option(
-    "--flops-per-second",
-    help="Official FLOPs per second, such as 5e13, to estimate times where no similar run was measured.",
-)
-@json_option
-def estimate(
-    what: str | None,
-    root: Path,
-    profile: str | None,
-    pairs: tuple[str, ...],
-    flops_per_second: str | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Show the cost of a run (train), of a STAGE, or of every stage of study.toml. Submit nothing.
-
-    Shows FLOPs by each convention, time, disk space, and whether the budget allows it; if not, plans that fit. The data
-    need not exist. If the parent stage is undecided, the most expensive candidate is assumed.
-    """
-    from lvjobs.report.terminal.estimate_lines import print_estimate
-
-    study, speed, given = Study.open(root, new=True), _speed(flops_per_second), overrides(options, pairs, profile)
-    found = study.estimate(
-        what, given.settings, resources=given.resources, profile=given.profile, flops_per_second=speed
-    )
-    print_problem(found.problem)
-    if as_json:
-        print_json({"schema": 1, **found.details})
-    else:
-        print_estimate(found.details, where=study.where)
-
-
-def _speed(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        speed = float(as_float(text))
-    except ValueError as error:
-        raise UsageError(f"--flops-per-second: {error}; write one, such as 5e13") from None
-    if not 0 < speed < float("inf"):
-        raise UsageError(f"--flops-per-second {text}: write a positive number, such as 5e13")
-    return speed
 
 
 class _Budget(Group):

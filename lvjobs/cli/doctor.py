@@ -1,6 +1,7 @@
 """`lvjobs doctor`."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from lvjobs.doctor.errand import run_errand
 from lvjobs.doctor.examine import examine, usual_profile
 from lvjobs.doctor.interface import Asked, Diagnosis, error
 from lvjobs.doctor.node import check_errand
-from lvjobs.errors import UsageError
+from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import expand_home
 from lvjobs.report.terminal.finding_lines import print_findings
 from lvjobs.study.config import StudyConfig, StudyContext, load_study
@@ -37,14 +38,33 @@ _FOUND_SOMETHING, _INTERRUPTED = 1, 130
     show_default=True,
     help="Seconds after which the test job is cancelled.",
 )
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.tar.gz",
+    help="Write an archive for somebody who helps: findings, versions, ledger, journals, ends of logs; no secrets.",
+)
+@click.option("--yes", is_flag=True, help="With --bundle: write it without asking.")
 @json_option
-def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_json: bool, **options: Any) -> None:
+def doctor(
+    root: Path,
+    profile: str | None,
+    with_job: bool,
+    timeout: float,
+    bundle: Path | None,
+    yes: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Check what this study needs of this cluster; without a study, check the machine and the cluster.
 
     Prints findings, their meaning and the fix. Changes nothing. Exit code 1: a problem has to be fixed.
     """
     asked, findings = _asked(root, profile, options)
     findings += examine(asked, with_job=with_job)
+    if bundle is not None:
+        _write_bundle(asked, findings, bundle, yes=yes)
+        return
     interrupted = False
     if with_job:
         errand = run_errand(asked, partial(click.echo, err=True), timeout=timeout)
@@ -60,6 +80,37 @@ def doctor(root: Path, profile: str | None, with_job: bool, timeout: float, as_j
         sys.exit(_INTERRUPTED)
     if not is_fine:
         sys.exit(_FOUND_SOMETHING)
+
+
+def _write_bundle(asked: Asked, findings: list[Diagnosis], path: Path, *, yes: bool) -> None:
+    """List the contents of an archive for a helper, ask in a terminal, and write it.
+
+    Raises:
+        UsageError: The file exists, or cannot be written.
+    """
+    from lvjobs.api.publish import ledger_tables
+    from lvjobs.doctor.bundle import contents, write_bundle
+
+    if path.exists():
+        raise UsageError(f"{path} exists; name another file")
+    tables: Mapping[str, Any] = {}
+    if asked.is_study and asked.study.layout.database.exists():
+        try:
+            tables = ledger_tables(asked.study)
+        except LvjobsError as unread:
+            findings = [*findings, error("ledger", str(unread), "its rows are not in the archive")]
+    files = contents(asked.study, findings, tables)
+    for name, text in files.items():
+        click.echo(f"{len(text.encode()):>10,} bytes  {name}")
+    click.echo("Secrets and your home directory's path are replaced. Data, weights and checkpoints are left out.")
+    if sys.stdin.isatty() and not yes and not click.confirm(f"Write {path}?"):
+        click.echo("Nothing was written.")
+        return
+    try:
+        size = write_bundle(path, files)
+    except OSError as failed:
+        raise UsageError(f"{path} cannot be written ({failed.strerror}); name another file") from failed
+    click.echo(f"{path}: {len(files)} files, {size:,} bytes. Look through it before you send it.")
 
 
 def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> tuple[Asked, list[Diagnosis]]:
@@ -83,6 +134,6 @@ def _asked(root: Path, profile: str | None, options: dict[str, Any]) -> tuple[As
     settings, resources, used = settle(study, overrides(options, (), profile))
     training = settings if isinstance(settings, TrainingConfig) else None
     own = (settings.checkpoint_every, settings.threads)
-    typed = repeated(but=("--job", "--timeout", "--json"))
+    typed = repeated(but=("--job", "--timeout", "--json", "--bundle", "--yes"))
     container = settings.container if isinstance(settings, CommandConfig) else None
     return Asked(study, is_study and not findings, used, resources, training, *own, typed, container), findings

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from lvjobs.api.evaluate import evaluation_tables, make_trial, prepare_evaluations, tables_of
+from lvjobs.api.evaluate import make_trial, prepare_evaluations
 from lvjobs.api.forecast import prepare_forecast
+from lvjobs.api.score_tables import evaluation_tables, tables_of
 from lvjobs.api.study import Study
 from lvjobs.cli.common import complete_runs, json_option, print_found, print_json, study_option, together
 from lvjobs.cli.help import Command
@@ -93,6 +94,7 @@ def trial_of(options: dict[str, Any], *more: str) -> EvaluationRequest:
 @profile_option
 @subject_settings
 @resource_options
+@click.option("--again", is_flag=True, help="Evaluate although another evaluation has the same forecasts.")
 @click.option("--table", is_flag=True, help="Print Tables 2 and 3 in Markdown and LaTeX; submit nothing.")
 @click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
 @click.option("--wait", is_flag=True, help="Wait until the evaluations are finished or held.")
@@ -106,6 +108,7 @@ def evaluate(
     root: Path,
     profile: str | None,
     pairs: tuple[str, ...],
+    again: bool,
     table: bool,
     dry_run: bool,
     wait: bool,
@@ -123,15 +126,17 @@ def evaluate(
     if table:
         if zero_shot or adapter:
             raise UsageError(
-                "--table shows runs, beside the base models evaluated on the same series; leave out "
-                "--zero-shot and --adapter out"
+                "--table shows runs, beside the base models evaluated on the same series; leave --zero-shot and "
+                "--adapter out"
             )
         show_tables(evaluation_tables(Study.open(root), runs), as_json=as_json)
         return
     study = Study.open(root)
     trial = trial_of(options, "series", "split", "batch", "likelihood")
     given = overrides(options, pairs, profile)
-    prepared = prepare_evaluations(study, given, trial, runs, zero_shot, adapter, origins, _named(baselines))
+    prepared = prepare_evaluations(
+        study, given, trial, runs, zero_shot, adapter, origins, _named(baselines), again=again
+    )
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json))
     if dry_run or as_json:
         return

@@ -11,6 +11,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "doctor": (
         ("lvjobs doctor", "Check this machine, the study, and Slurm."),
         ("lvjobs doctor --job --timeout 1200", "Also run a test job, and wait up to 20 minutes for it."),
+        ("lvjobs doctor --bundle help.tar.gz", "Write an archive for somebody who helps."),
     ),
     "data": (
         ("lvjobs data make", "Write data.h5 with 1000 systems."),
@@ -95,10 +96,10 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "sweep": (
         ("lvjobs sweep all", "Submit all stages of study.toml, in dependency order."),
         ("lvjobs sweep stage1 --time-limit 6h --gpus 1", "Submit one stage, with other resources."),
-        ("lvjobs sweep plan", "Show what the stages cost."),
+        ("lvjobs plan", "Show what the stages cost."),
     ),
     "sweep plan": (
-        ("lvjobs sweep plan", "Show the cost of all stages."),
+        ("lvjobs sweep plan", "Show what lvjobs plan shows."),
         ("lvjobs sweep plan stage1 --steps 500", "Show the cost of one stage with 500 steps."),
     ),
     "sweep show": (
@@ -164,7 +165,13 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "status": (
         ("lvjobs status", "Update, and show all runs."),
         ("lvjobs status a3f1", "Show the history of one run."),
+        ("lvjobs status stage1 --sort validation", "Show the runs of a stage, the lowest validation loss first."),
+        ("lvjobs status --state held --state running -o wide", "Show all columns of these runs."),
         ("lvjobs status -w --every 30", "Refresh the screen every 30 s."),
+    ),
+    "top": (
+        ("lvjobs top", "Show all runs; press w to explain one, l for its log, q to quit."),
+        ("lvjobs top --every 60", "Update it once a minute."),
     ),
     "show": (
         ("lvjobs show a3f1", "Show everything about the run whose name ends with a3f1."),
@@ -183,9 +190,14 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("lvjobs queue", "Show the jobs that wait, and their expected starts."),
         ("lvjobs queue a3f1", "Show what would start one run sooner."),
     ),
+    "plan": (
+        ("lvjobs plan", "Show whether all stages fit the budget, and their cost."),
+        ("lvjobs plan --apply 1", "Change study.toml to the first plan that fits."),
+        ("lvjobs plan train --steps 10000 --flops-per-second 5e13", "Show the cost and time of one run."),
+    ),
     "estimate": (
-        ("lvjobs estimate", "Show the cost of all stages."),
-        ("lvjobs estimate train --steps 10000 --flops-per-second 5e13", "Show the cost and time of one run."),
+        ("lvjobs estimate", "Show what lvjobs plan shows."),
+        ("lvjobs estimate train --steps 10000", "Show the cost of one run."),
     ),
     "budget": (
         ("lvjobs budget", "Show the FLOPs spent, reserved and free."),
@@ -214,6 +226,10 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "report": (
         ("lvjobs report", "Write report/index.html."),
         ("lvjobs report --out shared/report", "Write it into another directory."),
+    ),
+    "pull": (
+        ("lvjobs pull", "Copy the results of the study of [remote] into this directory."),
+        ("lvjobs --host me@login pull results --study ~/study", "Copy those of another study into results/."),
     ),
     "export": (
         ("lvjobs export out", "Write tables and metrics into out/."),
@@ -250,6 +266,19 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "study copied": (
         ("lvjobs study copied", "Record that this is a copy."),
         ("lvjobs study copied --study ~/study", "Record it for another study."),
+    ),
+    "archive": (
+        ("lvjobs archive stage1", "Pack the runs of a stage, each into one file."),
+        ("lvjobs archive --unpack a3f1", "Unpack a run again."),
+    ),
+    "tag": (
+        ("lvjobs tag baseline a3f1 b2c4", "Give two runs the tag baseline."),
+        ("lvjobs tag --remove baseline a3f1", "Remove it from one of them."),
+        ("lvjobs tag", "List the tags."),
+    ),
+    "note": (
+        ('lvjobs note a3f1 "loss spike at step 900"', "Add a note to a run."),
+        ('lvjobs note stage1-r4-a3f1 "use this one" --study ~/study', "Add one in another study."),
     ),
     "log": (
         ("lvjobs log --step 10 loss=0.5 accuracy=0.9", "Report a step of a program that a run executes."),

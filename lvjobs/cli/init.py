@@ -22,7 +22,8 @@ from lvjobs.files import expand_home
 from lvjobs.foreign import cleaned
 from lvjobs.ledger import storage
 from lvjobs.report.terminal.plain_lines import site_lines
-from lvjobs.study.config import StudyContext, load_study, study_above
+from lvjobs.study.config import StudyContext, load_study
+from lvjobs.study.found import study_above
 from lvjobs.study.presets import STUDIES
 from lvjobs.study.program.command_line import BatchScript, set_program, split_command
 from lvjobs.study.program.presets import PresetName

@@ -1,6 +1,5 @@
 """`lvjobs logs`: what the jobs of a run printed."""
 
-import re
 import time
 from collections import deque
 from pathlib import Path
@@ -11,14 +10,13 @@ import click
 from lvjobs.api.select import name_of
 from lvjobs.api.study import Study
 from lvjobs.api.updates import logs_of, newest_log
-from lvjobs.cli.common import complete_runs, study_option
+from lvjobs.cli.common import complete_runs, seconds_of, study_option
 from lvjobs.cli.help import Command
 from lvjobs.errors import UsageError
 from lvjobs.foreign import cleaned
 
 _POLL_SECONDS, _LOOK_SECONDS = 0.5, 10.0
 _WORKER = "lvjobs worker: "
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @click.command(cls=Command)
@@ -62,18 +60,11 @@ def _chosen(study: Study, run: str, attempt: int | None, *, whole: bool, since: 
         found = dict(list(found.items())[-1:]) if since is None else found
     paths = list(dict.fromkeys(found.values()))
     if since is not None:
-        oldest = time.time() - _seconds(since)
+        oldest = time.time() - seconds_of(since, "--since")
         paths = [path for path in paths if path.stat().st_mtime >= oldest]
         if not paths:
             raise UsageError(f"no log of {name_of(study, run)} was written in the last {since}; leave --since out")
     return paths
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if match is None:
-        raise UsageError(f"--since {text}: write a time with its unit, such as 30m, 12h or 2d")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def _print_tail(path: Path, most: int | None) -> TextIO:

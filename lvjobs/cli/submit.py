@@ -47,6 +47,8 @@ def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "")
     if manner.dry_run:
         _print_preview(prepared.preview(fit=manner.fit), manner)
         return
+    for line in prepared.notes:
+        click.echo(f"note: {line}", err=True)
     submission = prepared.submit((lambda proposal: _agree(proposal, manner)) if manner.fit else None)
     if submission.fit and changed:
         click.echo(f"note: {changed}", err=manner.as_json)

@@ -1,22 +1,18 @@
 """`lvjobs sweep`: stages, each submitted by passes after the stages that it waits for."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lvjobs import remedies
-from lvjobs.api.evaluate import evaluation_tables
-from lvjobs.api.results import Estimate
+from lvjobs.api.score_tables import evaluation_tables
 from lvjobs.api.study import Study
 from lvjobs.api.submit import PreparedRuns
-from lvjobs.api.sweep import ALL, PreparedStages, plan_stages, prepare_stages, stages_named, standing
+from lvjobs.api.sweep import ALL, PreparedStages, prepare_stages, stages_named, standing
 from lvjobs.cli.common import (
     because_option,
     json_option,
     print_json,
-    print_lines,
     print_problem,
     print_update,
     study_option,
@@ -24,14 +20,13 @@ from lvjobs.cli.common import (
 )
 from lvjobs.cli.evaluate import show_tables
 from lvjobs.cli.help import Command, Group
+from lvjobs.cli.plan import print_found_plan, sweep_plan
 from lvjobs.cli.settings import fit_options, overrides, profile_option, resource_options, train_options
 from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.cli.updates import watch_until
 from lvjobs.errors import UsageError
-from lvjobs.report.terminal.estimate_lines import print_estimate
-from lvjobs.report.terminal.stage_lines import plan_lines, print_stages, print_standing
-from lvjobs.study.config import StudyContext, load_study
-from lvjobs.study.stages import Stage
+from lvjobs.report.terminal.stage_lines import print_stages, print_standing
+from lvjobs.study.config import load_study
 
 
 class _Sweep(Group):
@@ -112,7 +107,7 @@ def stage(
         enter_runs(prepared, manner, changed)
     elif dry_run:
         prepared.check_models()
-        _print_plan(prepared.study, prepared.chosen, prepared.plan(), as_json=as_json)
+        print_found_plan(prepared.study, prepared.chosen, prepared.plan(), as_json)
     else:
         _ask(prepared, manner)
 
@@ -142,39 +137,7 @@ def _ask(prepared: PreparedStages, manner: SubmitOptions) -> None:
         print_stages(status.stages)
 
 
-@sweep.command()
-@click.argument("name", metavar="[STAGE]", required=False)
-@study_option
-@profile_option
-@train_options
-@resource_options
-@json_option
-def plan(
-    name: str | None, root: Path, profile: str | None, pairs: tuple[str, ...], as_json: bool, **options: Any
-) -> None:
-    """Show the runs of the stages, their cost, and whether they fit the budget. Submit nothing."""
-    study = Study.open(root)
-    prepared = plan_stages(study, name or ALL, overrides(options, pairs, profile))
-    found = prepared.plan()
-    try:
-        prepared.check_models()
-    except UsageError as error:
-        print_problem(f"submitting now would fail: {error}")
-    _print_plan(study, prepared.chosen, found, as_json=as_json)
-
-
-def _print_plan(study: StudyContext, chosen: Sequence[Stage], plan: Estimate, *, as_json: bool) -> None:
-    print_problem(plan.problem)
-    if as_json:
-        declared = [each.model_dump(mode="json", by_alias=True) for each in chosen]
-        print_json({"schema": 1, "declared": declared, **plan.details})
-        return
-    print_lines(plan_lines(chosen, study.config.stage, plan.details["stages"]))
-    click.echo()
-    if any(each.evaluate for each in chosen) and all(each.evaluates for each in chosen):
-        every = remedies.SWEEP_PLAN(*study.where)
-        click.echo(f"Evaluations are counted with the stages that train the runs; see: {every}\n")
-    print_estimate(plan.details, where=study.where)
+sweep.add_command(sweep_plan)
 
 
 @sweep.command()

@@ -9,12 +9,21 @@ import click
 
 from lvjobs import remedies
 from lvjobs.api.results import Status
-from lvjobs.api.select import full_names, names_of
+from lvjobs.api.select import full_names
 from lvjobs.api.settings import Overrides
 from lvjobs.api.study import Study
 from lvjobs.api.updates import resume as resume_runs
 from lvjobs.api.updates import wait_until_rest
-from lvjobs.cli.common import complete_runs, json_option, print_lines, print_update, study_option, tell
+from lvjobs.cli.common import (
+    chosen_runs,
+    complete_runs,
+    json_option,
+    print_lines,
+    print_update,
+    study_option,
+    tag_option,
+    tell,
+)
 from lvjobs.cli.help import Command
 from lvjobs.cli.settings import carried_options, overrides, profile_option, resource_options
 from lvjobs.records.curves import LOSSES
@@ -27,15 +36,17 @@ _accept_packages = click.option(
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, shell_complete=complete_runs)
+@tag_option
 @study_option
 @profile_option
 @carried_options
 @resource_options
-@click.option("--accept-packages", is_flag=True, help="Continue although packages changed since the last attempt.")
+@_accept_packages
 @json_option
 def resume(
     root: Path,
     runs: tuple[str, ...],
+    tag: str,
     profile: str | None,
     pairs: tuple[str, ...],
     accept_packages: bool,
@@ -47,12 +58,14 @@ def resume(
     These settings are the profile and [resources], checkpoint_every and keep_last of study.toml, and the options given
     here. What a run trains does not change.
     """
-    given = overrides(options, pairs, profile)
-    _resume(Study.open(root), runs, given, accept_packages=accept_packages, as_json=as_json)
+    given, study = overrides(options, pairs, profile), Study.open(root)
+    names = chosen_runs(study, runs, tag) if runs or tag else ()
+    _resume(study, names, given, accept_packages=accept_packages, as_json=as_json)
 
 
 @click.command(cls=Command)
-@click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
+@click.argument("runs", nargs=-1, shell_complete=complete_runs)
+@tag_option
 @study_option
 @profile_option
 @carried_options
@@ -62,6 +75,7 @@ def resume(
 def retry(
     root: Path,
     runs: tuple[str, ...],
+    tag: str,
     profile: str | None,
     pairs: tuple[str, ...],
     accept_packages: bool,
@@ -72,13 +86,14 @@ def retry(
 
     Each run gets a new submission and a new reservation. Evaluations that were cancelled with a run are planned again.
     """
-    given = overrides(options, pairs, profile)
-    _resume(Study.open(root), runs, given, accept_packages=accept_packages, as_json=as_json, cancelled=True)
+    given, study = overrides(options, pairs, profile), Study.open(root)
+    names = chosen_runs(study, runs, tag)
+    _resume(study, names, given, accept_packages=accept_packages, as_json=as_json, cancelled=True)
 
 
 def _resume(
     study: Study,
-    runs: Sequence[str],
+    names: Sequence[str],
     given: Overrides,
     *,
     accept_packages: bool,
@@ -86,7 +101,6 @@ def _resume(
     cancelled: bool = False,
 ) -> None:
     """Resume the runs, with `cancelled` also cancelled ones, and print what changed and what is still held."""
-    names = names_of(study, runs)
     agree = lambda lines: accept_packages or _agree(lines, as_json)  # noqa: E731
     status = resume_runs(study, names, given, agree, cancelled=cancelled)
     print_update(status, as_json=as_json)
@@ -147,14 +161,15 @@ def _show_progress(summary: Mapping[str, Any], shown: dict[str, str]) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("runs", nargs=-1, required=True, shell_complete=complete_runs)
+@click.argument("runs", nargs=-1, shell_complete=complete_runs)
+@tag_option
 @study_option
 @click.option("--yes", is_flag=True, help="In a terminal: do not ask.")
 @json_option
-def cancel(root: Path, runs: tuple[str, ...], yes: bool, as_json: bool) -> None:
+def cancel(root: Path, runs: tuple[str, ...], tag: str, yes: bool, as_json: bool) -> None:
     """Cancel RUNS: names, ends of names, job ids, stages, or quoted globs. Their checkpoints are kept."""
     study = Study.open(root)
-    names = full_names(study, runs)
+    names = full_names(study, chosen_runs(study, runs, tag))
     if sys.stdin.isatty() and not (yes or as_json):
         shown = f"{names[0]}" if len(names) == 1 else f"{len(names)} runs ({', '.join(names)})"
         if not click.confirm(f"Cancel {shown}?"):

@@ -77,6 +77,7 @@ def build_summary(
         own = attempts.get(run.id, ())
         more = _queue_row(run, waiting.get(run.id)) | {"seconds_left": _seconds_left(run, own, stopwatch)}
         rows.append(run_row(run, own, books, job_id, **more, after=uncompleted.get(run.after)))
+    progress = _progress(runs, attempts, stopwatch)
     return Summary(
         study=str(study.root),
         time=now,
@@ -89,6 +90,7 @@ def build_summary(
             **statement(books, tally.accounts),
             "efficiency": efficiency_of(_in_order(tally), advise(tally.groups)),
         },
+        progress=progress,
     )
 
 
@@ -159,6 +161,9 @@ def run_row(
         "profile": run.profile,
         "error": last.error if last else "",
         "not_before": run.not_before if run.state in _WAITING and run.not_before else None,
+        "tags": run.tags,
+        "created": run.created,
+        "ended": last.ended if last and last.cause is not None else None,
         "curve": [float(f"{value:.4g}") for value in _curve(started).values],
         **more,
     }
@@ -184,6 +189,24 @@ def _seconds_left(run: RunRecord, attempts: Sequence[AttemptRecord], stopwatch: 
     if not last.executed or not last.train_seconds:
         return None
     return round(((run.stop_at or run.steps) - last.step) * last.train_seconds / last.executed, 1)
+
+
+def _progress(
+    runs: Sequence[RunRecord], attempts: Mapping[str, Sequence[AttemptRecord]], stopwatch: Stopwatch
+) -> dict[str, Any]:
+    """Return how long the open runs still need, one after another, the longest of them, and how many run at once."""
+    open_runs = [run for run in runs if not run.state.is_at_rest]
+    left = []
+    for run in open_runs:
+        pace, own = stopwatch.pace(run), attempts.get(run.id, ())
+        step = next((attempt.step for attempt in reversed(own) if attempt.has_started), 0)
+        left.append(None if pace is None else pace.of_run(run.config, step, run.stop_at))
+    known = [seconds for seconds in left if seconds is not None]
+    return {
+        "seconds_left": round(sum(known), 1) if known and len(known) == len(left) else None,
+        "longest": round(max(known), 1) if known else None,
+        "at_once": sum(run.state is RunState.RUNNING for run in open_runs),
+    }
 
 
 def _queue_row(run: RunRecord, job: Job | None) -> dict[str, Any]:

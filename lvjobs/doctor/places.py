@@ -97,7 +97,8 @@ def check_storage(asked: Asked) -> Iterator[Diagnosis]:
             level = error if concern.serious else note
             yield level("storage", concern.what, remedy=concern.remedy)
     files = "" if storage.free_files is None else f", {storage.free_files:,} files"
-    yield fine("storage", f"the {'study' if asked.is_study else 'directory'} is on {describe(storage)}{files}")
+    if not any(concern.serious for concern in concerns(storage, on_slurm=asked.is_elsewhere)):
+        yield fine("storage", f"the {'study' if asked.is_study else 'directory'} is on {describe(storage)}{files}")
     yield from _quota(storage, "storage")
 
 

@@ -98,6 +98,15 @@ def same_forecast(one: RunConfig, other: RunConfig) -> bool:
     return _decisive(one) == _decisive(other)
 
 
+def covers(made: RunConfig, wanted: RunConfig) -> bool:
+    """Return whether an evaluation has all forecasts and scores that another one would compute."""
+    if not same_forecast(made, wanted):
+        return False
+    old, new = (read_params(EvaluationConfig, each.params) for each in (made, wanted))
+    more = {*new.systems} - {*old.systems} or {*new.baselines} - {*old.baselines}
+    return not more and old.likelihood >= new.likelihood
+
+
 _WRITING = (
     "model",
     "data_sha256",

@@ -26,6 +26,7 @@ class RunRecord:
     count; it increases when the user resumes a held run. `stop_at` is the step at which the run stops, until its stage
     has compared all runs there; 0: it goes to its last step. `profile_copy` is the hash under which the study keeps the
     profile's file as it was last submitted; empty for a profile that has a name, and for runs of an older release.
+    `tags` are the user's, sorted.
     """
 
     id: str
@@ -50,6 +51,7 @@ class RunRecord:
     declared: Mapping[str, Any] = field(default_factory=dict)
     profile_copy: str = ""
     stop_at: int = 0
+    tags: list[str] = field(default_factory=list)
 
     @property
     def submitted_by(self) -> str:

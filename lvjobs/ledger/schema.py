@@ -12,7 +12,7 @@ from sqlalchemy.pool import QueuePool
 from lvjobs.errors import LvjobsError, Unwritable
 from lvjobs.files import aside_of, create_new, write_atomic
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration. It is compared without loading alembic, which only an old or new file needs."""
 
 _BUSY_SECONDS = 30.0

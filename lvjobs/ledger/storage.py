@@ -22,7 +22,7 @@ NETWORK_SECONDS = 60.0
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 IN_A_CONTAINER = frozenset({"overlay", "fuse-overlayfs", "fuse.fuse-overlayfs", "aufs"})
 
-_FEW_BYTES = 1 << 30
+_FEW_BYTES, _NO_BYTES = 1 << 30, 16 << 20
 _FEW_FILES = 10_000
 
 
@@ -130,7 +130,7 @@ def _shortage(storage: Storage) -> Iterator[Concern]:
     remedy = "free disk space, or lower keep_last under [train] in study.toml"
     if storage.free_bytes < _FEW_BYTES:
         few = f"only {storage.free_bytes / 2**20:.0f} MiB are free: a checkpoint that does not fit fails its attempt"
-        yield Concern(few, remedy, serious=storage.free_bytes == 0)
+        yield Concern(few, remedy, serious=storage.free_bytes < _NO_BYTES)
     if storage.free_files is not None and storage.free_files < _FEW_FILES:
         few = f"only {storage.free_files} more files can be made there (inodes): each checkpoint needs one"
         yield Concern(few, remedy, serious=storage.free_files == 0)

@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 SCHEMA = 1
 """The version for users: keys are only added within it."""
 
-FORMAT = 6
+FORMAT = 7
 """The version of the fields below and of the tallies of closed runs (`lvjobs.control.budget.archive`).
 
 Raise it whenever a field or a charge is added or computed in another way: the rows of closed runs are then made anew.
@@ -61,6 +61,9 @@ class RunStatus:
     queue_reason: str | None = None
     start_estimate: float | None = None
     after: str | None = None
+    tags: Sequence[str] = ()
+    created: float | None = None
+    ended: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a record: pandas and polars make a table of a list of records."""
@@ -191,6 +194,7 @@ class Summary:
     """The whole summary; a pass writes closed runs apart. `budget` is the statement, with the efficiency.
 
     `answered` is the time of the last pass that every scheduler answered; the states of jobs are of that time.
+    `progress` has the `seconds_left` of all open runs together (None: not measured) and the number that run `at_once`.
     """
 
     study: str
@@ -202,6 +206,7 @@ class Summary:
     avoided_nodes: Sequence[AvoidedRow]
     budget: Mapping[str, Any]
     answered: float | None = None
+    progress: Mapping[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Summary":
@@ -217,6 +222,7 @@ class Summary:
             [read_row(AvoidedRow, row) for row in found.get("avoided_nodes", ())],
             found.get("budget") or {},
             found.get("answered"),
+            found.get("progress"),
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -105,6 +105,12 @@ INSTALL_EXTRA = Remedy(
     ("takes the package",),
 )
 
+SSH_CHECK = Remedy(
+    "ssh {host} true",
+    "A login node could not be reached by `lvjobs --host` or `[remote]`.",
+    "Shows whether ssh reaches it, and asks for a password or a key if that is missing.",
+    ("ssh could not run the command on",),
+)
 INSTALL_VERSIONS = Remedy(
     "{python} -m pip install {packages}",
     "A package that lvjobs needs is missing or too old.",

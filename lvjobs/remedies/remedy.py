@@ -1,8 +1,13 @@
 """A remedy: a command that a message tells its reader to type, as a registered value."""
 
+import os
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+TYPED_HOST = "LVJOBS_TYPED_HOST"
+"""The variable with the host of `lvjobs --host`, where such a command arrives: it is typed on another machine."""
+_OWN = "lvjobs "
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Remedy:
         Raises KeyError where a field is missing.
         """
         command = self.command.format_map({name: _quoted(value) for name, value in fields.items()})
+        if (host := os.environ.get(TYPED_HOST)) and command.startswith(_OWN):
+            command = f"{_OWN}--host {shlex.quote(host)} {command.removeprefix(_OWN)}"
         end = len(command) - (len(_SUBSTITUTED) if command.endswith(_SUBSTITUTED) else 0)
         return " ".join([command[:end], *map(shlex.quote, options)]) + command[end:]
 

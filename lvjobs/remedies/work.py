@@ -92,6 +92,13 @@ REPORT = Remedy(
     ("curves and heatmaps", "the same study again"),
 )
 
+REMOTE_REPORT = Remedy(
+    "lvjobs --host {host} report",
+    "A study on a login node has nothing to copy yet.",
+    "Writes its report there; `lvjobs pull` copies it.",
+    ("There is nothing to copy yet",),
+)
+
 # -- runs -----------------------------------------------------------------------------------------------------------
 
 RESUME = Remedy(
@@ -141,7 +148,25 @@ RETRY = Remedy(
     "lvjobs retry {run}",
     "A run was cancelled, and is wanted again.",
     "Submits it again with a new reservation; it continues from its newest checkpoint.",
-    ("to submit it again: lvjobs retry", "to submit them again: lvjobs retry"),
+    ("to submit it again: lvjobs retry", "to submit them again: lvjobs retry", "submit it again"),
+)
+TAG = Remedy(
+    "lvjobs tag {tag} RUN",
+    "Runs were to be chosen by a tag that none has.",
+    "Gives the tag to a run.",
+    ("add it with: lvjobs tag",),
+)
+ARCHIVE = Remedy(
+    "lvjobs archive",
+    "A run was to be unpacked that is not archived.",
+    "Lists the archived runs.",
+    ("is not archived; list",),
+)
+UNPACK = Remedy(
+    "lvjobs archive --unpack {run}",
+    "The files of an archived run are needed.",
+    "Unpacks the run's directory from its archive.",
+    ("is archived; unpack it:", "to include them:"),
 )
 WHY = Remedy(
     "lvjobs why {run}",
@@ -209,6 +234,12 @@ EVALUATE_SAMPLES = Remedy(
     "Draws 20 forecasts of each series, which show bands.",
     ("It is one greedy forecast, which has no bands",),
 )
+SCORES = Remedy(
+    "lvjobs evaluate --table {run}",
+    "A run is evaluated, and its scores are wanted.",
+    "Shows the scores of the run's forecasts beside the base model's.",
+    ("the scores of its forecasts",),
+)
 EVALUATIONS = Remedy(
     "lvjobs evaluate --table",
     "A stage of evaluations has no winner, or runs cannot be compared by their loss.",
@@ -219,10 +250,16 @@ EVALUATIONS = Remedy(
 # -- stages ---------------------------------------------------------------------------------------------------------
 
 SWEEP_PLAN = Remedy(
-    "lvjobs sweep plan",
+    "lvjobs plan",
     "A stage is unknown, or does not fit the budget.",
-    "Lists the declared stages, what they cost and what fits.",
-    ("see: lvjobs sweep plan", "see what is declared:", "see the cost of its stages:"),
+    "Shows whether the declared stages fit, what they cost, and plans that fit.",
+    ("see: lvjobs plan", "see what is declared:", "see the cost of its stages:"),
+)
+PLAN_APPLY = Remedy(
+    "lvjobs plan --apply {number}",
+    "The declared stages do not fit the budget.",
+    "Changes the stages in study.toml to a plan that fits.",
+    ("To write a plan into study.toml:", "; to use it:"),
 )
 SWEEP_ALL = Remedy(
     "lvjobs sweep all",
@@ -281,13 +318,13 @@ BUDGET_SET_HOURS = Remedy(
     ("GPU-hours (by time limits",),
 )
 ESTIMATE = Remedy(
-    "lvjobs estimate",
+    "lvjobs plan",
     "Whether everything that is declared fits the budget is not known.",
     "Counts the FLOPs of all declared stages.",
     ("to see what the declared stages cost",),
 )
 ESTIMATE_TRAIN = Remedy(
-    "lvjobs estimate train",
+    "lvjobs plan train",
     "study.toml declares no stage.",
     "Counts the FLOPs of the run that [train] describes.",
     ("study.toml declares no [[stage]]",),

@@ -6,11 +6,9 @@ something is typed.
 """
 
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,9 +27,11 @@ from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.files import expand_home
 from lvjobs.study.fields import NO_NUMBER, NO_WHOLE_NUMBER, Int, Mark, marked
+from lvjobs.study.found import options_for
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.notify import Notify
 from lvjobs.study.presets import PUBLISHED
+from lvjobs.study.remote import Remote
 from lvjobs.study.run import CARRIED, model_of
 from lvjobs.study.settings import OwnSettings, RunSettings, TrainSettings, find_beside, settings_model
 from lvjobs.study.stage_checks import check_stage
@@ -64,6 +64,7 @@ class StudyConfig(SettingsTable):
     notify: Notify = Notify()
     driver: Driver = Driver()
     policy: Policy = Policy()
+    remote: Remote = Remote()
 
     @field_validator("stage")
     @classmethod
@@ -99,29 +100,6 @@ def study_model(values: Mapping[str, Any]) -> type[StudyConfig]:
     if issubclass(train, OwnSettings):  # the published stages do not fit such a task
         fields["stage"] = (list[Stage], Field(default_factory=list))
     return create_model("StudyConfig", __base__=StudyConfig, **fields)
-
-
-def study_above(directory: Path) -> Path | None:
-    """Return the nearest study that contains `directory`; None if there is none.
-
-    A directory of another user is no study: its study.toml could name code that this user would run.
-    """
-    for place in (directory, *directory.parents):
-        layout = StudyLayout(place)
-        with suppress(OSError):
-            found = [path for path in (layout.config, layout.database) if path.is_file()]
-            if found and place.stat().st_uid == os.getuid() == found[0].stat().st_uid:
-                return place
-    return None
-
-
-def options_for(root: Path) -> tuple[str, ...]:
-    """Return the options that name the study in `root` to a command; empty if the command finds it without them."""
-    with suppress(OSError):  # the current directory may be gone
-        here = Path.cwd()
-        if root == here or root == study_above(here):
-            return ()
-    return "--study", str(root)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ study/
     000001-00000250.safetensors  a checkpoint: (generation, step)
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
+  checkpoints/<run>.tar        a run directory that `lvjobs archive` has packed, in its place
   .lvjobs/
     ledger.log                 a copy of what runs.db holds, for `lvjobs ledger rebuild` (lvjobs.ledger.log)
     submissions/<token>.jsonl  what the workers of one sbatch are to train (lvjobs.records.submission)
@@ -32,6 +33,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+_ARCHIVE = ".tar"
 
 
 class _Below:
@@ -126,6 +129,14 @@ class StudyLayout:
 
     def run(self, name: str) -> RunLayout:
         return RunLayout(self.checkpoints / name)
+
+    def archive(self, name: str) -> Path:
+        """Return the path of the file into which a finished run's directory is packed."""
+        return self.checkpoints / f"{name}{_ARCHIVE}"
+
+    def archived(self) -> list[str]:
+        """Return the names of the runs that are packed into one file each."""
+        return sorted(path.name.removesuffix(_ARCHIVE) for path in self.checkpoints.glob(f"*{_ARCHIVE}"))
 
     def log_directory(self, name: str) -> Path:
         return self.logs / name

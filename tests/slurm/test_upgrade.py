@@ -23,7 +23,7 @@ SCHEMAS = {"bed7bfb": "0009", "7d09df3": "0010", LAST_RELEASE: "0011"}
 OLDER_LAYOUT = ("bed7bfb",)
 """Those whose run directories have files of another form (`RunLayout.is_older`)."""
 
-SCHEMA = "0012"
+SCHEMA = "0013"
 
 
 @pytest.fixture(scope="module", params=[LAST_RELEASE])

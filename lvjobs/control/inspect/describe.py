@@ -70,11 +70,12 @@ def _files(
     session: Session, run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord]
 ) -> Iterator[tuple[str, str]]:
     files = session.study.layout.run(run.name)
-    yield "directory", str(files.root)
+    archive = session.study.layout.archive(run.name)
+    yield ("archive", str(archive)) if archive.exists() else ("directory", str(files.root))
     if log := newest_log(session.study, row):
         yield "log", str(log)
     saved = [attempt for attempt in attempts if attempt.checkpoint_step]
-    if saved:
+    if saved and not archive.exists():
         yield "checkpoints", f"{files.steps} (newest: step {max(each.checkpoint_step for each in saved)})"
     if files.final.is_dir():
         yield "result", str(files.final)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
@@ -22,7 +23,7 @@ from lvjobs.tasks.code_copies import drift, find_tasks
 from lvjobs.tasks.origin import first_lines
 from lvjobs.tasks.registry import program_files, task_of
 
-_TRACEBACK_LINES = 12
+_TRACEBACK_LINES, _FRAME = 12, '  File "'
 _LOG_LINES = 8
 _FILES = 3
 _ATTEMPTS = 3
@@ -70,6 +71,9 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
         run = transaction.find_run(id=row["id"])
         attempts = transaction.attempts([row["id"]])
         events = transaction.events(row["id"], limit=1000)
+        later = [
+            each for each in transaction.runs() if each.after == row["id"] and each.state is not RunState.CANCELLED
+        ]
     assert run is not None
     now = session.clock()
     failed = _last_failure(attempts)
@@ -78,10 +82,12 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
     log = newest_log(session.study, row) if may_explain and run.state is not RunState.COMPLETED else None
     since = failed.ended if failed is not None and failed.ended else run.created
     noted = [("done", event.text) for event in events if event.time >= since and event.kind == "cluster"]
-    traceback = failed.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:] if failed is not None else []
+    traceback = own_frames(failed.traceback, session.study.layout.code / run.code) if failed is not None else []
     printed = last_lines(log, _LOG_LINES) if log else []
     if traceback and traceback[-1] in printed:  # the log ends with lines that are shown already
         printed = printed[len(printed) - printed[::-1].index(traceback[-1]) :]
+    if failed is not None and failed.error:
+        printed = [line for line in printed if failed.error not in line]
     place, alternatives = _in_the_queue(session, run, row)
     return Why(
         headline=headline(run, row, attempts, now),
@@ -92,13 +98,34 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
             *_of_the_code(session, run),
         ],
         then=list(_then(run, row, attempts, session.study.where)),
-        remedies=list(_remedies(run, row, failed, session.study.where, has_log=log is not None)),
+        remedies=list(_remedies(run, row, failed, later, session.study.where, has_log=log is not None)),
         traceback=traceback,
         log=str(log) if log else "",
         printed=printed,
         place=place,
         alternatives=alternatives,
     )
+
+
+def own_frames(traceback: str, code: Path) -> list[str]:
+    """Return the last lines of a traceback without the frames of lvjobs, unless all are; `code` is the run's copy.
+
+    Files in the copy are named as in the study.
+    """
+    found: list[list[str]] = []  # the head, each frame with its lines, and the error
+    for line in traceback.rstrip().splitlines():
+        if not found or line.startswith(_FRAME) or (found[-1][0].startswith(_FRAME) and not line.startswith("    ")):
+            found.append([])
+        found[-1].append(line)
+    if any(_is_own(part) for part in found):
+        found = [part for part in found if not part[0].startswith(_FRAME) or _is_own(part)]
+    lines = [line for part in found for line in part]
+    return [line.replace(f"{code}/", "") for line in lines][-_TRACEBACK_LINES:]
+
+
+def _is_own(part: Sequence[str]) -> bool:
+    """Return whether a part of a traceback is a frame of other code than lvjobs."""
+    return part[0].startswith(_FRAME) and "/lvjobs/worker/" not in part[0]
 
 
 def _last_failure(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:
@@ -211,7 +238,7 @@ def _then(
         when = "when its back-off is over" if run.not_before else "when it can"
         yield f"lvjobs submits it {when}; it then {'continues' if attempts else 'starts'} {start}"
     elif run.state is RunState.QUEUED:
-        yield f"it starts {where} when Slurm starts the job"
+        yield f"it starts {start} when Slurm starts the job"
     elif run.state is RunState.RUNNING:
         yield f"it saves a checkpoint every {run.checkpoint_every} steps; if interrupted, it continues from the last"
     elif run.state is RunState.SUBMITTING:
@@ -236,9 +263,15 @@ def _limit_of(run: RunRecord) -> tuple[str, Remedy]:
 
 
 def _remedies(
-    run: RunRecord, row: Mapping[str, Any], failed: AttemptRecord | None, where: Sequence[str], *, has_log: bool
+    run: RunRecord,
+    row: Mapping[str, Any],
+    failed: AttemptRecord | None,
+    evaluations: Sequence[RunRecord],
+    where: Sequence[str],
+    *,
+    has_log: bool,
 ) -> Iterator[tuple[str, str]]:
-    """Yield commands and their purposes. `where`: see `StudyContext.where`."""
+    """Yield commands and their purposes. `evaluations` are the run's own. `where`: see `StudyContext.where`."""
     name = run.name
     if run.state in (RunState.HELD, RunState.PAUSED):
         after = "resume with the current code"
@@ -257,10 +290,15 @@ def _remedies(
     if row.get("queue_reason") is not None:
         yield remedies.QUEUE(*where, run=name), "ask Slurm what would start sooner"
     if run.state is RunState.COMPLETED and task_of(run.config).can_be_evaluated:
-        yield remedies.EVALUATE(*where, runs=name), "forecast and score held-out series"
+        if any(each.state is RunState.COMPLETED for each in evaluations):
+            yield remedies.SCORES(*where, run=name), "the scores of its forecasts"
+        elif not evaluations:
+            yield remedies.EVALUATE(*where, runs=name), "forecast and score held-out series"
     if not run.state.is_final and run.state is not RunState.HELD:
         yield remedies.WATCH(*where), "follow the study and print each change"
     yield remedies.STATUS_RUN(*where, run=name), "full history"
+    if run.state is RunState.CANCELLED:
+        yield remedies.RETRY(*where, run=name), "submit it again"
     if not run.state.is_final:
         yield remedies.CANCEL(*where, run=name), "cancel the run"
 

@@ -3,8 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -17,81 +16,20 @@ from lvjobs.control.budget.limit import terms_of
 from lvjobs.control.budget.pace import Stopwatch, samples_of
 from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
 from lvjobs.control.planning.fit import PriceOfAll, Proposal, Relief, propose, relieve
+from lvjobs.control.planning.ledger_view import LedgerView, read
 from lvjobs.control.planning.plans import room_for
 from lvjobs.control.session import Session
 from lvjobs.control.stages.expand import TO_COME, Price, unfold
-from lvjobs.control.stages.search import kept_of
 from lvjobs.control.submission.declare import KnownRuns, RunRequest, declare
-from lvjobs.errors import UsageError
-from lvjobs.files import private
-from lvjobs.ledger.copies import refuse_lost
-from lvjobs.ledger.database import open_ledger
-from lvjobs.ledger.lease import LeaseTaken, acquire
 from lvjobs.ledger.reading import by_run
-from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord, WorkCounts
-from lvjobs.ledger.schema import epoch_of
-from lvjobs.ledger.transaction import Transaction
+from lvjobs.ledger.records import WorkCounts
 from lvjobs.study.config import StudyContext
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Stage
 from lvjobs.study.tables import Resources
 from lvjobs.study.words import RunState
 from lvjobs.sweep.request import Points, Request, settings_of
-from lvjobs.sweep.sampling import SearchRecord
 from lvjobs.tasks.registry import check_costs, learn, rates_of, task_of
-
-
-@dataclass(frozen=True)
-class LedgerView:
-    """The ledger's rows of runs and their charges; empty without a ledger, or if a `problem` prevented reading it.
-
-    `winners` are the runs that won their stages, and `searches` the stages' proposals, both by the stage's name.
-    """
-
-    runs: Sequence[RunRecord] = ()
-    attempts: Sequence[AttemptRecord] = ()
-    charges: Sequence[Charge] = ()
-    reservations: Mapping[str, WorkCounts] = field(default_factory=dict)
-    winners: Mapping[str, RunRecord] = field(default_factory=dict)
-    searches: Mapping[str, SearchRecord] = field(default_factory=dict)
-    problem: str = ""
-
-
-def read(transaction: Transaction) -> LedgerView:
-    """Read the whole view in one transaction."""
-    runs = transaction.runs()
-    by_id = {run.id: run for run in runs}
-    stages = transaction.stages()
-    winners = {stage.name: by_id[stage.winner] for stage in stages if stage.winner in by_id}
-    searches = {stage.name: kept_of(transaction, stage.name) for stage in stages}
-    return LedgerView(
-        runs, transaction.attempts(), transaction.charges(), transaction.reservations(), winners, searches
-    )
-
-
-def read_ledger(study: StudyContext, wait: float) -> LedgerView:
-    """Return the ledger as it is. Make no pass, change nothing, and create no ledger where there is none.
-
-    `wait` is how many seconds to wait for another process to release the lease. A ledger that cannot be read is
-    reported as the view's `problem`.
-    """
-    try:
-        refuse_lost(study)
-    except UsageError as error:
-        return LedgerView(problem=str(error))
-    if not study.layout.database.exists():
-        return LedgerView()
-    try:
-        with (
-            private(),
-            acquire(study.layout.lease, wait=wait, above=epoch_of(study.layout.database)) as lease,
-            closing(open_ledger(study.layout.database, lease.number, where=study.where)) as ledger,
-            ledger.transaction() as transaction,
-        ):
-            return read(transaction)
-    except (LeaseTaken, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return LedgerView(problem=f"runs.db was not read ({reason}): spent and reserved FLOPs are not included")
 
 
 def unfolded(study: StudyContext, request: Request, seen: LedgerView) -> dict[str, list[RunConfig]]:
@@ -116,17 +54,20 @@ def foresee(
     resources: Resources,
     profile: str,
     flops_per_second: float | None = None,
+    *,
+    evaluated: bool = True,
 ) -> dict[str, Any]:
-    """Return the estimate of these runs (`stages`: by stage, in order), as `lvjobs estimate --json` shows it.
+    """Return the estimate of these runs (`stages`: by stage, in order), as `lvjobs plan --json` shows it.
 
-    `flops_per_second` gives the pace of runs whose settings were not measured.
+    `flops_per_second` gives the pace of runs whose settings were not measured. `evaluated`: price the evaluation of
+    each run that no declared stage has.
 
     Raises:
         UsageError: a model's shape is not known, or there is no such profile.
     """
     books = _books(study, seen)
     stopwatch = Stopwatch(samples_of(seen.runs, seen.attempts), flops_per_second)
-    counted = _count(study, stages, seen, books, profile)
+    counted = _count(study, stages, seen, books, profile, singles_evaluated=evaluated)
     found = estimate(counted, books, stopwatch, _place(study, resources, profile))
     hours = _gpu_hours_needed(study, books, counted, resources)
     return {"study": str(study.root), **found, "gpu_hours": hours, "searches": _searches(study, stages)}
@@ -188,13 +129,19 @@ def _books(study: StudyContext, seen: LedgerView) -> Books:
 
 
 def _count(
-    study: StudyContext, stages: Mapping[str, Sequence[RunConfig]], seen: LedgerView, books: Books, profile: str
+    study: StudyContext,
+    stages: Mapping[str, Sequence[RunConfig]],
+    seen: LedgerView,
+    books: Books,
+    profile: str,
+    *,
+    singles_evaluated: bool = True,
 ) -> list[StageCells]:
     learn(every := [config for configs in stages.values() for config in configs])
     check_costs(every, study.config.budget)
     known = KnownRuns(seen.runs)
     evaluated = {name for stage in study.config.stage for name in stage.evaluate}
-    singles = set(stages) - {stage.name for stage in study.config.stage}  # a single run: as if it is evaluated
+    singles = set(stages) - {stage.name for stage in study.config.stage} if singles_evaluated else set()
     first: dict[str, str] = {}
     newest = newest_checkpoints(seen.attempts)
     # Evaluations that exist are runs with their own reservations. They are not counted again.

@@ -126,6 +126,9 @@ def resume_runs(
         UsageError: A run does not exist, or the settings do not fit it. No run was changed.
     """
     runs = session.ledger.call(find_runs, wanted, session.study.where)
+    for run in runs:
+        if session.study.layout.archive(run.name).exists():
+            raise UsageError(f"{run.name} is archived; unpack it: {remedies.UNPACK(*where, run=run.name)}")
     resting = {RunState.HELD, RunState.PAUSED} | ({RunState.CANCELLED} if cancelled else set())
     now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
     there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}

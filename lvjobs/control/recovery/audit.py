@@ -66,7 +66,8 @@ class _Audited:
     def findings(self) -> Iterator[Finding]:
         run, files = self.run, self.files
         if not files.root.is_dir():
-            if any(attempt.generation for attempt in self.attempts):  # a claim is what creates it
+            is_archived = self.layout.archive(run.name).exists()
+            if not is_archived and any(attempt.generation for attempt in self.attempts):  # a claim is what creates it
                 yield self.finding("gone", root=files.root)
             yield from self._ordered()
             return

@@ -8,36 +8,48 @@ from rich.console import Console
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.report.numbers import DAY, HOUR, MINUTE, four_digits, setting
+from lvjobs.report.numbers import DAY, HOUR, MINUTE, four_digits
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
+from lvjobs.report.terminal.verdict_lines import plan_in_words, runs_in_words, short, verdict_lines
+from lvjobs.study.digits import plain
 
 _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above its function (docs/tasks.md)."
 _BY_TIME = "The runs declare no FLOPs: the limit of GPU-hours counts them."
 _FULL = ("training", "validation", "evaluation")
 _TEN = 10
+_LEAST_SHARE = 0.05
+"""The share of the limit, in percent, that is the first to be rounded to 0.1 %."""
 
 
-def print_estimate(estimate: Mapping[str, Any], console: Console | None = None, *, where: Sequence[str] = ()) -> None:
-    """Print FLOPs of training alone, then of all, by each convention; time and disk space; and whether it fits.
+def print_estimate(
+    estimate: Mapping[str, Any],
+    console: Console | None = None,
+    *,
+    where: Sequence[str] = (),
+    every_convention: bool = False,
+) -> None:
+    """Print whether it fits, its cost by the budget's convention, time and disk space, and plans that fit.
 
-    `where`: see `StudyContext.where`.
+    `where`: see `StudyContext.where`. `every_convention`: also the FLOPs by each convention.
     """
     console = console or new_console()
-    conventions: Sequence[str] = estimate["conventions"]
-    if conventions:
-        binding = estimate["convention"] if estimate["convention"] in conventions else "official"
-        _print_flops(console, estimate, "training only", ("training",), ("runs", "steps"))
-        _print_flops(console, estimate, "with validation and evaluation", _FULL, ("windows", "series"))
-        _print_parts(console, estimate, binding)
-    else:
-        console.print(_BY_TIME if estimate.get("gpu_hours") else _NOT_COUNTED)
-    _print_times(console, estimate)
     more = remedies.BUDGET_SET(*where)
     for line in verdict_lines(estimate, where):
         console.print(Text(line), soft_wrap=more in line)  # a command stays on one line, so that it can be pasted
-    for plan in estimate["plans"]:
-        _print_plan(console, plan, estimate)
+    conventions: Sequence[str] = estimate["conventions"]
+    if conventions:
+        _print_parts(console, estimate, estimate["convention"] if estimate["convention"] in conventions else "official")
+    else:
+        console.print(_BY_TIME if estimate.get("gpu_hours") else _NOT_COUNTED)
+    if conventions and every_convention:
+        _print_flops(console, estimate, "training only", ("training",), ("runs", "steps"))
+        _print_flops(console, estimate, "with validation and evaluation", _FULL, ("windows", "series"))
+    _print_times(console, estimate)
+    for number, plan in enumerate(estimate["plans"], start=1):
+        _print_plan(console, number, plan, estimate)
+    if estimate["plans"]:
+        console.print(f"\nTo write a plan into study.toml: {remedies.PLAN_APPLY(*where, number=1)}", soft_wrap=True)
 
 
 def estimate_lines(estimate: Mapping[str, Any], width: int = 100) -> list[str]:
@@ -60,7 +72,7 @@ def proposal_lines(fit: Mapping[str, Any]) -> Iterator[str]:
 
 def _grouped(groups: Sequence[Mapping[str, int]]) -> str:
     return ", ".join(
-        f"{_runs(group['count'])} of {group['steps']:,} steps, validated "
+        f"{runs_in_words(group['count'])} of {group['steps']:,} steps, validated "
         + ("once at the end" if group["validate_every"] >= group["steps"] else f"every {group['validate_every']:,}")
         for group in groups
     )
@@ -86,9 +98,12 @@ def _print_parts(console: Console, estimate: Mapping[str, Any], binding: str) ->
     for row in _rows(estimate):
         figures = [row[part].get(binding, 0) for part in (*_FULL, "replay")]
         share = 100 * sum(figures) / estimate["limit"]
-        rows.append((row["name"], *map(four_digits, (*figures, sum(figures))), f"{share:.2f} %"))
-    title = f"plus a reserve for repeated steps (one checkpoint interval a run), {binding} FLOPs:"
-    _print_table(console, title, ("stage", *_FULL, "replay", "in all", "of limit"), rows)
+        of_limit = f"{share:.1f} %" if share >= _LEAST_SHARE or not share else "< 0.1 %"
+        counts = (f"{row['runs']:,}", f"{row['steps']:,}")
+        rows.append((row["name"], *counts, *map(_three_digits, (*figures, sum(figures))), of_limit))
+    title = f"{binding} FLOPs, with a reserve for repeated steps (one checkpoint interval a run):"
+    headers = ("stage", "runs", "steps", "train", "validate", "evaluate", "reserve", "in all", "of limit")
+    _print_table(console, title, headers, rows)
     if not estimate["counts_inference"]:
         console.print("Validation and evaluation do not count against the limit ([budget] count_inference = false).")
 
@@ -135,105 +150,7 @@ def time_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
         yield f"{', '.join(names)}: {words[source]}"
 
 
-def verdict_lines(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[str]:
-    """Yield whether it fits, and if not, why not, one sentence each. `where`: see `StudyContext.where`."""
-    spent, reserved, limit, free = (estimate[key] for key in ("spent", "reserved", "limit", "free"))
-    runs, existing, several = estimate["total"]["runs"], estimate["total"]["existing"], len(estimate["stages"]) > 1
-    yield ""
-    if existing:
-        yield f"In the ledger already: {existing} of {_runs(runs)}; their FLOPs are not needed again."
-    for item in estimate["reuse"]:
-        yield (
-            f"{_runs(item['runs'])} of {item['stage']} repeat{'s' if item['runs'] == 1 else ''} what {item['same_as']} "
-            f"trains, and {'is' if item['runs'] == 1 else 'are'} not trained again: that saves {short(item['saves'])}."
-        )
-    for item in estimate.get("searches", ()):
-        trials = "1 trial" if item["trials"] == 1 else f"{item['trials']} trials"
-        yield (
-            f"{trials} of {item['stage']}, not proposed yet, counted each at the dearest point of its space: "
-            f"{', '.join(f'{key} {setting(value)}' for key, value in item['dearest'].items())}."
-        )
-    fits = "fits" if estimate["fits"] else "does not fit"
-    at_once = " (peak reservation; stages run in sequence)" if several else ""
-    taken = f" ({short(spent)} spent, {short(reserved)} reserved)" if spent or reserved else ""
-    is_by_time = not estimate["conventions"] and bool(estimate.get("gpu_hours"))
-    if not is_by_time:
-        yield (
-            f"Under the {estimate['convention']} convention this {fits} the limit of {short(limit)}: "
-            f"{short(estimate['needed'])} FLOPs are needed"
-            f"{at_once}, {short(free)} are free{taken}."
-        )
-    if not estimate["fits"] and several:
-        yield from _several_cause_lines(estimate, where)
-    elif not estimate["fits"]:
-        over = -estimate["spare"]
-        advice = "add --fit to submit or sweep to see what fits"
-        if estimate["needed_for_evaluation"] >= over:
-            advice = "it can be submitted, but not all of its evaluation will fit"
-        yield f"That is {short(over)} too many: {advice}."
-    if hours := estimate.get("gpu_hours"):
-        yield _gpu_hours_line(hours)
-
-
-def _gpu_hours_line(hours: Mapping[str, float]) -> str:
-    fits = "fits" if hours["needed"] <= hours["free"] else "does not fit"
-    return (
-        f"This {fits} the limit of {hours['limit']:.4g} GPU-hours: {hours['needed']:.4g} are needed, by the time "
-        f"limit of each job or by the pace of similar runs, and {hours['free']:.4g} are free."
-    )
-
-
-def refusal(estimate: Mapping[str, Any], where: Sequence[str] = ()) -> str:
-    """Return in one line why none of it may start; empty if all of it fits. `where`: see `StudyContext.where`."""
-    if estimate["fits"]:
-        return ""
-    under = f"under the {estimate['convention']} convention"
-    words = f"{under} {short(estimate['needed'])} FLOPs are needed, {short(estimate['free'])} are free"
-    several = len(estimate["stages"]) > 1
-    causes = list(_several_cause_lines(estimate, where)) if several else []
-    plans = "; ".join(_in_words(plan) for plan in estimate["plans"])
-    return "; ".join([words, *(line[0].lower() + line[1:].rstrip(".") for line in causes)]) + (
-        f"; what fits: {plans}" if plans else ""
-    )
-
-
-def _in_words(plan: Mapping[str, Any]) -> str:
-    """Return the changes that a plan makes to what was requested."""
-    changes = [f"without {name}" for name in plan["left_out"]] or ["every stage"]
-    changes += [
-        f"{part['name']} cut from {part['asked_steps']:,} to {part['steps']:,} steps"
-        for part in plan["stages"]
-        if part["steps"] < part["asked_steps"]
-    ]
-    return ", ".join(changes)
-
-
-def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> Iterator[str]:
-    cause, limit, free, plans = (estimate[key] for key in ("cause", "limit", "free", "plans"))
-    if cause is None:
-        yield f"Every stage is submitted already: cancel runs, or raise the limit: {remedies.BUDGET_SET(*where)}"
-        return
-    name = f"the {cause['stage']} run" if cause["runs"] == 1 else f"stage {cause['stage']}"
-    needs = f"needs {short(cause['needs'])}"
-    if cause["needs"] > limit:
-        needs += ", more than the whole limit"
-    elif cause["needs"] > free:
-        needs += ", more than is free"
-    rest = f"without it the rest fits ({short(cause['rest_needs'])})"
-    if not cause["remedies"]:
-        yield f"No one stage is the cause: {name} {needs}, and without it the rest does not fit either."
-    elif len(cause["remedies"]) == 1:
-        yield f"{name[0].upper()}{name[1:]} alone is the cause: it {needs}; {rest}."
-    else:
-        others = ", ".join(other for other in cause["remedies"] if other != cause["stage"])
-        yield f"The largest is the cause: {name} {needs}; {rest}. So it does without any one of: {others}."
-    if all(plan["left_out"] for plan in plans):
-        yield f"No plan fits, even with {name} cut to one checkpoint interval."
-    if not plans and cause["single"]:
-        yield f"Nor without {cause['single']}."
-
-
-def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str, Any]) -> None:
+def _print_plan(console: Console, number: int, plan: Mapping[str, Any], estimate: Mapping[str, Any]) -> None:
     rows = [
         (
             part["name"],
@@ -245,8 +162,8 @@ def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str
         for part in plan["stages"]
     ]
     rows.append(("sum", "", "", four_digits(plan["work"]), ""))
-    headers = ("stage", "runs", "steps each", "FLOPs", "replay")
-    _print_table(console, f"A plan that fits: {_in_words(plan)}", headers, rows)
+    headers = ("stage", "runs", "steps each", "FLOPs", "reserve")
+    _print_table(console, f"Plan {number}, which fits: {plan_in_words(plan)}", headers, rows)
     console.print(
         f"At most {short(plan['needed'])} of {short(estimate['free'])} free at once; {short(plan['spare'])} to spare "
         f"for steps that earlier stages repeat"
@@ -254,20 +171,15 @@ def _print_plan(console: Console, plan: Mapping[str, Any], estimate: Mapping[str
     )
 
 
+def _three_digits(flops: int) -> str:
+    """Return FLOPs in three digits: `4.70e12`; `0` for none."""
+    return plain(f"{flops:.2e}") if flops else "0"
+
+
 def _rows(estimate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the stages, and their total if there are several."""
     stages = list(estimate["stages"])
     return stages if len(stages) == 1 else [*stages, {"name": "total", **estimate["total"]}]
-
-
-def short(flops: int) -> str:
-    """Return FLOPs in at most four digits, without trailing zeros: 1e17."""
-    mantissa, _, exponent = four_digits(flops).partition("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}" if exponent else "0"
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _span(seconds: int | None, sign: str = "") -> str:

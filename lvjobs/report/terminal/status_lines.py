@@ -11,8 +11,9 @@ from rich.text import Text
 
 from lvjobs import remedies
 from lvjobs.records.summary import RunStatus, RunTable, StageStatus, Summary, read_row
+from lvjobs.report.numbers import counted as numbered
 from lvjobs.report.numbers import duration, flops
-from lvjobs.report.terminal.console import COLOURS, avoided_lines, new_console, reason_lines
+from lvjobs.report.terminal.console import COLOURS, avoided_lines, new_console, reason_lines, short_start
 from lvjobs.report.terminal.stage_lines import stage_line
 from lvjobs.report.terminal.status_table import as_table, as_text, fitting_columns
 from lvjobs.study.digits import in_digits
@@ -50,15 +51,16 @@ def print_status(
     begin: str = _BEGIN,
     where: Sequence[str] = (),
     age: float | None = None,
+    wide: bool = False,
 ) -> None:
     """Print a study's state from a pass's summary. `whole`: every run; else as many as fit the terminal.
 
-    The pass was made `age` seconds ago (None: now).
+    The pass was made `age` seconds ago (None: now). `wide`: all columns, on lines of any length.
 
     `begin` and `where`: see `StudyContext.begin` and `StudyContext.where`.
     """
     console, every = console or new_console(), remedies.STATUS_ALL(*where)
-    for part in render_status(summary, console, None if whole else console.height, begin, where, age):
+    for part in render_status(summary, console, None if whole else console.height, begin, where, age, wide=wide):
         if isinstance(part, str):
             console.file.write(f"{part}\n")
         else:
@@ -73,24 +75,23 @@ def render_status(
     begin: str = _BEGIN,
     where: Sequence[str] = (),
     age: float | None = None,
+    *,
+    wide: bool = False,
 ) -> list[RenderableType]:
     """Return the parts of the status, from top to bottom, in about `lines` lines (None: no limit)."""
     if not summary.runs and all(stage.state == "declared" for stage in summary.stages):
         return [Text(f"No runs yet. Type: {begin}")]
     runs = RunTable.of(summary.runs)
-    head, changes = (
-        _head_line(summary.study, runs),
-        _update_lines(summary, age, None if lines is None else _CHANGES_SHOWN),
-    )
-    feet = [*_budget_lines(summary.budget), *avoided_lines(summary.avoided_nodes), *changes]
+    head = head_line(summary.study, runs)
+    feet = foot_lines(summary, runs, age, None if lines is None else _CHANGES_SHOWN)
     blocks = fold(runs, summary.stages, None if lines is None else lines - len(feet) - 3)
     parts: list[RenderableType] = [head]
     winners = {stage.winner for stage in summary.stages if stage.winner}
-    columns = fitting_columns([block.shown for block in blocks], console, winners)
+    columns = fitting_columns([block.shown for block in blocks], console, winners, wide=wide)
     first = next((block for block in blocks if block.shown), None)
     for place, block in enumerate(blocks):
         table: RenderableType | None = None
-        if block.shown and console.is_terminal:
+        if block.shown and console.is_terminal and not wide:
             table = as_table(columns, place, block.shown.column("state"), is_first=block is first)
         elif block.shown:
             table = as_text(columns, place, is_first=block is first)
@@ -100,7 +101,7 @@ def render_status(
     return [*parts, Text(), *feet]
 
 
-def _head_line(study: str, runs: RunTable) -> Text:
+def head_line(study: str, runs: RunTable) -> Text:
     """Return the study's name, and the number of runs in each state."""
     counted, total = Counter(runs.column("state")), len(runs)
     text = Text(f"{PurePath(study).name}: {total} run{'s' if total != 1 else ''}", style="bold")
@@ -170,6 +171,33 @@ def _render_block(block: Block, table: RenderableType | None, where: Sequence[st
 
 
 # -- below the runs -------------------------------------------------------------------------------------------------
+
+
+def foot_lines(summary: Summary, runs: RunTable, age: float | None, changes: int | None) -> list[Text]:
+    """Return the progress, the budget, avoided nodes, and the last update with at most `changes` of its changes."""
+    return [
+        *_progress_lines(summary, runs),
+        *_budget_lines(summary.budget),
+        *avoided_lines(summary.avoided_nodes),
+        *_update_lines(summary, age, changes),
+    ]
+
+
+def _progress_lines(summary: Summary, runs: RunTable) -> list[Text]:
+    """Return how much of all runs' steps is done, and when the open runs would end at the present rate, in one line."""
+    progress = summary.progress
+    if not progress:
+        return []
+    kept = [at for at, state in enumerate(runs.column("state")) if state != "cancelled"]
+    done, steps = (sum(runs.column(name)[at] for at in kept) for name in ("step", "steps"))
+    if not steps:
+        return []
+    words = f"progress: {100 * done // steps} % of the steps of {numbered(len(kept), 'runs')}"
+    if progress["seconds_left"] and progress["at_once"]:
+        left = max(progress["longest"], progress["seconds_left"] / progress["at_once"])
+        end = short_start(summary.time + left)
+        words += f"; expected end {end} ({numbered(progress['at_once'], 'runs')} at once, without queueing)"
+    return [Text(words)]
 
 
 def _budget_lines(budget: Mapping[str, Any]) -> list[Text]:

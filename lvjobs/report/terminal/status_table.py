@@ -1,5 +1,6 @@
 """The tables of runs in `lvjobs status`: as many columns as fit, the same ones for the tables of all stages."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -14,10 +15,12 @@ from lvjobs.records.summary import RunTable
 from lvjobs.report.numbers import duration, flops
 from lvjobs.report.terminal.console import COLOURS, bar, is_plain, short_start, sparkline
 
-_NAME = "run"
+_NAME, _WON = "run", " *"
+_PARTS = re.compile(r"(?<!\de)-")
+"""The gap between two parts of a name: a dash, except in a number such as 1e-05."""
 _NAME_LEAST = 20
 """The least number of characters to which a name is shortened, however narrow the terminal is."""
-_WORTH_MORE = 4
+_WORTH_MORE = 5
 """The rank up to which columns are worth more than the middle of a long name."""
 
 
@@ -26,7 +29,7 @@ class Column:
     """A column: its header, and the cells of each table; `right` aligns it. Columns of rank 0 are always shown.
 
     `coloured` cells have the colour of the run's state. `fixed` is the width in the tables of all stages; None if the
-    name has to be folded.
+    name has to be folded. `least` is the least width, so that columns stay in place while their cells change.
     """
 
     header: str
@@ -35,11 +38,12 @@ class Column:
     rank: int = 0
     coloured: bool = False
     fixed: int | None = None
+    least: int = 0
 
     @cached_property
     def width(self) -> int:
         """Return the number of screen columns that its widest cell takes."""
-        return max(_width(self.header), *map(_width, set(chain.from_iterable(self.cells))), 0)
+        return max(_width(self.header), *map(_width, set(chain.from_iterable(self.cells))), self.least)
 
 
 def _width(cell: str) -> int:
@@ -47,22 +51,29 @@ def _width(cell: str) -> int:
     return len(cell) if cell.isascii() else cell_len(cell)
 
 
-def fitting_columns(tables: Sequence[RunTable], console: Console, winners: Collection[str] = ()) -> list[Column]:
-    """Return as many columns of these tables as fit the console, those of the lowest rank first.
+def fitting_columns(
+    tables: Sequence[RunTable], console: Console, winners: Collection[str] = (), *, wide: bool = False
+) -> list[Column]:
+    """Return as many columns of these tables as fit the console, those of the lowest rank first; `wide`: all of them.
 
-    The names of `winners` are marked.
+    The names of `winners` are marked. Unless `wide`, a terminal shows names without what all runs of a table share.
     """
     if not any(tables):
         return []
     made, plain = [], is_plain(console)
-    for header, names, cell, right, rank in _CELLS:
+    for header, names, cell, right, rank, least in _CELLS:
         values = [map(runs.column, names) for runs in tables]
         cells = [[*map(cell, *each, repeat(plain))] for each in values]
-        if not rank or any(map(any, cells)):
-            made.append(Column(header, cells, right, rank, cell in (_state, _progress)))
+        if rank <= _STAYS or any(map(any, cells)):
+            made.append(Column(header, cells, right, rank, cell in (_state, _progress), least=least))
+    if wide:
+        made[0] = _marked(made[0], [runs.column("name") for runs in tables], winners)
+        return [replace(column, fixed=column.width) for column in made]
     if console.is_terminal:
+        made[0] = replace(made[0], cells=[own_parts(*map(runs.column, ("name", "stage"))) for runs in tables])
         room = console.width - sum(column.width + 1 for column in made[1:] if column.rank <= _WORTH_MORE) - 2
-        made[0] = _shortened(made[0], max(_NAME_LEAST, room), plain=plain)
+        made[0] = _shortened(made[0], max(_NAME_LEAST, room - len(_WON)), plain=plain)
+    made[0] = replace(made[0], least=made[0].width + len(_WON))  # also before the winner is known
     made[0] = _marked(made[0], [runs.column("name") for runs in tables], winners)
     chosen = [column for column in made if not column.rank]
     room = console.width - sum(column.width + 1 for column in chosen) - 1
@@ -74,10 +85,24 @@ def fitting_columns(tables: Sequence[RunTable], console: Console, winners: Colle
     return [replace(column, fixed=column.width) for column in chosen] if room >= 0 else chosen
 
 
+def own_parts(names: Sequence[str], stages: Sequence[str]) -> Sequence[str]:
+    """Return the names of a table's runs without their stage and the parts that all of them share.
+
+    `study.run.find_name` accepts such a name. A name alone, and names of different forms, stay as they are.
+    """
+    if len(names) < 2:  # noqa: PLR2004 - nothing is shared
+        return names
+    cut = [_PARTS.split(name.removeprefix(f"{stage}-")) for name, stage in zip(names, stages, strict=True)]
+    if len({len(parts) for parts in cut}) > 1 or len({parts[-1] for parts in cut}) < len(cut):
+        return names
+    varied = [at for at, values in enumerate(zip(*cut, strict=True)) if len({*values}) > 1]
+    return ["-".join(parts[at] for at in varied) for parts in cut] if len(varied) > 1 else names
+
+
 def _marked(names: Column, whole: Sequence[Sequence[str]], winners: Collection[str]) -> Column:
     """Return the column with a star after each winner; `whole` are the names, which may be shortened in the column."""
     cells = [
-        [f"{cell} *" if name in winners else cell for cell, name in zip(*each, strict=True)]
+        [f"{cell}{_WON}" if name in winners else cell for cell, name in zip(*each, strict=True)]
         for each in zip(names.cells, whole, strict=True)
     ]
     return replace(names, cells=cells)
@@ -139,26 +164,33 @@ def _flops(number: int, _plain: bool) -> str:
     return flops(number) if number else ""
 
 
+def _tags(tags: Sequence[str] | None, _plain: bool) -> str:
+    return " ".join(tags or ())
+
+
 def _if_any(value: object, _plain: bool) -> str:
     return str(value) if value else ""
 
 
-_CELLS: Sequence[tuple[str, tuple[str, ...], Callable[..., str], bool, int]] = (
-    (_NAME, ("name",), _if_any, False, 0),
-    ("state", ("state",), _state, False, 0),
-    ("", ("step", "steps"), _progress, False, 4),
-    ("step", ("step", "steps"), _steps, True, 0),
-    ("validation", ("validation_loss", "validation_loss_numeric"), _loss, True, 1),
-    ("loss", ("loss", "loss_numeric"), _loss, True, 3),
-    ("", ("curve",), lambda curve, plain: sparkline(curve or (), 8, plain=plain), False, 5),
-    ("untrained", ("untrained_loss", "untrained_loss_numeric"), _loss, True, 8),
-    ("attempts", ("attempts", "cause", "state"), _attempts, False, 0),
-    ("repeated", ("replayed_steps",), _if_any, True, 7),
-    ("expected", ("seconds_left", "start_estimate", "not_before"), _when, False, 1),
-    ("FLOPs", ("flops",), _flops, True, 2),
-    ("job", ("job_id",), _if_any, True, 6),
+_STAYS = 1
+"""The rank up to which columns are shown even if all their cells are empty."""
+_CELLS: Sequence[tuple[str, tuple[str, ...], Callable[..., str], bool, int, int]] = (
+    (_NAME, ("name",), _if_any, False, 0, 0),
+    ("state", ("state",), _state, False, 0, 11),
+    ("", ("step", "steps"), _progress, False, 5, 0),
+    ("step", ("step", "steps"), _steps, True, 0, 0),
+    ("expected", ("seconds_left", "start_estimate", "not_before"), _when, False, 1, 11),
+    ("validation", ("validation_loss", "validation_loss_numeric"), _loss, True, 2, 0),
+    ("loss", ("loss", "loss_numeric"), _loss, True, 4, 5),
+    ("FLOPs", ("flops",), _flops, True, 3, 6),
+    ("attempts", ("attempts", "cause", "state"), _attempts, False, 0, 12),
+    ("", ("curve",), lambda curve, plain: sparkline(curve or (), 8, plain=plain), False, 6, 8),
+    ("job", ("job_id",), _if_any, True, 7, 0),
+    ("repeated", ("replayed_steps",), _if_any, True, 8, 0),
+    ("untrained", ("untrained_loss", "untrained_loss_numeric"), _loss, True, 9, 0),
+    ("tags", ("tags",), _tags, False, 10, 0),
 )
-"""The columns: the header, the fields of a run that a cell shows, the function of these, `right` and `rank`."""
+"""The columns: the header, the fields of a run that a cell shows, their function, `right`, `rank` and least width."""
 
 
 def as_text(columns: Sequence[Column], place: int, *, is_first: bool) -> str:

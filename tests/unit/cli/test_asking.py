@@ -10,7 +10,8 @@ from lvjobs.cli import main
 from lvjobs.control.inspect.alternatives import Alternative, StartEstimate, find_alternatives
 from lvjobs.errors import UsageError
 from lvjobs.processes import submitted
-from lvjobs.study.config import load_study, options_for, study_above
+from lvjobs.study.config import load_study
+from lvjobs.study.found import options_for, study_above
 
 
 @pytest.fixture

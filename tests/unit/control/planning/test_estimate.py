@@ -8,7 +8,8 @@ from control_builders import an_attempt
 from lvjobs.control.budget.accounts import Account, Terms, keep_books
 from lvjobs.control.budget.pace import Pace, Stopwatch, makespan, samples_of
 from lvjobs.control.planning.estimate import Cell, ClusterCapacity, StageCells, estimate, sketch
-from lvjobs.control.planning.foresee import LedgerView, foresee, unfolded
+from lvjobs.control.planning.foresee import foresee, unfolded
+from lvjobs.control.planning.ledger_view import LedgerView
 from lvjobs.control.planning.plans import FlopNeed
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
 from lvjobs.forecasting.origins import evaluation_at

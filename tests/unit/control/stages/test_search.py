@@ -11,7 +11,7 @@ from simulator.engine import Manners
 from stage_scenes import REQUEST, RULE, TABLE, Sweep
 
 from lvjobs.control.planning import foresee
-from lvjobs.control.planning.foresee import read_ledger
+from lvjobs.control.planning.ledger_view import read_ledger
 from lvjobs.control.stages.expand import unfold
 from lvjobs.control.stages.requests import choose, go_on_without_held, retry_held, stop
 from lvjobs.control.summary_file import read_summary
