@@ -22,6 +22,7 @@ from lvjobs.remedies import registry
 __all__ = ["fault", "killed", "remedies_are_taken", "take"]  # fixtures for all
 
 os.environ["LVJOBS_SLURM_WAIT"] = "60"  # a machine that stalls is no silent Slurm
+os.environ["LVJOBS_NOTE_AFTER"] = "3600"
 
 Typed: TypeAlias = Callable[..., tuple[int | str | None, str, str]]
 

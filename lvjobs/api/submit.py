@@ -8,7 +8,7 @@ from pathlib import Path
 from lvjobs import remedies
 from lvjobs.api.results import Preview, Status, Submission
 from lvjobs.api.settings import Overrides, check_task, own_settings, pinned, settle
-from lvjobs.api.updates import READ_WAIT_SECONDS, open_session
+from lvjobs.api.updates import READ_WAIT_SECONDS, open_session, updating
 from lvjobs.control.planning.fit import Proposal
 from lvjobs.control.planning.foresee import foresee, what_fits, what_helps
 from lvjobs.control.planning.ledger_view import read
@@ -118,7 +118,7 @@ class PreparedRuns:
             check_needs(new, self.study.root, wanted.resources.activate)
 
     def _enter(self, wanted: RunRequest) -> tuple[Entered, Status]:
-        with open_session(self.study) as session:
+        with updating(self.study) as session:
             refuse_ignored(session.ledger.call(Transaction.runs), wanted, self.given)
             entered = enter(session, wanted)
             return entered, Status(session.make_pass())

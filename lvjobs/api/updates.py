@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lvjobs import remedies
 from lvjobs.api.results import Status
 from lvjobs.api.settings import Overrides, carried_settings
+from lvjobs.api.waiting import announced
 from lvjobs.control.summary_file import read_summary
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
@@ -24,6 +25,8 @@ LOOK_WAIT_SECONDS = 5.0
 """The longest wait of a caller that only reads, and cannot do so without an update."""
 _SLURM_WAIT, _SLURM_WAIT_SECONDS = "LVJOBS_SLURM_WAIT", 2.5
 """The variable with the longest wait of a caller that only reads, for all of Slurm's commands together; its default."""
+_SLURM_SECONDS, _SBATCH_SECONDS = 20.0, 32.0
+"""The longest wait of a caller that changes something, for Slurm's commands together, and for one submission."""
 WRITE_WAIT_SECONDS = 60.0
 """The longest wait of a caller that changes something."""
 
@@ -55,10 +58,21 @@ def reconciled(study: StudyContext, *, wait: float, hurry: bool = False) -> Iter
         PlaceUnclear: The study was moved or copied, and the user has to answer which.
         UsageError: The study directory cannot be written.
     """
+    bound = _bounded(wait, _slurm_wait()) if hurry else nullcontext()  # a pass of `watch` may take its time
+    with bound, open_session(study, wait=wait) as session:
+        yield session, Status(session.make_pass())
+
+
+@contextmanager
+def _bounded(wait: float, slurm: float, submission: float = 0.0) -> Iterator[None]:
+    """Bound the wait for Slurm's commands, all together, and announce how long all may take, in seconds.
+
+    `wait` is for the lease, `slurm` for the commands, and `submission` for one sbatch, which has its own bound.
+    """
     from lvjobs.cluster.commands import patience
 
-    with open_session(study, wait=wait) as session, patience(_slurm_wait()) if hurry else nullcontext():
-        yield session, Status(session.make_pass())
+    with announced("Slurm", wait + slurm + submission), patience(slurm):
+        yield
 
 
 def _slurm_wait() -> float:
@@ -70,16 +84,26 @@ def _slurm_wait() -> float:
         raise UsageError(f"${_SLURM_WAIT} = {text!r} is not a number; write seconds, such as 10") from None
 
 
-def update(study: StudyContext, act: Act = lambda _: ()) -> Status:
+def update(study: StudyContext, act: Act = lambda _: (), *, hurry: bool = False) -> Status:
     """Run an action, reconcile, and return the study's status, which lists the action's changes first.
+
+    `hurry`: see `reconciled`.
 
     Raises:
         UsageError: `act` refused; or see `reconciled` for this and other errors.
     """
-    with open_session(study) as session:
+    with updating(study, hurry=hurry) as session:
         done = act(session)
         summary = session.make_pass()
     return Status(summary | {"did": [*done, *summary["did"]]})
+
+
+@contextmanager
+def updating(study: StudyContext, *, hurry: bool = False) -> Iterator["Loop"]:
+    """Open the study's session for a change, with the wait for Slurm bounded and announced. See `reconciled`."""
+    slurm = _slurm_wait() if hurry else max(_SLURM_SECONDS, _slurm_wait())
+    with _bounded(WRITE_WAIT_SECONDS, slurm, _SBATCH_SECONDS), open_session(study) as session:
+        yield session
 
 
 def answer_place(study: StudyContext, answer: "StudyOrigin") -> tuple[Status, bool]:
@@ -190,6 +214,8 @@ def newest_log(study: StudyContext, typed: str) -> Path:
     typed = name_of(study, typed)
     row = find_row(read_summary(study.layout.summary) or {"runs": []}, typed, study.where)
     found = find_log(study, row)
+    if found is None and study.layout.archive(row["name"]).exists():
+        raise UsageError(f"{row['name']} is archived; unpack it: {remedies.UNPACK(*study.where, run=row['name'])}")
     if found is None:
         why = remedies.WHY(*study.where, run=row["name"])
         raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: {why}")

@@ -1,4 +1,4 @@
-"""Waits of a caller, announced with their bound: a command shows a spinner, a program that uses the API shows nothing."""
+"""Waits of a caller, announced with their bound: a command shows a spinner, another program nothing."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -111,6 +111,10 @@ def cli(context: click.Context, host: str | None) -> None:
 
 def _call(known: dict[str, Any]) -> None:
     """Run the typed command, here or on a login node."""
+    from lvjobs.api.waiting import announce_with
+    from lvjobs.cli.spinner import spinner
+
+    announce_with(spinner)
     words = sys.argv[1:]
     if (words and words[0].split("=")[0] == "--host") or _may_be_remote():
         from lvjobs.cli.remote import login_for, run_remote

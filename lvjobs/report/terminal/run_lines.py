@@ -14,7 +14,7 @@ from lvjobs.records.summary import RunStatus
 from lvjobs.report.evaluated import read_scores
 from lvjobs.report.numbers import duration, short
 from lvjobs.report.table import Table
-from lvjobs.report.terminal.console import COLOURS, is_plain, new_console, reason_lines, sparkline, start_words
+from lvjobs.report.terminal.console import COLOURS, is_plain, new_console, short_start, sparkline, start_words
 from lvjobs.study.layout import RunLayout
 
 _TEXT_LEAST = 16
@@ -146,8 +146,11 @@ def print_queue(
     if not waiting:
         console.print("No job of this study is waiting in the queue.")
         return
-    for line in reason_lines(waiting):
-        console.print(line, soft_wrap=True)
+    rows = [
+        (run.name, run.job_id or "", short_start(run.start_estimate) if run.start_estimate else "unknown", run.reason)
+        for run in waiting
+    ]
+    console.print(Table("", ("run", "job", "expected start", "reason"), rows, words=4).for_terminal())
     if not alternatives:
         console.print(f"\nNo other request was found that starts {waiting[0].name} sooner.", soft_wrap=True)
         return
