@@ -26,10 +26,11 @@ from lvjobs.report.evaluated import Evaluated, evaluated
 from lvjobs.report.extras import with_extras_shared
 from lvjobs.report.folds import with_folds_pooled
 from lvjobs.study.config import StudyContext
-from lvjobs.study.params import EVALUATE_TASK, SPLIT, PromptName, TrainingConfig
+from lvjobs.study.params import SPLIT, PromptName, TrainingConfig
 from lvjobs.study.run import FOLD, RunConfig, find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
 from lvjobs.study.words import RunState
+from lvjobs.tasks.registry import task_of
 
 _HELD = ("train_systems", "validation_systems")
 
@@ -233,7 +234,7 @@ def prepare_evaluations(
 def _with_existing(study: StudyContext, configs: list[RunConfig], names: list[str]) -> list[str]:
     """Replace evaluations that existing ones cover by these, in place; return a line for each."""
     made = [
-        run for run in seen_runs(study) if run.config["task"] == EVALUATE_TASK and run.state is not RunState.CANCELLED
+        run for run in seen_runs(study) if task_of(run.config).is_evaluation and run.state is not RunState.CANCELLED
     ]
     lines = []
     for place, config in enumerate(configs):

@@ -167,7 +167,7 @@ class WrittenFiles:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of runs. `details` is what `lvjobs estimate --json` prints (docs/json.md).
+    """The cost of runs. `details` is what `lvjobs plan --json` prints (docs/json.md).
 
     `needed` FLOPs are neither spent nor reserved yet. `fits`: whether the `free` FLOPs are enough. `problem`: why the
     ledger could not be read, so that spent FLOPs are not counted here; empty if it was read.

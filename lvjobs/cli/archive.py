@@ -42,4 +42,4 @@ def _list(study: Study) -> None:
     for name in names:
         click.echo(f"{name}: {study.layout.archive(name).stat().st_size / 1e6:.1f} MB")
     if not names:
-        click.echo("No run is archived. Pack a finished run with: lvjobs archive RUN")
+        click.echo("No run is archived.")

@@ -40,7 +40,7 @@ def _list(study: Study, *, as_json: bool) -> None:
     for name in sorted(found):
         click.echo(f"{name}: {', '.join(found[name])}")
     if not found:
-        click.echo("No run has a tag. Add one with: lvjobs tag TAG RUN")
+        click.echo("No run has a tag.")
 
 
 @click.command(cls=Command)

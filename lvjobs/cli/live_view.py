@@ -35,15 +35,7 @@ _RESUMED = frozenset({"held", "paused"})
 class LiveView(App[None]):
     """The runs of a study, stage by stage, with the budget below."""
 
-    CSS = """
-    Screen { layers: base; }
-    #head, #title { height: 1; }
-    #runs { height: 1fr; }
-    #run { height: auto; max-height: 4; }
-    #feet { height: auto; max-height: 8; }
-    Question { align: center middle; }
-    #question { width: 60; max-width: 90%; height: auto; border: solid $primary; padding: 1 2; }
-    """
+    CSS_PATH = "live_view.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "why", "why"),
         Binding("s,enter", "describe", "show", priority=True),

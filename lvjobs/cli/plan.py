@@ -46,6 +46,7 @@ class _Shown:
 
     conventions: bool
     as_json: bool
+    checks_models: bool = True
 
 
 @click.command(cls=Command)
@@ -91,9 +92,9 @@ def estimate(
     **options: Any,
 ) -> None:
     """Show what `lvjobs plan` shows. This is its older name."""
-    _note_name("lvjobs estimate")
+    _note_name()
     study, given = Study.open(root, new=True), overrides(options, pairs, profile)
-    _show(study, what, given, flops_per_second, _Shown(conventions, as_json))
+    _show(study, what, given, flops_per_second, _Shown(conventions, as_json, checks_models=False))
 
 
 @click.command(cls=Command, name="plan")
@@ -110,15 +111,15 @@ def sweep_plan(
     **options: Any,
 ) -> None:
     """Show what `lvjobs plan` shows. This is its older name."""
-    _note_name("lvjobs sweep plan")
+    _note_name()
     study, given = Study.open(root), overrides(options, pairs, profile)
     _show(study, what or ALL, given, flops_per_second, _Shown(conventions, as_json))
 
 
-def _note_name(name: str) -> None:
-    """Say in a terminal that a command has another name now; scripts that read its output see no difference."""
+def _note_name() -> None:
+    """Say in a terminal that the command has another name now; scripts that read its output see no difference."""
     if sys.stderr.isatty():
-        click.echo(f"note: {name} is now lvjobs plan; the older name works until the next release", err=True)
+        click.echo(f"note: use {remedies.SWEEP_PLAN}; this older name works until the next release", err=True)
 
 
 def _show(study: Study, what: str | None, given: Overrides, flops_per_second: str | None, shown: _Shown) -> None:
@@ -133,7 +134,8 @@ def _show(study: Study, what: str | None, given: Overrides, flops_per_second: st
     prepared = plan_stages(study, what or ALL, given)
     found = foresee_stages(study, prepared.chosen, prepared.requested, speed)
     try:
-        prepared.check_models()
+        if shown.checks_models:
+            prepared.check_models()
     except UsageError as error:
         print_problem(f"submitting now would fail: {error}")
     print_found_plan(study, prepared.chosen, found, shown.as_json, every_convention=shown.conventions)

@@ -24,14 +24,15 @@ _LOG_LINES = 200
 _MOST_BYTES = 2_000_000
 """The longest end of a journal that is kept."""
 _QUESTIONS = ("config", "partitions", "qos")
-_SECRET = re.compile(
-    r"""\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk-|AKIA)[A-Za-z0-9_-]{12,}  # keys of well-known services
-    | (?<=Bearer\ )\S+
-    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                                                   # user:password@host
-    | (?i:(?<=password=)|(?<=passwd=)|(?<=api_key=)|(?<=apikey=)|(?<=secret=))\S+
-    """,
-    re.VERBOSE,
-)
+_SECRETS = [
+    re.compile(pattern)
+    for pattern in (
+        r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk-|AKIA)[A-Za-z0-9_-]{12,}",  # of well-known services
+        r"(?<=Bearer )\S+",
+        r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",  # user:password@host
+        r"(?i:(?<=password=)|(?<=passwd=)|(?<=api_key=)|(?<=apikey=)|(?<=secret=))\S+",
+    )
+]
 
 Tables = Mapping[str, Sequence[Mapping[str, object]]]
 
@@ -44,7 +45,10 @@ def without_secrets(text: str, study: StudyContext) -> str:
         hidden = [webhook, parts.path, parts.query]
     for part in filter(None, hidden):
         text = text.replace(part, "***") if len(part) > 1 else text
-    return _SECRET.sub("***", cleaned(text)).replace(str(Path.home()), "~")
+    text = cleaned(text)
+    for pattern in _SECRETS:
+        text = pattern.sub("***", text)
+    return text.replace(str(Path.home()), "~")
 
 
 def contents(study: StudyContext, findings: Sequence[Diagnosis], tables: Tables) -> dict[str, str]:

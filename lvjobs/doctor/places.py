@@ -245,7 +245,7 @@ def check_data(asked: Asked) -> Iterator[Diagnosis]:
 
 
 def check_budget(asked: Asked) -> Iterator[Diagnosis]:
-    """Yield the budget's limit; `lvjobs estimate` shows what the study costs."""
+    """Yield the budget's limit; `lvjobs plan` shows what the study costs."""
     if asked.is_study:
         budget = asked.study.config.budget
         yield fine(

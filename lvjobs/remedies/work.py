@@ -259,7 +259,7 @@ PLAN_APPLY = Remedy(
     "lvjobs plan --apply {number}",
     "The declared stages do not fit the budget.",
     "Changes the stages in study.toml to a plan that fits.",
-    ("To write a plan into study.toml:", "; to use it:"),
+    ("To write a plan into study.toml:",),
 )
 SWEEP_ALL = Remedy(
     "lvjobs sweep all",

@@ -28,7 +28,7 @@ _HEAD = """\
 # Numbers may be written as 1e-5, 1e17 or 5_000.
 """
 _STAGES = """\
-# Stages: sets of runs that are compared, and evaluations (docs/sweeps.md). `lvjobs sweep plan` shows what they cost;
+# Stages: sets of runs that are compared, and evaluations (docs/sweeps.md). `lvjobs plan` shows what they cost;
 # `lvjobs sweep all` runs each of them once the stages that it needs are done.
 """
 _MORE_STAGES = "# Every key that a stage may have, in three examples:\n"

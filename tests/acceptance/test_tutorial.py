@@ -111,7 +111,7 @@ def test_the_tutorial_to_the_letter(terminal):
     assert "killed" in said["lvjobs why final"]
     assert "from the checkpoint of step" in said["lvjobs status final"]
     assert "replayed" in said["lvjobs budget"]
-    assert "fits the limit of 2e13" in said["lvjobs sweep plan"]
+    assert "fits the limit of 2e13" in said["lvjobs plan"]
     report = (terminal.where / "report" / "index.html").read_text(encoding="utf-8")
     assert all(name in report for name in runs if not name.startswith("eval"))
 

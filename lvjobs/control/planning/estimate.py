@@ -200,7 +200,7 @@ def sketch(config: RunConfig, rates: Mapping[str, Mapping[str, int]], stage: str
 def estimate(
     stages: Sequence[StageCells], books: Books, stopwatch: Stopwatch, place: ClusterCapacity
 ) -> dict[str, Any]:
-    """Return what `lvjobs estimate --json` shows, without the study. FLOPs and bytes are integers, times whole seconds.
+    """Return what `lvjobs plan --json` shows, without the study. FLOPs and bytes are integers, times whole seconds.
 
     A stage's `step_seconds` is the exception: it is a float.
     """

@@ -1,4 +1,4 @@
-"""The inputs of `lvjobs estimate`, `--dry-run` and `--fit`, read before they count: the ledger, if any; profiles."""
+"""The inputs of `lvjobs plan`, `--dry-run` and `--fit`, read before they count: the ledger, if any; profiles."""
 
 import time
 from collections import defaultdict

@@ -59,7 +59,7 @@ class Demand:
 def judge(demands: Sequence[Demand], free: int) -> dict[str, Any]:
     """Return whether the stages fit into `free` FLOPs, and if they do not, the cause and plans that fit.
 
-    The result is a part of what `lvjobs estimate --json` shows (docs/json.md). `cause` is the stage to cut, None if all
+    The result is a part of what `lvjobs plan --json` shows (docs/json.md). `cause` is the stage to cut, None if all
     fits or nothing can be cut. There are at most two plans: one keeps every stage, the other leaves out the first other
     stage of a single run. There is none for one stage alone: `fit.propose` proposes what fits of it.
     """

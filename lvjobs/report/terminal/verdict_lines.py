@@ -1,4 +1,4 @@
-"""Whether planned runs fit the budget, in words: the verdict, its cause, and the plans that fit."""
+"""The verdict on planned runs and the budget, in words: whether they fit, the cause if not, and the plans that do."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

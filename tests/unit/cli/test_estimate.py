@@ -1,4 +1,4 @@
-"""`lvjobs estimate`, `--dry-run` and `--fit`: what is shown before money is spent, and what is submitted instead."""
+"""`lvjobs plan`, `--dry-run` and `--fit`: what is shown before money is spent, and what is submitted instead."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""`lvjobs sweep plan` and `--dry-run` beside what a submission refuses: models, splits, origins, metrics."""
+"""`lvjobs plan` and `--dry-run` beside what a submission refuses: models, splits, origins, metrics."""
 
 import pytest
 

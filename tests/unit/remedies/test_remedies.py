@@ -53,7 +53,7 @@ def test_words_by_which_a_remedy_is_found_are_printed(name, messages):
 
 @pytest.mark.parametrize("name", [name for name, each in REMEDIES.items() if each.command.startswith("lvjobs ")])
 def test_lvjobs_knows_the_command(name):
-    command, words = lvjobs.cli.cli, REMEDIES[name].command.split()[1:]
+    command, words = lvjobs.cli.cli, REMEDIES[name].command.replace("--host {host} ", "").split()[1:]
     while isinstance(command, click.Group) and words:
         _, command, words = command.resolve_command(click.Context(command), words)
     known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}

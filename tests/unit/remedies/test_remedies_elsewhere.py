@@ -20,7 +20,7 @@ from remedy_scenes import PRICED, STAGES, typed_scene
 from remedy_tasks import beside
 
 from lvjobs.api import updates
-from lvjobs.cli import inspect
+from lvjobs.cli import status
 from lvjobs.cluster import templates
 from lvjobs.cluster.protocol import Site
 from lvjobs.control import loop
@@ -223,14 +223,14 @@ CASES = {
     "over the budget": (bare, "submit run", "lvjobs budget", 0),
     "over the budget, raised": (bare, "submit run", 'lvjobs budget set FLOPS --because "REASON"', 0),
     "nothing fits": (bare, "submit run --fit", 'lvjobs budget set FLOPS --because "REASON"', 0),
-    "no stage to estimate": (bare, "estimate", "lvjobs estimate train", 0),
-    "stages that do not fit": (bare, "sweep all", "lvjobs sweep plan", 0),
-    "what fits of all stages": (bare, "sweep all --fit", "lvjobs sweep plan", 0),
-    "what fits of a later stage": (bare, "sweep second --fit", "lvjobs sweep plan", 0),
+    "no stage to estimate": (bare, "estimate", "lvjobs plan train", 0),
+    "stages that do not fit": (bare, "sweep all", "lvjobs plan", 0),
+    "what fits of all stages": (bare, "sweep all --fit", "lvjobs plan", 0),
+    "what fits of a later stage": (bare, "sweep second --fit", "lvjobs plan", 0),
     "a stage after one that nobody asked for": (bare, "sweep second", "lvjobs sweep first", 0),
     "all stages": (bare, "sweep second", "lvjobs sweep all", 0),
-    "no such stage": (bare, "sweep stop frist", "lvjobs sweep plan", 0),
-    "a stage without runs": (bare, "sweep show first", "lvjobs sweep plan", 0),
+    "no such stage": (bare, "sweep stop frist", "lvjobs plan", 0),
+    "a stage without runs": (bare, "sweep show first", "lvjobs plan", 0),
     "held runs of a stage without runs": (bare, "sweep retry first", "lvjobs sweep first", 0),
     "a winner that is no run of the stage": (
         swept,
@@ -321,7 +321,7 @@ def surround(name, scene, monkeypatch):
         scene.cluster.advance(int(seconds))
 
     monkeypatch.setattr(updates, "time", SimpleNamespace(time=time.time, monotonic=time.monotonic, sleep=sleep))
-    monkeypatch.setattr(inspect, "time", SimpleNamespace(sleep=interrupted))
+    monkeypatch.setattr(status, "time", SimpleNamespace(sleep=interrupted))
     if name.startswith("more runs"):
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
         monkeypatch.setenv("LINES", "12")

@@ -166,6 +166,26 @@ def test_runs_that_were_not_evaluated(scene, typed, take):
     assert (code, "one" in table, "two" in table) == (0, True, True)
 
 
+@pytest.mark.remedy("EVALUATE", "SCORES")
+def test_a_run_is_evaluated_once_and_then_its_scores_are_shown(scene, typed, take):
+    trained(scene, typed, "one")
+    code, _, err = take(remedies.EVALUATE, typed("why", "one")[1], runs="one")
+    assert code == 0, err
+    assert "lvjobs evaluate" not in typed("why", "one")[1], "it is to come"
+    scored(scene)
+    code, table, _ = take(remedies.SCORES, typed("why", "one")[1], run="one")
+    assert (code, "one" in table) == (0, True)
+    before = len(scene.rows("runs"))
+    code, _, err = typed("evaluate", "one", "--series", "2")
+    assert code == 0
+    assert "would repeat the forecasts of" in err
+    assert len(scene.rows("runs")) == before, "the evaluation of all series has these"
+    assert typed("evaluate", "one", "--series", "2", "--again")[0] == 0
+    assert len(scene.rows("runs")) == before + 1
+    typed("evaluate", "one", "--likelihood")
+    assert len(scene.rows("runs")) == before + 2, "no evaluation has the likelihood"
+
+
 @pytest.mark.remedy("EVALUATE")
 @pytest.mark.parametrize("command", ["evaluate --table", "report", "figures"])
 def test_a_study_in_which_nothing_was_evaluated(scene, typed, take, command):

@@ -256,7 +256,8 @@ def test_the_configuration_of_a_run_that_is_over(scene, typed, take, state, harm
     assert path.read_text() == whole
     assert typed("ledger", "check")[0] == 0
     assert scene.state() == state
-    assert "one: is " + state + "; it cannot be resumed" in typed("resume", "one")[1]
+    refused = {"completed": "; it cannot be resumed", "cancelled": " and cannot be resumed; to submit it again:"}
+    assert f"one: is {state}{refused[state]}" in typed("resume", "one")[1]
 
 
 @pytest.mark.remedy("RESUME_RUN")

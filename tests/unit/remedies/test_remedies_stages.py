@@ -185,4 +185,4 @@ def test_a_plan_of_a_task_that_declares_no_cost(tmp_path, monkeypatch, typed):
     typed_scene(tmp_path, monkeypatch, toml=TOML.replace("priced", "train"))
     code, out, _ = typed("sweep", "plan")
     assert code == 0
-    assert "0 FLOPs are needed" in out
+    assert "needs 0 FLOPs" in out

@@ -1,0 +1,196 @@
+"""`lvjobs status`: its filters, orders and formats; tags and notes; and `lvjobs show`."""
+
+import csv
+import io
+import json
+
+import pytest
+from remedy_scenes import PRICED, STAGES, typed_scene
+from remedy_tasks import scene_task
+
+from lvjobs.api.select import SORTS, RunFilter
+from lvjobs.errors import UsageError
+from lvjobs.report.terminal.status_table import own_parts
+from lvjobs.study.run import find_name
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    """A study with a completed run `old`, a cancelled one `gone`, and an active one `new`."""
+    made = typed_scene(tmp_path, monkeypatch, PRICED + STAGES)
+    scene_task(made)
+    return made
+
+
+@pytest.fixture
+def three(scene, typed):
+    typed("submit", "run", "--name", "old")
+    scene.go(300)
+    typed("submit", "run", "--name", "gone", "--set", "width=8")
+    typed("cancel", "gone")
+    typed("submit", "run", "--name", "new", "--set", "width=16")
+    return scene
+
+
+def names(typed, *options):
+    code, out, err = typed("status", "--json", *options)
+    assert code == 0, err
+    return [run["name"] for run in json.loads(out)["runs"]]
+
+
+def test_runs_are_chosen_by_state_and_tag(three, typed):
+    assert names(typed) == ["old", "gone", "new"]
+    assert names(typed, "--state", "completed", "--state", "cancelled") == ["old", "gone"]
+    assert typed("tag", "baseline", "old", "new")[:2] == (0, "old: tag baseline added\nnew: tag baseline added\n")
+    assert names(typed, "--tag", "baseline") == ["old", "new"]
+    assert names(typed, "--tag", "baseline", "--state", "completed") == ["old"]
+    assert typed("tag")[1] == "baseline: old, new\n"
+    assert typed("tag", "--remove", "baseline", "old")[0] == 0
+    assert names(typed, "--tag", "baseline") == ["new"]
+    code, out, _ = typed("status", "--state", "held")
+    assert (code, out) == (0, "0 of 3 runs match\n")
+
+
+def test_a_tag_chooses_the_runs_of_other_commands(three, typed):
+    typed("tag", "weak", "new")
+    code, out, err = typed("cancel", "--tag", "weak")
+    assert (code, err) == (0, "")
+    assert three.state("new") == "cancelled"
+    assert "lvjobs retry new" in out
+    assert typed("cancel")[0] == 2, "no run is named"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["two words", "old"], "use up to 32 letters"),
+        (["fine"], "name the runs that get the tag fine"),
+        (["--remove", "fine", "old"], "old does not have the tag fine"),
+        (["fine", "nobody"], "no run 'nobody' in this study"),
+    ],
+)
+def test_a_tag_that_cannot_be_given_changes_nothing(three, typed, words, said):
+    code, _, err = typed("tag", *words)
+    assert (code, said in err) == (2, True)
+    assert all(json.loads(run["tags"]) == [] for run in three.rows("runs"))
+
+
+def test_tags_of_a_completed_run_stay_with_it(three, typed):
+    typed("tag", "best", "old")
+    typed("resume")
+    assert names(typed, "--tag", "best") == ["old"]
+
+
+def test_a_note_is_part_of_the_history(three, typed):
+    assert typed("note", "old", "loss spike", "at step 9")[:2] == (0, "old: note added\n")
+    assert "note: loss spike at step 9" in typed("status", "old")[1]
+    assert "note: loss spike at step 9" in typed("show", "old")[1]
+    assert typed("note", "old", " ")[0] == 2
+    assert typed("note", "old", "x" * 1001)[0] == 2
+
+
+def test_the_newest_and_the_active_runs_are_found(three, typed):
+    assert names(typed, "--sort", "newest") == ["new", "gone", "old"]
+    assert names(typed, "--sort", "name") == ["gone", "new", "old"]
+    assert names(typed, "--since", "9000d") == ["old", "gone", "new"]
+    code, _, err = typed("status", "--since", "12")
+    assert (code, "write a time with its unit, such as 30m, 12h or 2d" in err) == (2, True)
+
+
+def test_since_keeps_open_runs_and_those_that_were_declared_or_ended_later():
+    rows = [
+        {"name": "over", "stage": "s", "state": "completed", "created": 10, "ended": 20},
+        {"name": "ended later", "stage": "s", "state": "completed", "created": 10, "ended": 40},
+        {"name": "declared later", "stage": "s", "state": "cancelled", "created": 35, "ended": None},
+        {"name": "open", "stage": "s", "state": "held", "created": 1, "ended": 2},
+    ]
+    assert [row["name"] for row in RunFilter(since=30).apply(rows)] == ["ended later", "declared later", "open"]
+
+
+@pytest.mark.parametrize("key", SORTS)
+def test_unknown_values_are_sorted_last(key):
+    field, greatest_first = SORTS[key]
+    low, high = ("a", "b") if field in ("name", "state") else (1, 2)
+    rows = [{field: value, "stage": "s", "state": "held"} for value in (low, None, high)]
+    if field == "state":
+        rows = [{**row, "state": value} for row, value in zip(rows, (low, None, high), strict=True)]
+    found = [row[field] for row in RunFilter(sort=key).apply(rows)]
+    assert found == ([high, low, None] if greatest_first else [low, high, None])
+
+
+def test_csv_has_every_field_and_a_line_for_each_run(three, typed):
+    code, out, _ = typed("status", "-o", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0
+    assert [row["name"] for row in rows] == ["old", "gone", "new"]
+    assert rows[0].keys() >= {"state", "step", "validation_loss", "flops", "tags", "created", "ended"}
+    assert "curve" not in rows[0]
+
+
+def test_wide_has_all_columns_on_any_terminal(three, typed, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    typed("tag", "best", "old")
+    _, out, _ = typed("status", "-o", "wide")
+    head = next(line for line in out.splitlines() if line.startswith("run "))
+    assert {"state", "step", "expected", "FLOPs", "attempts", "job", "tags"} <= {*head.split()}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "-w", "--state", "held"],
+        ["status", "old", "--sort", "name"],
+        ["status", "--json", "-o", "wide"],
+        ["logs", "old", "-f", "--all"],
+        ["logs", "old", "--attempt", "1", "--all"],
+        ["logs", "old", "--since", "yesterday"],
+        ["logs", "old", "--attempt", "7"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_would_be_ignored_are_refused(three, typed, words):
+    code, out, err = typed(*words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+
+
+def test_show_has_settings_files_attempts_cost_and_history(three, typed):
+    code, out, _ = typed("show", "old")
+    assert code == 0
+    found = [line.split() for line in out.splitlines() if line.startswith("  ")]
+    assert ["task", "toy_task:priced"] in found
+    assert ["steps", "12"] in found
+    assert ["width", "4"] in found
+    assert ["profile", "lab"] in found
+    assert any(row[:2] == ["directory", str(three.study.layout.run("old").root)] for row in found)
+    assert any(row[:2] == ["attempt", "1"] and "completed:" in row for row in found)
+    assert any(row[0] == "spent" for row in found)
+    shown = json.loads(typed("show", "old", "--json")[1])
+    assert shown["run"]["name"] == "old"
+    assert shown["sections"]["settings"]["width"] == "4"
+    assert shown["story"][0]["kind"] == "declared"
+
+
+def test_names_are_shown_without_what_all_runs_share_and_such_a_name_is_found():
+    whole = [
+        f"stage1-r{rank}-lr{rate}-c512-s0-{end}" for rank, rate, end in ((2, "1e-05", "aaaa"), (4, "1e-04", "bbbb"))
+    ]
+    short = own_parts(whole, ["stage1"] * 2)
+    assert short == ["r2-lr1e-05-aaaa", "r4-lr1e-04-bbbb"]
+    assert [find_name(name, whole) for name in short] == whole
+    with pytest.raises(UsageError, match="no run"):
+        find_name("r4-lr1e-05-bbbb", whole)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [["stage1-r2-aaaa"], ["first", "second-one"], ["a-x", "b-x"], ["s-one", "s-two"]],
+    ids=["alone", "of two forms", "one end", "one part"],
+)
+def test_names_that_cannot_be_shortened_stay_as_they_are(whole):
+    assert own_parts(whole, ["s"] * len(whole)) == whole
+
+
+def test_options_of_an_open_run_that_would_have_no_effect_are_refused(three, typed):
+    code, _, err = typed("submit", "run", "--name", "new", "--set", "width=16", "--cpus", "3")
+    assert (code, "new already exists" in err, "cpus = 3 would have no effect" in err) == (2, True, True)
