@@ -17,7 +17,7 @@ from lvjobs.study.layout import StudyLayout
 
 IS_REMOTE = "LVJOBS_REMOTE"
 """The variable that is set where a command arrives, so that it is not sent on."""
-_SSH, _COMMAND = "LVJOBS_SSH", "LVJOBS_REMOTE_COMMAND"
+_SSH, _COMMAND = "LVJOBS_SSH", "LVJOBS_REMOTE_EXECUTABLE"
 _HERE = frozenset({"init", "completion", "lab", "pull"})
 """Commands that are about this machine."""
 _HELP = frozenset({"-h", "--help", "--version"})
@@ -64,7 +64,7 @@ class Login:
             )
         if code == _NOT_FOUND:
             raise RemoteFailed(
-                f"{self.host} has no command {self.command}; install lvjobs there, or set [remote] command in "
+                f"{self.host} has no command {self.command}; install lvjobs there, or set [remote] executable in "
                 f"study.toml (or ${_COMMAND}) to its path"
             )
 
@@ -105,7 +105,7 @@ def declared_login() -> Login | None:
     if "[remote]" not in StudyLayout(root).config.read_text(encoding="utf-8", errors="replace"):
         return None  # the file is parsed only if it has to be
     remote = load_study(root).config.remote
-    return Login(remote.host, remote.study or "", remote.command, typed=False) if remote.host else None
+    return Login(remote.host, remote.study or "", remote.executable, typed=False) if remote.host else None
 
 
 def command_there() -> str:

@@ -20,4 +20,4 @@ class Remote(SettingsTable):
         description="the study's directory there",
         examples=["~/study"],
     )
-    command: str = Field(default="lvjobs", min_length=1, description="lvjobs there: a name on PATH, or a path")
+    executable: str = Field(default="lvjobs", min_length=1, description="lvjobs there: a name on PATH, or a path")

@@ -38,7 +38,7 @@ def there(tmp_path, monkeypatch):
     lvjobs.chmod(0o755)
     with sshd(tmp_path) as config:
         monkeypatch.setenv("LVJOBS_SSH", f"ssh -F {config}")
-        monkeypatch.setenv("LVJOBS_REMOTE_COMMAND", str(lvjobs))
+        monkeypatch.setenv("LVJOBS_REMOTE_EXECUTABLE", str(lvjobs))
         yield root
 
 
@@ -60,7 +60,7 @@ def test_a_study_is_used_from_another_machine(there, tmp_path):
     assert (wrong.returncode, "no run 'two'" in wrong.stderr) == (2, True)
 
     (laptop / "study.toml").write_text(
-        f'[remote]\nhost = "login"\nstudy = "{there}"\ncommand = "{os.environ["LVJOBS_REMOTE_COMMAND"]}"\n'
+        f'[remote]\nhost = "login"\nstudy = "{there}"\nexecutable = "{os.environ["LVJOBS_REMOTE_EXECUTABLE"]}"\n'
     )
     assert typed("report", cwd=laptop).returncode == 0
     adapter = there / "checkpoints" / "one" / "final" / "adapter"

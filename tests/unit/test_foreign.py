@@ -396,6 +396,7 @@ def names_of(path):
 CAPTURES = {"capture_output", "PIPE"}
 WITHOUT_WORDS = {
     "worker.ranks": "only its standard input is a pipe",
+    "cli.pull": "it reads a list of files, and their content",
 }
 """Modules that start programs with a pipe, and keep no word of what these print; and why."""
 

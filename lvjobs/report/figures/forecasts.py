@@ -106,13 +106,25 @@ def _in_sight(values: Iterable[NDArray[Any]], beyond: Iterable[NDArray[Any]]) ->
     return bottom - margin, top + margin
 
 
+def _ignorant(baselines: Arrays) -> Arrays:
+    """Return the baselines that do not know the law behind the data; all, if there are no others."""
+    return {name: errors for name, errors in baselines.items() if name not in KNOWING} or baselines
+
+
+def _left_out(baselines: Arrays) -> str:
+    """Return the errors of baselines that know the law, which would stretch the axis of all others."""
+    drawn = _ignorant(baselines)
+    words = [f"{name}, MAE {short(float(errors.mean()))}" for name, errors in baselines.items() if name not in drawn]
+    return f". Not drawn, because it knows the law behind the data: {'; '.join(words)}" if words else ""
+
+
 def by_step(models: Arrays, baselines: Arrays) -> Chart:
     """Return a chart of mean absolute errors, (horizon, variables) each, by step: one panel per variable, log axis.
 
     Raises:
         ValueError: there is no baseline.
     """
-    own, across = model_keys(models), baseline_keys(baselines)
+    own, across = model_keys(models), baseline_keys(_ignorant(baselines))
     drawn = [(key, baselines[name], 1.1, 0.0) for name, key in across.items()]
     drawn += [(key, models[key.name], 1.6, 3.0) for key in own]
     positive = np.concatenate([errors[errors > 0] for _, errors, *_ in drawn])
@@ -124,7 +136,7 @@ def by_step(models: Arrays, baselines: Arrays) -> Chart:
         y = Axis("mean absolute error\n(original units)" if n % 2 == 0 else "", "log", limits=limits)
         label = f"mean absolute error of {name} at each step of the horizon, of models beside the baselines"
         panels.append(Panel(marks, Axis("step of the horizon", "whole", grid=False), y, name, label, 320))
-    caption = "The axis is logarithmic: baselines differ by factors"
+    caption = f"The axis is logarithmic: baselines differ by factors{_left_out(baselines)}"
     return Chart("", "", caption=caption, source=SCORES, panels=panels, keys=[*own, *across.values()])
 
 
@@ -136,7 +148,7 @@ def distribution(models: Arrays, baselines: Arrays) -> Chart:
     Raises:
         ValueError: there is no baseline.
     """
-    own, across = model_keys(models), baseline_keys(baselines)
+    own, across = model_keys(models), baseline_keys(_ignorant(baselines))
     marks = []
     for key, errors, width in [
         *((key, baselines[name], 1.1) for name, key in across.items()),
@@ -152,7 +164,7 @@ def distribution(models: Arrays, baselines: Arrays) -> Chart:
     y = Axis("share of systems with at most this error", limits=(0, 1.03))
     caption = (
         "The share of systems with at most this error. A dot is the median, a cross the mean: where a few systems "
-        "carry most of the mean, the two lie far apart"
+        f"carry most of the mean, the two lie far apart{_left_out(baselines)}"
     )
     label = "For each model and baseline, the share of systems with at most this error"
     panel = Panel(marks, x, y, "", label, 380)
@@ -162,7 +174,7 @@ def distribution(models: Arrays, baselines: Arrays) -> Chart:
 def scores(choices: Choices) -> Chart:
     """Return a chart of each model that is shown and each baseline, with its interval, the best on top.
 
-    Baselines that know the law behind the data stand apart, below all others.
+    Baselines that know the law behind the data are in the caption: they would stretch the axis of all others.
     """
     title = "The error of the chosen models, beside all baselines"
     shown = choices.drawn
@@ -173,7 +185,6 @@ def scores(choices: Choices) -> Chart:
         "fine-tuned": (MODEL, "o"),
         "zero-shot": (INK, "s"),
         "baseline": ("#7F7F7F", "D"),
-        "knows the law": (QUIET, "v"),
     }
     rows = [
         (
@@ -183,14 +194,13 @@ def scores(choices: Choices) -> Chart:
         )
         for model in shown
     ]
-    for name, found in first.scores["baselines"].items():
-        if "problem" not in found:
-            rows.append((name, "knows the law" if name in KNOWING else "baseline", point(found, "mae")))
-    rows.sort(key=lambda row: (row[1] == "knows the law", row[2].value))
-    apart = [row[1] == "knows the law" for row in rows]
+    made = {name: point(found, "mae") for name, found in first.scores["baselines"].items() if "problem" not in found}
+    rows += [(name, "baseline", found) for name, found in made.items() if name not in KNOWING]
+    rows.sort(key=lambda row: row[2].value)
+    knowing = "; ".join(f"{name}, MAE {short(found.value)}" for name, found in made.items() if name in KNOWING)
     keys, marks = [], []
     for kind, (colour, marker) in looks.items():
-        own = [(place + apart[place], name, found) for place, (name, of, found) in enumerate(rows) if of == kind]
+        own = [(place, name, found) for place, (name, of, found) in enumerate(rows) if of == kind]
         if own:
             keys.append(Key(kind, colour, marker=marker, kind="dot"))
             places, names, points = zip(*own, strict=True)
@@ -201,10 +211,8 @@ def scores(choices: Choices) -> Chart:
         f"The models that stages chose{several}, the base model where it was evaluated, and every baseline: "
         f"{first.circumstances}. The axis is logarithmic. All forecast the same series: intervals that overlap do not "
         "show two of them equal"
-    )
+    ) + (f". Not drawn, because it knows the law behind the data: {knowing}" if knowing else "")
     label = "; ".join(f"{name}: MAE {short(found.value)}" for name, _, found in rows)
     labels = [name for name, *_ in rows]
-    if any(apart) and not all(apart):
-        labels.insert(apart.index(True), "")
     panel = Panel(marks, x, Axis.of_rows(labels), "", label, 90 + 27 * len(labels))
     return Chart("scores", title, caption=caption, source=SCORES, panels=[panel], keys=keys, width="full")

@@ -1,12 +1,14 @@
 """The page as plain values, composed of a study's ledger, journals and evaluations. Pure: it reads its arguments."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any, TypeAlias
 
 from lvjobs import remedies
+from lvjobs.forecasting.baselines import BASELINES
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.summary import StageStatus, Summary
 from lvjobs.report.chosen import Choices, choose
@@ -119,7 +121,7 @@ def compose(
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last update")
     drawn = list(charts(material, _MOST_CURVES))
     tables, files = _tables(data, material, choices)
-    lead: list[Piece] = [scores(choices)] if material.evaluations else []
+    lead: list[Piece] = [scores(choices), *_baselines(choices)] if material.evaluations else []
     if comparisons := comparison_table(compared, choices):
         placed, own_files = with_files([comparisons])
         lead += placed
@@ -143,12 +145,35 @@ def compose(
         title=name,
         answer=answer,
         figures=key_figures(summary, spans),
-        sections=sections,
+        sections=[],
         made=made,
         version=version,
-        lead=lead,
     )
-    return page, files
+    numbers = count(1)
+    return replace(page, lead=_numbered(lead, numbers), sections=_numbered(sections, numbers)), files
+
+
+def _numbered(pieces: Sequence[Any], numbers: Iterator[int]) -> list[Any]:
+    """Return the pieces with their figures numbered in the order in which they stand; one that is missing has none."""
+    found = []
+    for piece in pieces:
+        if isinstance(piece, Section):
+            found.append(replace(piece, pieces=_numbered(piece.pieces, numbers)))
+        elif isinstance(piece, Chart):
+            found.append(replace(piece, number="" if piece.missing else f"Figure {next(numbers)}"))
+        else:
+            found.append(piece)
+    return found
+
+
+def _baselines(choices: Choices) -> list[Piece]:
+    """Return what each baseline is, for readers of its short name."""
+    if not choices.drawn:
+        return []
+    names = [name for name in choices.drawn[0].runs[0].scores["baselines"] if name in BASELINES]
+    width = max(map(len, names), default=0)
+    lines = "\n".join(f"{name:{width}}  {BASELINES[name].description}" for name in names)
+    return [Text("What the baselines are", lines)] if names else []
 
 
 def _tables(data: Mapping[str, Any], material: Material, choices: Choices) -> tuple[list[Table], dict[str, str]]:
@@ -167,21 +192,21 @@ def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[Ke
     """Return the numbers at the top of the page."""
     runs, budget = summary.runs, summary.budget
     done = sum(run.state == "completed" for run in runs)
-    deaths = Counter(span["cause"] for span in spans if span["cause"] not in (None, "completed"))
-    by_cause = ", ".join(f"{count:,} {cause}" for cause, count in deaths.most_common(_MOST_CAUSES))
-    rest = sum(deaths.values()) - sum(count for _, count in deaths.most_common(_MOST_CAUSES))
+    failures = Counter(span["cause"] for span in spans if span["cause"] not in (None, "completed"))
+    by_cause = ", ".join(f"{number:,} {cause}" for cause, number in failures.most_common(_MOST_CAUSES))
+    rest = sum(failures.values()) - sum(number for _, number in failures.most_common(_MOST_CAUSES))
     by_cause += f", {rest:,} of other causes" if rest else ""
     rest_of = {
         "held": sum(run.state == "held" for run in runs),
         "pruned": sum(run.held_for == "pruned" for run in runs),
     }
-    resting = ", ".join(f"{count:,} {word}" for word, count in rest_of.items() if count)
+    resting = ", ".join(f"{number:,} {word}" for word, number in rest_of.items() if number)
     steps = budget["useful"] + budget["replayed"]
     efficiency = budget["efficiency"]
     return [
         KeyFigure(f"{done:,} of {len(runs):,}", "runs completed", resting),
         KeyFigure(f"{len(spans):,}", "attempts", "executions of these runs"),
-        KeyFigure(f"{sum(deaths.values()):,}", "deaths", by_cause or "none"),
+        KeyFigure(f"{sum(failures.values()):,}", "failed attempts", by_cause or "none"),
         KeyFigure(
             f"{budget['spent']:.3g}",
             "FLOPs spent",
@@ -193,7 +218,11 @@ def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[Ke
             "lost in a failure, repeated",
         ),
         KeyFigure(percent(efficiency["goodput"]) or "none", "goodput", "useful step time of allocated time"),
-        KeyFigure(percent(efficiency["ettr"]) or "none", "ETTR", "useful step time of all time since submission"),
+        KeyFigure(
+            percent(efficiency["ettr"]) or "none",
+            "effective training time (ETTR)",
+            "useful step time of all time since submission",
+        ),
     ]
 
 
@@ -238,7 +267,7 @@ def _without_forecasts(examples: Chart, *, has_runs: bool, forecasts: bool) -> l
     title = "Forecasts with bands, errors by step, over systems and by context, beside the baselines"
     if not forecasts and has_runs:
         why = "these runs have a task of your own; lvjobs evaluates only runs that forecast series"
-    missing = Chart("forecasts-missing", title, number="Figures 3 to 7", missing=why)
+    missing = Chart("forecasts-missing", title, missing=why)
     return [missing] if examples.missing and not forecasts else [examples, missing]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -55,7 +56,12 @@ def test_runs_are_named_by_job_stage_and_glob(known, words, names):
 @pytest.mark.parametrize(("answer", "cancelled"), [("y", FIRST), ("n", None)])
 def test_cancel_asks_in_a_terminal_for_exactly_these_runs(known, monkeypatch, typed, answer, cancelled):
     done = []
-    monkeypatch.setattr("lvjobs.api.study.Study.cancel", lambda _study, *names: done.append(list(names)))
+
+    def cancelled_now(_study, *names):
+        done.append(list(names))
+        return SimpleNamespace(states=dict.fromkeys(names, "cancelled"))
+
+    monkeypatch.setattr("lvjobs.api.study.Study.cancel", cancelled_now)
     monkeypatch.setattr("lvjobs.cli.updates.print_update", lambda *_, **__: None)
     terminal = io.StringIO(f"{answer}\n")
     monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)

@@ -66,7 +66,7 @@ def test_nanogpt_is_guessed_and_its_run_can_be_submitted(place, init, typed):
     assert "to fill in" not in out
     code, script, _ = typed("submit", "run", "--dry-run")
     assert code == 0
-    assert "3.000e+12" in script or "3.000e12" in script
+    assert "3.00e+12" in script or "3.00e12" in script
 
 
 def test_the_trainers_options_become_placeholders(place, init):

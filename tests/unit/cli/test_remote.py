@@ -17,7 +17,7 @@ def laptop(tmp_path, monkeypatch):
     """A directory whose study is on a login node."""
     (tmp_path / "study.toml").write_text(DECLARED)
     monkeypatch.chdir(tmp_path)
-    for name in ("LVJOBS_STUDY", "LVJOBS_REMOTE", "LVJOBS_REMOTE_COMMAND", "NO_COLOR", "LVJOBS_SSH"):
+    for name in ("LVJOBS_STUDY", "LVJOBS_REMOTE", "LVJOBS_REMOTE_EXECUTABLE", "NO_COLOR", "LVJOBS_SSH"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
