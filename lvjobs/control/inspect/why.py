@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lvjobs import remedies
@@ -11,6 +10,7 @@ from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.budget.intervals import duration
 from lvjobs.control.inspect.alternatives import find_alternatives
 from lvjobs.control.inspect.logs import last_lines, newest_log
+from lvjobs.control.inspect.tracebacks import own_frames
 from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
@@ -23,7 +23,6 @@ from lvjobs.tasks.code_copies import drift, find_tasks
 from lvjobs.tasks.origin import first_lines
 from lvjobs.tasks.registry import program_files, task_of
 
-_TRACEBACK_LINES, _FRAME = 12, '  File "'
 _LOG_LINES = 8
 _FILES = 3
 _ATTEMPTS = 3
@@ -105,27 +104,6 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
         place=place,
         alternatives=alternatives,
     )
-
-
-def own_frames(traceback: str, code: Path) -> list[str]:
-    """Return the last lines of a traceback without the frames of lvjobs, unless all are; `code` is the run's copy.
-
-    Files in the copy are named as in the study.
-    """
-    found: list[list[str]] = []  # the head, each frame with its lines, and the error
-    for line in traceback.rstrip().splitlines():
-        if not found or line.startswith(_FRAME) or (found[-1][0].startswith(_FRAME) and not line.startswith("    ")):
-            found.append([])
-        found[-1].append(line)
-    if any(_is_own(part) for part in found):
-        found = [part for part in found if not part[0].startswith(_FRAME) or _is_own(part)]
-    lines = [line for part in found for line in part]
-    return [line.replace(f"{code}/", "") for line in lines][-_TRACEBACK_LINES:]
-
-
-def _is_own(part: Sequence[str]) -> bool:
-    """Return whether a part of a traceback is a frame of other code than lvjobs."""
-    return part[0].startswith(_FRAME) and "/lvjobs/worker/" not in part[0]
 
 
 def _last_failure(attempts: Sequence[AttemptRecord]) -> AttemptRecord | None:

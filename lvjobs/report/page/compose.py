@@ -1,11 +1,11 @@
 """The page as plain values, composed of a study's ledger, journals and evaluations. Pure: it reads its arguments."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any
 
 from lvjobs import remedies
 from lvjobs.forecasting.baselines import BASELINES
@@ -22,7 +22,7 @@ from lvjobs.report.horizon_table import horizon_tables
 from lvjobs.report.material import NOTHING_EVALUATED, Material
 from lvjobs.report.numbers import percent
 from lvjobs.report.origin_table import origin_tables
-from lvjobs.report.page.answer import StudyAnswer, answer_forecasts, answer_stages
+from lvjobs.report.page.answer import answer_forecasts, answer_stages
 from lvjobs.report.page.grids import (
     Origin,
     efficiency_table,
@@ -33,6 +33,7 @@ from lvjobs.report.page.grids import (
     stage_table,
     with_files,
 )
+from lvjobs.report.page.pieces import KeyFigure, Page, Piece, Section, Text, numbered
 from lvjobs.report.study_tables import study_tables
 from lvjobs.report.table import Table
 from lvjobs.tasks.registry import task_of
@@ -40,51 +41,6 @@ from lvjobs.tasks.registry import task_of
 _MOST_CAUSES = 4
 _MOST_CURVES = 12
 _STAGE_LESS = "these runs were submitted one by one, so no stage compares them"
-
-
-@dataclass(frozen=True)
-class Text:
-    """Literal lines: of a file, or commands."""
-
-    title: str
-    lines: str
-    folds: bool = True
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page, or of such a part, with a heading of its own. A `badge` stands beside the heading."""
-
-    id: str
-    title: str
-    pieces: "Sequence[Piece]"
-    badge: str = ""
-
-
-Piece: TypeAlias = Chart | Table | Text | Section | str
-
-
-@dataclass(frozen=True)
-class KeyFigure:
-    """An important number, with its name and a detail."""
-
-    value: str
-    name: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Page:
-    """The whole page."""
-
-    title: str
-    answer: StudyAnswer
-    figures: Sequence[KeyFigure]
-    sections: Sequence[Section]
-    made: str
-    """The time of the last pass, in words: the age of the page's data."""
-    version: str
-    lead: Sequence[Piece] = ()
 
 
 def compose(
@@ -150,20 +106,7 @@ def compose(
         version=version,
     )
     numbers = count(1)
-    return replace(page, lead=_numbered(lead, numbers), sections=_numbered(sections, numbers)), files
-
-
-def _numbered(pieces: Sequence[Any], numbers: Iterator[int]) -> list[Any]:
-    """Return the pieces with their figures numbered in the order in which they stand; one that is missing has none."""
-    found = []
-    for piece in pieces:
-        if isinstance(piece, Section):
-            found.append(replace(piece, pieces=_numbered(piece.pieces, numbers)))
-        elif isinstance(piece, Chart):
-            found.append(replace(piece, number="" if piece.missing else f"Figure {next(numbers)}"))
-        else:
-            found.append(piece)
-    return found
+    return replace(page, lead=numbered(lead, numbers), sections=numbered(sections, numbers)), files
 
 
 def _baselines(choices: Choices) -> list[Piece]:

@@ -21,7 +21,7 @@ from lvjobs.report.figures.draw import draw_panel, style
 from lvjobs.report.figures.elements import Cells, Chart, Key, Panel
 from lvjobs.report.figures.palette import GRID, INK, MODEL, QUIET, stroke
 from lvjobs.report.outputs import claim
-from lvjobs.report.page.compose import Page, Piece, Section, Text
+from lvjobs.report.page.pieces import Page, Piece, Section, Text
 from lvjobs.report.table import Table
 
 MARKER, TABLES = "report.json", "tables"

@@ -17,8 +17,9 @@ from lvjobs.control.loop import open_session
 from lvjobs.report.figures.attempts import NOTHING_RAN, burn_down, course, crowd, gantt, rows
 from lvjobs.report.figures.palette import CAUSES, KINDS
 from lvjobs.report.page.answer import StudyAnswer
-from lvjobs.report.page.compose import Page, Section, key_figures
+from lvjobs.report.page.compose import key_figures
 from lvjobs.report.page.grids import read_origin
+from lvjobs.report.page.pieces import Page, Section
 from lvjobs.report.page.write import as_json, render
 from lvjobs.report.study_tables import budget_table
 from lvjobs.study.config import load_study
