@@ -57,11 +57,19 @@ def as_lines(files: Iterable[RemoteFile]) -> str:
 
 
 def from_lines(text: str) -> list[RemoteFile]:
-    """Return the files that `as_lines` wrote. Raises LvjobsError for another text."""
+    """Return the files that `as_lines` wrote.
+
+    Raises:
+        LvjobsError: The text is another, or a path leaves the directory.
+    """
     try:
-        return [RemoteFile(**json.loads(line)) for line in text.splitlines()]
+        files = [RemoteFile(**json.loads(line)) for line in text.splitlines()]
+        outside = [each.to for each in files if ".." in PurePosixPath(each.to).parts or each.to.startswith("/")]
     except (ValueError, TypeError) as error:
         raise LvjobsError("the login node sent no list of files: it needs the same release of lvjobs") from error
+    if outside:
+        raise LvjobsError(f"the login node sent a path that leaves the directory, {outside[0]}; nothing was copied")
+    return files
 
 
 def send(layout: StudyLayout, names: Iterable[str], stream: IO[bytes]) -> None:

@@ -143,7 +143,8 @@ class History:
 class WaitingJobs:
     """Runs whose jobs wait in the queue, and requests that would start the first of them sooner.
 
-    Without `is_known`, the scheduler did not answer, and the runs are those that waited at the last update.
+    Without `is_known`, the scheduler did not answer, or no update was possible, and the runs are those that waited at
+    the last update.
     """
 
     runs: Sequence[RunStatus]

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,10 @@ from lvjobs import remedies
 from lvjobs.api.results import Status
 from lvjobs.api.settings import Overrides, carried_settings
 from lvjobs.api.waiting import announced
+from lvjobs.cluster.commands import patience
 from lvjobs.control.summary_file import read_summary
-from lvjobs.errors import UsageError
+from lvjobs.errors import LvjobsError, Unwritable, UsageError
+from lvjobs.ledger.lease import LeaseTaken
 from lvjobs.study.config import StudyContext
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 
 READ_WAIT_SECONDS = 2.0
 """The longest wait of a caller that only reads, for another process to end its update."""
-LOOK_WAIT_SECONDS = 5.0
-"""The longest wait of a caller that only reads, and cannot do so without an update."""
 _SLURM_WAIT, _SLURM_WAIT_SECONDS = "LVJOBS_SLURM_WAIT", 2.5
 """The variable with the longest wait of a caller that only reads, for all of Slurm's commands together; its default."""
 _SLURM_SECONDS, _SBATCH_SECONDS = 20.0, 32.0
@@ -64,13 +64,56 @@ def reconciled(study: StudyContext, *, wait: float, hurry: bool = False) -> Iter
 
 
 @contextmanager
+def looked(study: StudyContext) -> Iterator[tuple["Loop", Status]]:
+    """Reconcile for a caller that only reads, and yield the session with the status.
+
+    If that is not possible within 5 s, yield a session on a copy of the ledger, which must not make passes, with the
+    status of the last update. Its `stale` has the reason.
+
+    Raises:
+        LvjobsError: No update is possible, and none was ever made.
+    """
+    from lvjobs.control.recovery.place import PlaceUnclear
+
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(reconciled(study, wait=READ_WAIT_SECONDS, hurry=True))
+        except (LeaseTaken, PlaceUnclear, Unwritable) as error:
+            found = stack.enter_context(_last_known(study, error))
+        yield found
+
+
+@contextmanager
+def _last_known(study: StudyContext, error: LvjobsError) -> Iterator[tuple["Loop", Status]]:
+    """Yield a session on a copy of the ledger. Raises `error`, the reason, if there is none that can be read."""
+    from lvjobs.control.loop import Loop
+    from lvjobs.ledger.read_only import open_copy
+    from lvjobs.ledger.schema import LedgerError
+
+    status = last_status(study, error)
+    with ExitStack() as stack:
+        try:
+            ledger = stack.enter_context(open_copy(study.layout.database, study.where))
+        except LedgerError:
+            raise error from None
+        with patience(_slurm_wait()):
+            yield Loop(study, ledger), status
+
+
+def last_status(study: StudyContext, reason: LvjobsError) -> Status:
+    """Return the last update's status, with the reason why none was made now. Raises `reason` if there is none."""
+    summary = read_summary(study.layout.summary, study.where)
+    if summary is None:
+        raise reason
+    return Status(summary | {"stale": str(reason), "age_seconds": time.time() - summary["time"]})
+
+
+@contextmanager
 def _bounded(wait: float, slurm: float, submission: float = 0.0) -> Iterator[None]:
     """Bound the wait for Slurm's commands, all together, and announce how long all may take, in seconds.
 
     `wait` is for the lease, `slurm` for the commands, and `submission` for one sbatch, which has its own bound.
     """
-    from lvjobs.cluster.commands import patience
-
     with announced("Slurm", wait + slurm + submission), patience(slurm):
         yield
 

@@ -1,6 +1,5 @@
 """The methods of `lvjobs.Study` that start and end nothing: a study's status, its budget, and the cost of runs."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,7 @@ from lvjobs.api import updates
 from lvjobs.api.results import BudgetStatus, Estimate, Explanation, History, RunDescription, Status, WaitingJobs
 from lvjobs.api.select import name_of
 from lvjobs.api.settings import Overrides, located, request
-from lvjobs.control.summary_file import read_summary
-from lvjobs.errors import LvjobsError, Unwritable, UsageError
+from lvjobs.errors import Unwritable, UsageError
 from lvjobs.ledger.lease import LeaseTaken
 from lvjobs.records.summary import RunStatus, StageStatus, read_row
 from lvjobs.study.config import StudyContext
@@ -44,8 +42,6 @@ class StudyView(StudyContext):
         Raises:
             LvjobsError: No update is possible, and none was ever made.
         """
-        stale = "not updated (--no-pass)"
-        refused: LvjobsError = UsageError(f"{self.root} was never updated; type: {remedies.STATUS(*self.where)}")
         if reconcile:
             from lvjobs.control.recovery.place import PlaceUnclear
 
@@ -53,11 +49,10 @@ class StudyView(StudyContext):
                 with updates.reconciled(self, wait=updates.READ_WAIT_SECONDS, hurry=True) as (_, status):
                     return status
             except (LeaseTaken, PlaceUnclear, Unwritable) as error:
-                stale, refused = str(error), error  # raised only if there is no earlier summary to show
-        summary = read_summary(self.layout.summary, self.where)
-        if summary is None:
-            raise refused
-        return Status(summary | {"stale": stale, "age_seconds": time.time() - summary["time"]})
+                return updates.last_status(self, error)
+        if not self.layout.summary.exists():
+            raise UsageError(f"{self.root} was never updated; type: {remedies.STATUS(*self.where)}")
+        return updates.last_status(self, UsageError("not updated (--no-pass)"))
 
     def runs(self, *, reconcile: bool = True) -> list[RunStatus]:
         """Return all runs, in the order in which they were declared. See `status`.
@@ -102,7 +97,7 @@ class StudyView(StudyContext):
         from lvjobs.control.inspect.why import why
         from lvjobs.control.summary import find_row
 
-        with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
+        with updates.looked(self) as (session, status):
             row = find_row(status.stored, name_of(self, run), self.where)
             return Explanation(read_row(RunStatus, row), why(session, row), status)
 
@@ -116,7 +111,7 @@ class StudyView(StudyContext):
         from lvjobs.control.inspect.history import moments_of
         from lvjobs.control.summary import find_row
 
-        with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
+        with updates.looked(self) as (session, status):
             row = find_row(status.stored, name_of(self, run), self.where)
             with session.ledger.transaction() as transaction:
                 (record,) = transaction.find_runs([row["id"]])
@@ -129,7 +124,7 @@ class StudyView(StudyContext):
         from lvjobs.control.inspect.history import moments_of
         from lvjobs.control.summary import find_row
 
-        with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
+        with updates.looked(self) as (session, status):
             row = find_row(status.stored, name_of(self, run), self.where)
             with session.ledger.transaction() as transaction:
                 (record,) = transaction.find_runs([row["id"]])
@@ -139,15 +134,16 @@ class StudyView(StudyContext):
     def queue(self, run: str | None = None) -> WaitingJobs:
         """Return the waiting jobs, and requests that would start the first, or that of `run`, sooner. Submit nothing.
 
-        If the scheduler does not answer, return the jobs that waited at the last update, and `is_known` is False.
+        If the scheduler does not answer, or no update is possible, return the jobs that waited at the last update, and
+        `is_known` is False.
 
         Raises:
             UsageError: The run does not exist, or its job does not wait.
         """
         from lvjobs.control.inspect.alternatives import find_alternatives, waiting_rows
 
-        with updates.reconciled(self, wait=updates.LOOK_WAIT_SECONDS, hurry=True) as (session, status):
-            if session.is_silent:
+        with updates.looked(self) as (session, status):
+            if session.is_silent or status.stale:
                 waiting = [row for row in status.stored["runs"] if row["state"] == RunState.QUEUED]
                 return WaitingJobs([read_row(RunStatus, row) for row in waiting], [], status, is_known=False)
             waiting = [*waiting_rows(status.stored, name_of(self, run) if run else None, self.where)]

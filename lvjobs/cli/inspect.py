@@ -65,4 +65,5 @@ def queue(root: Path, run: str | None, as_json: bool) -> None:
         from lvjobs.report.terminal.run_lines import print_queue
 
         tell(found.status)
-        print_queue(found.runs, alternatives, is_known=found.is_known)
+        unknown = "the study was not updated" if found.status.stale else "Slurm did not answer"
+        print_queue(found.runs, alternatives, unknown="" if found.is_known else unknown)

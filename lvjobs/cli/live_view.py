@@ -1,6 +1,7 @@
 """The full-screen view of `lvjobs top`: all runs, updated as they change; keys act on the selected run."""
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -207,7 +208,7 @@ class LiveView(App[None]):
         def read(_width: int) -> Text:
             return Text("\n".join(last_lines(path, _LOG_LINES)))
 
-        self.push_screen(TextScreen(str(path), read, follows=True))
+        self.push_screen(TextScreen(os.path.relpath(path, self._study.root), read, follows=True))
 
     def action_resume(self) -> None:
         """Ask whether to resume the selected run, and do so."""

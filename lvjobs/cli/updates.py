@@ -178,5 +178,11 @@ def cancel(root: Path, runs: tuple[str, ...], tag: str, yes: bool, as_json: bool
     status = study.cancel(*names)
     print_update(status, as_json=as_json)
     undone = [name for name in names if status.states.get(name) == "cancelled"]
-    if undone and not as_json:
-        click.echo(f"to submit them again: {remedies.RETRY(*study.where, run=undone)}")
+    if as_json or not undone:
+        return
+    if status.parsed.unanswered_seconds is not None:
+        click.echo(
+            "note: Slurm did not answer; the next update removes what is left in the queue. It trains nothing more."
+        )
+    them = "it" if len(undone) == 1 else "them"
+    click.echo(f"to submit {them} again: {remedies.RETRY(*study.where, run=undone)}")

@@ -6,5 +6,6 @@ its tables: their columns are the records' fields. `transaction` has the queries
 (rows as records, closed runs, and the tables of other packages). A new column needs a field in `records` and a
 migration. `reading` has helpers for rows that were read.
 
-`copies` checks runs.db, copies it and puts it aside. `storage` describes the file system that a study lies on.
+`copies` checks runs.db, copies it and puts it aside. `read_only` opens a copy where nothing can be written.
+`storage` describes the file system that a study lies on.
 """

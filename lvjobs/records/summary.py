@@ -225,6 +225,13 @@ class Summary:
             found.get("progress"),
         )
 
+    @property
+    def unanswered_seconds(self) -> float | None:
+        """Return how old the states of jobs were at this pass, in seconds; None if every scheduler answered it."""
+        if self.answered is None or self.time - self.answered < 1:
+            return None
+        return self.time - self.answered
+
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as JSON holds it."""
         return {

@@ -96,7 +96,7 @@ def test_runs_are_explained_followed_and_cancelled_by_keys(terminal):
     terminal.press("Down")
     terminal.until("long: running")
     terminal.press("l")
-    terminal.until("long/", "training from step 0", "q back")
+    terminal.until("logs/long/L2.out", "of 100000, loss", "q back")
     terminal.press("Escape")
     terminal.until("q quit")
     terminal.press("c")
@@ -119,5 +119,5 @@ def test_runs_are_explained_followed_and_cancelled_by_keys(terminal):
 def test_the_view_follows_the_size_of_the_terminal(terminal):
     terminal.until("broken", "q quit")
     terminal.tmux("resize-window", "-x", "160", "-y", "40")
-    shown = terminal.until("broken", "job", "q quit")
+    shown = terminal.until("broken", "L1", "L2", "q quit")
     assert max(map(len, shown.splitlines())) > 80

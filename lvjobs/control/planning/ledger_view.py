@@ -10,8 +10,9 @@ from lvjobs.files import private
 from lvjobs.ledger.copies import refuse_lost
 from lvjobs.ledger.database import open_ledger
 from lvjobs.ledger.lease import LeaseTaken, acquire
+from lvjobs.ledger.read_only import open_copy
 from lvjobs.ledger.records import AttemptRecord, Charge, RunRecord, WorkCounts
-from lvjobs.ledger.schema import epoch_of
+from lvjobs.ledger.schema import LedgerError, epoch_of
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.config import StudyContext
 from lvjobs.sweep.sampling import SearchRecord
@@ -65,6 +66,10 @@ def read_ledger(study: StudyContext, wait: float) -> LedgerView:
             ledger.transaction() as transaction,
         ):
             return read(transaction)
-    except (LeaseTaken, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        return LedgerView(problem=f"runs.db was not read ({reason}): spent and reserved FLOPs are not included")
+    except (LeaseTaken, OSError):
+        pass
+    try:  # another process updates the study, or its directory cannot be written: a copy can still be read
+        with open_copy(study.layout.database, study.where) as ledger, ledger.transaction() as transaction:
+            return read(transaction)
+    except LedgerError as error:
+        return LedgerView(problem=f"runs.db was not read ({error}): spent and reserved FLOPs are not included")

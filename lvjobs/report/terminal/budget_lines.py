@@ -45,7 +45,9 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
         add(f"  {len(others)} other runs (--json has all)", sum(flops for flops, _ in others))
     for name, spent in budget["by_convention"].items():
         if name != budget["convention"]:
-            rows.append((f"  spent, {name}", "unknown" if spent is None else f"{spent:.4g}", "does not apply"))
+            rows.append(
+                (f"  spent, {name}", "unknown" if spent is None else in_digits(round(spent), 4), "does not apply")
+            )
     headers = ("FLOPs", f"{budget['convention']} convention", "of the limit")
     console.print(Table("", headers, rows).for_terminal())
     if hours := budget.get("gpu_hours"):

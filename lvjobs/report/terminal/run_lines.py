@@ -132,16 +132,16 @@ def print_queue(
     alternatives: Sequence[Mapping[str, Any]],
     console: Console | None = None,
     *,
-    is_known: bool = True,
+    unknown: str = "",
 ) -> None:
     """Print why jobs wait, and a line for each alternative to the first of them.
 
-    Without `is_known`, the scheduler did not answer, and the jobs are those that waited at the last update.
+    `unknown` is why the queue is not known; the jobs are then those that waited at the last update.
     """
     console = console or new_console()
-    if not is_known:
+    if unknown:
         last = ", ".join(run.name for run in waiting) or "none"
-        console.print(f"unknown: Slurm did not answer. Waiting at the last update: {last}", soft_wrap=True)
+        console.print(f"unknown: {unknown}. Waiting at the last update: {last}", soft_wrap=True)
         return
     if not waiting:
         console.print("No job of this study is waiting in the queue.")

@@ -227,9 +227,11 @@ def _update_lines(summary: Summary, age: float | None, most: int | None) -> list
     """
     did = summary.did
     when = "just now" if age is None else f"{duration(age)} ago"
-    lines = [Text(f"Updated {when}: {did[0] if did else 'no changes.'}")]
-    if (answered := summary.answered) is not None and summary.time - answered >= 1:
-        old = duration(summary.time - answered + (age or 0.0))
+    unanswered = summary.unanswered_seconds
+    of_what = " from the runs' journals" if unanswered is not None else ""
+    lines = [Text(f"Updated {when}{of_what}: {did[0] if did else 'no changes.'}")]
+    if unanswered is not None:
+        old = duration(unanswered + (age or 0.0))
         lines.insert(0, Text(f"Slurm did not answer: states of jobs are {old} old", style="bold red"))
     most = len(did) if most is None else most
     lines += [Text(f"  {line}") for line in did[1:most]]

@@ -224,7 +224,7 @@ def test_nothing_is_made_and_no_torch_is_loaded(study):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
-    assert "1.775e17" in done.stdout
+    assert "Does not fit: needs 1.832e17 FLOPs at once" in done.stdout
     assert [path.name for path in study.iterdir()] == ["study.toml"]
 
 
@@ -480,14 +480,25 @@ def test_it_makes_no_pass_and_changes_nothing(study, lvjobs, wanted):
     assert [event.kind for event in events()] == ["budget"]  # told by `events` itself, and not before
 
 
-def test_a_ledger_that_another_process_holds(study, lvjobs, wanted, monkeypatch):
+def test_a_ledger_that_another_process_holds_is_read(study, lvjobs, wanted, monkeypatch):
     monkeypatch.setattr("lvjobs.api.updates.READ_WAIT_SECONDS", 0.0)
-    run = put(study, wanted)
+    put(study, wanted)
+    expected = lvjobs("estimate", "train")
     with acquire(study / ".lvjobs/lease", wait=1):
+        assert lvjobs("estimate", "train") == expected
+    assert "reserved; official convention" in expected[1]
+
+
+def test_a_ledger_that_cannot_be_read_is_a_note(study, lvjobs, wanted, monkeypatch):
+    monkeypatch.setattr("lvjobs.api.updates.READ_WAIT_SECONDS", 0.0)
+    put(study, wanted)
+    with acquire(study / ".lvjobs/lease", wait=1), (study / "runs.db").open("r+b") as file:
+        file.write(b"damaged")
+        file.flush()
         code, out, err = lvjobs("estimate", "train")
     assert code == 0
     assert "runs.db was not read" in err
-    assert run.name not in out
+    assert "reserved; official" not in out
 
 
 # -- dry run --------------------------------------------------------------------------------------------------------

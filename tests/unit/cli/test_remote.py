@@ -1,12 +1,14 @@
 """`lvjobs --host`: which commands run on a login node, and how they are sent there."""
 
+import json
 import subprocess
 
 import pytest
 
 from lvjobs import remedies
+from lvjobs.api.pull import from_lines
 from lvjobs.cli.remote import Login, RemoteFailed, login_for, split_host
-from lvjobs.errors import UsageError
+from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.study.found import options_for
 
 DECLARED = '[remote]\nhost = "login"\nstudy = "~/a study"\n'
@@ -104,3 +106,11 @@ def test_host_comes_before_a_command(typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert typed("--host")[0] == 2
     assert typed("--host", "login")[0] == 2
+
+
+@pytest.mark.parametrize("to", ["../.bashrc", "/etc/profile", "adapters/../../x"])
+def test_a_login_node_cannot_write_outside_the_directory(to):
+    line = json.dumps({"path": "report/index.html", "to": to, "size": 1, "mtime_ns": 1})
+    with pytest.raises(LvjobsError, match="leaves the directory"):
+        from_lines(line + "\n")
+    assert from_lines(line.replace(to, "report/index.html") + "\n")[0].to == "report/index.html"

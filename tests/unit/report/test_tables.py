@@ -82,9 +82,11 @@ def test_the_table_fits(width):
         assert word in text
     for word in ("1.2e15", "0.123", "░░░░░"):
         assert word in text or width < 100
-    for word in ("170", "█▅▁", "123456_7", "stage1-r2-lr0.0001-c512-s0-91ab"):
+    assert ("█▅▁" in text) == (width >= 100)
+    for word in ("170", "123456_7"):
         assert (word in text) == (width == 160)
-    assert ("…91ab" in text) == (width < 160)
+    for name in ("r8-3fa9", "r2-91ab"):  # without what both have: lvjobs finds a run by this too
+        assert any(line.startswith(f"{name} ") for line in text.splitlines())
 
 
 def test_the_columns_of_all_stages_stand_below_one_another():
