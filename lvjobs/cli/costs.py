@@ -8,7 +8,7 @@ from click.core import ParameterSource
 
 from lvjobs.api.study import Study
 from lvjobs.api.view import budget_of
-from lvjobs.cli.common import because_option, json_option, print_json, print_problem, study_option, tell
+from lvjobs.cli.common import because_option, json_option, print_json, print_problem, print_problems, study_option, tell
 from lvjobs.cli.help import Group
 from lvjobs.study.fields import as_float
 
@@ -44,9 +44,12 @@ def budget(context: click.Context, root: Path, as_json: bool, no_pass: bool, tab
         from lvjobs.report.study_tables import budget_table
 
         made = budget_table(summary["budget"], status.runs)
+        print_problems(status)
         click.echo(f"{made.body('github')}\n\n{made.body('latex_booktabs')}")
         return
     found = budget_of(study, status)
+    if not as_json:
+        print_problems(status)
     print_problem(found.problem)
     if as_json:
         print_json({"schema": summary["schema"], **found.details, "still_fits": list(found.still_fits)})

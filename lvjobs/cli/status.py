@@ -1,5 +1,6 @@
 """`lvjobs status`: the state of all runs, of chosen ones, or of one; and `lvjobs top`, the live view."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -134,6 +135,8 @@ def _stay(study: Study, every: float, *, reconcile: bool) -> None:
     if sys.stdin.isatty() and sys.stdout.isatty():
         from lvjobs.cli.live_view import LiveView
 
+        for name in ("COLUMNS", "LINES"):  # which Textual believes, also after the terminal's size has changed
+            os.environ.pop(name, None)
         LiveView(study, every, reconcile=reconcile).run()
         return
     while True:

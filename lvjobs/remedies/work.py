@@ -220,7 +220,12 @@ EVALUATE = Remedy(
     "lvjobs evaluate {runs}",
     "A run was not evaluated, so a table or figure lacks it.",
     "Forecasts and scores held-out series with the run's weights.",
-    ("has not been evaluated", "nothing was evaluated yet", "nothing in this study has been evaluated yet"),
+    (
+        "has not been evaluated",
+        "nothing was evaluated yet",
+        "nothing in this study has been evaluated yet",
+        "forecast and score held-out series",
+    ),
 )
 EVALUATE_ZERO_SHOT = Remedy(
     "lvjobs evaluate --zero-shot {prompt}",

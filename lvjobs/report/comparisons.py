@@ -132,12 +132,16 @@ def comparison_table(compared: Compared, choices: Choices, only: Collection[str]
     rows = [row for row in (*compared.rows, *compared.others) if only is None or row.model in only]
     if not rows or choices.chosen is None:
         return None
-    headers = ["", "beside", "MAE difference", "skill", "p", "MSE difference", "skill", "p"]
-    headers += ["median MAE difference", "p", "lower on", "p (rank)"]
+    names = ["", "beside", "MAE difference", "skill", "p", "MSE difference", "skill", "p"]
+    names += ["median MAE difference", "p", "lower on", "p (rank)"]
+    columns = zip(names, *map(_cells, rows), strict=True)
+    headers, *cells = zip(
+        *(column for column in columns if any(column[1:])), strict=True
+    )  # without a test there is no p
     return Table(
         title,
         headers,
-        [_cells(row) for row in rows],
+        cells,
         [*_notes(rows[0].found.series, compared), *compared.notes],
         choices.chosen.runs[0].circumstances,
         [_exact(row) for row in rows],

@@ -36,6 +36,7 @@ from lvjobs.report.page.grids import (
 from lvjobs.report.page.pieces import KeyFigure, Page, Piece, Section, Text, numbered
 from lvjobs.report.study_tables import study_tables
 from lvjobs.report.table import Table
+from lvjobs.study.digits import in_digits
 from lvjobs.tasks.registry import task_of
 
 _MOST_CAUSES = 4
@@ -151,9 +152,9 @@ def key_figures(summary: Summary, spans: Sequence[Mapping[str, Any]]) -> list[Ke
         KeyFigure(f"{len(spans):,}", "attempts", "executions of these runs"),
         KeyFigure(f"{sum(failures.values()):,}", "failed attempts", by_cause or "none"),
         KeyFigure(
-            f"{budget['spent']:.3g}",
+            in_digits(budget["spent"], 3),
             "FLOPs spent",
-            f"{100 * budget['spent'] / budget['limit']:.3g} % of {budget['limit']:.3g}",
+            f"{100 * budget['spent'] / budget['limit']:.3g} % of {in_digits(budget['limit'], 3)}",
         ),
         KeyFigure(
             percent(budget["replayed"] / steps) if steps else "none",

@@ -486,7 +486,7 @@ def test_a_ledger_that_another_process_holds_is_read(study, lvjobs, wanted, monk
     expected = lvjobs("estimate", "train")
     with acquire(study / ".lvjobs/lease", wait=1):
         assert lvjobs("estimate", "train") == expected
-    assert "reserved; official convention" in expected[1]
+    assert "In the ledger already: 1 of 1 run" in expected[1]
 
 
 def test_a_ledger_that_cannot_be_read_is_a_note(study, lvjobs, wanted, monkeypatch):
@@ -498,7 +498,7 @@ def test_a_ledger_that_cannot_be_read_is_a_note(study, lvjobs, wanted, monkeypat
         code, out, err = lvjobs("estimate", "train")
     assert code == 0
     assert "runs.db was not read" in err
-    assert "reserved; official" not in out
+    assert "In the ledger already" not in out
 
 
 # -- dry run --------------------------------------------------------------------------------------------------------
