@@ -184,5 +184,7 @@ def cancel(root: Path, runs: tuple[str, ...], tag: str, yes: bool, as_json: bool
         click.echo(
             "note: Slurm did not answer; the next update removes what is left in the queue. It trains nothing more."
         )
-    them = "it" if len(undone) == 1 else "them"
-    click.echo(f"to submit {them} again: {remedies.RETRY(*study.where, run=undone)}")
+    if len(undone) == 1:
+        click.echo(f"to submit it again: {remedies.RETRY(*study.where, run=undone)}")
+    else:
+        click.echo(f"to submit them again: {remedies.RETRY(*study.where, run=undone)}")

@@ -56,6 +56,16 @@ def percent(ratio: float | None) -> str:
     return "" if ratio is None else f"{100 * ratio:.1f} %"
 
 
+_LEAST_SHARE = 0.0005
+"""The share that is the first to be rounded to 0.1 %."""
+
+
+def percent_of(part: float, whole: float) -> str:
+    """Return a part of a whole as `12.3 %`; `< 0.1 %` if it is less than that and not 0."""
+    share = part / whole
+    return "< 0.1 %" if 0 < share < _LEAST_SHARE else percent(share)
+
+
 def setting(value: Any) -> str:
     """Return the value of a key of [train] as a table shows it; empty if it is None."""
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)

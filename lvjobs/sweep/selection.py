@@ -134,8 +134,8 @@ def _why(ranked: Sequence[Candidate], others: Sequence[Candidate], rule: Select)
         second = ranked[1]
         if second.value == best.value:
             tied = [candidate.name for candidate in ranked[1:] if candidate.value == best.value]
-            by = "the cheapest of them" if rule.ties == "cheapest" and best.flops < second.flops else "declared first"
-            words += f", as {', '.join(tied)}; {by}"
+            by = "the cheapest" if rule.ties == "cheapest" and best.flops < second.flops else "the first declared"
+            words += f", tied with {', '.join(tied)}; {by} wins"
         else:
             words += f"; next {second.name} with {second.value:.6g}"
     if others:

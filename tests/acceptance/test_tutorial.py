@@ -111,7 +111,7 @@ def test_the_tutorial_to_the_letter(terminal):
     assert "killed" in said["lvjobs why final"]
     assert "from the checkpoint of step" in said["lvjobs status final"]
     assert "replayed" in said["lvjobs budget"]
-    assert "fits the limit of 2e13" in said["lvjobs plan"]
+    assert "Fits: needs 1.226e13 FLOPs at once" in said["lvjobs plan"]
     report = (terminal.where / "report" / "index.html").read_text(encoding="utf-8")
     assert all(name in report for name in runs if not name.startswith("eval"))
 
@@ -120,7 +120,7 @@ def test_what_the_page_shows_is_what_these_commands_print():
     """Every block of output follows the block that prints it, in the words of today."""
     shown = "\n".join(block.text for block in blocks_of(PAGE, "text"))
     for words in (
-        "Under the official convention this fits the limit of 2e13",
+        "Fits: needs 1.226e13 FLOPs at once",
         "lowest validation_loss at the end",
         "continues",
         "evidence",

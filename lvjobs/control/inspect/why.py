@@ -197,8 +197,10 @@ def _of_the_code(session: Session, run: RunRecord) -> Iterator[tuple[str, str]]:
         session.study.layout.code, run.code, run.config["task"], program_files(run.config, session.study.root)
     )
     if files:
+        files.sort(key=lambda file: file.startswith("lvjobs/"))  # the user's own first
         shown = ", ".join(files[:_FILES]) + (f" and {len(files) - _FILES} more" if len(files) > _FILES else "")
-        yield "code", f"edited since the run was submitted ({shown}); the run keeps using the submitted code"
+        kept = "the run keeps using the submitted code until it is resumed"
+        yield "code", f"edited since the run was submitted ({shown}); {kept}"
 
 
 # -- what follows -----------------------------------------------------------------------------------------------------

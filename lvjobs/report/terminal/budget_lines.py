@@ -31,23 +31,27 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
 
     for key in _ACCOUNT:
         add(key, budget[key])
+    rows.append(("spent, by kind", "", ""))
     for kind in ("useful", "replayed", *_INFERENCE):
         not_counted = kind in _INFERENCE and not budget["counts_inference"]
         add(f"  {kind}", budget[kind], "not counted" if not_counted else "")
         if kind == "replayed" and budget["estimated"]:
             add("    of it estimated", budget["estimated"])
+    if budget["by_stage"]:
+        rows.append(("spent, by stage", "", ""))
     for stage, flops in budget["by_stage"].items():
-        add(f"  stage {stage}", flops)
+        add(f"  {stage}", flops)
     spenders = sorted(((flops, run) for run, flops in budget["by_run"].items() if flops), reverse=True)
+    if spenders:
+        rows.append(("spent, by run", "", ""))
     for flops, run in spenders[:_MOST_RUNS]:
         add(f"  {run}", flops)
     if others := spenders[_MOST_RUNS:]:
         add(f"  {len(others)} other runs (--json has all)", sum(flops for flops, _ in others))
+    rows.append(("spent, by another convention", "", ""))
     for name, spent in budget["by_convention"].items():
         if name != budget["convention"]:
-            rows.append(
-                (f"  spent, {name}", "unknown" if spent is None else in_digits(round(spent), 4), "does not apply")
-            )
+            rows.append((f"  {name}", "unknown" if spent is None else in_digits(round(spent), 4), "does not apply"))
     headers = ("FLOPs", f"{budget['convention']} convention", "of the limit")
     console.print(Table("", headers, rows).for_terminal())
     if hours := budget.get("gpu_hours"):

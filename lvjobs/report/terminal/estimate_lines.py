@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lvjobs import remedies
-from lvjobs.report.numbers import DAY, HOUR, MINUTE, four_digits
+from lvjobs.report.numbers import DAY, HOUR, MINUTE, four_digits, percent_of
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
 from lvjobs.report.terminal.verdict_lines import plan_in_words, runs_in_words, short, verdict_lines
@@ -18,8 +18,6 @@ _NOT_COUNTED = "The FLOPs of the task are not counted: write @lvjobs.task above 
 _BY_TIME = "The runs declare no FLOPs: the limit of GPU-hours counts them."
 _FULL = ("training", "validation", "evaluation")
 _TEN = 10
-_LEAST_SHARE = 0.05
-"""The share of the limit, in percent, that is the first to be rounded to 0.1 %."""
 
 
 def print_estimate(
@@ -97,8 +95,7 @@ def _print_parts(console: Console, estimate: Mapping[str, Any], binding: str) ->
     rows = []
     for row in _rows(estimate):
         figures = [row[part].get(binding, 0) for part in (*_FULL, "replay")]
-        share = 100 * sum(figures) / estimate["limit"]
-        of_limit = f"{share:.1f} %" if share >= _LEAST_SHARE or not share else "< 0.1 %"
+        of_limit = percent_of(sum(figures), estimate["limit"])
         counts = (f"{row['runs']:,}", f"{row['steps']:,}")
         rows.append((row["name"], *counts, *map(_three_digits, (*figures, sum(figures))), of_limit))
     title = f"{binding} FLOPs, with a reserve for repeated steps (one checkpoint interval a run):"

@@ -12,7 +12,7 @@ from rich.text import Text
 from lvjobs import remedies
 from lvjobs.records.summary import RunStatus, RunTable, StageStatus, Summary, read_row
 from lvjobs.report.numbers import counted as numbered
-from lvjobs.report.numbers import duration, flops
+from lvjobs.report.numbers import duration, flops, percent_of
 from lvjobs.report.terminal.console import COLOURS, avoided_lines, new_console, reason_lines, short_start
 from lvjobs.report.terminal.stage_lines import stage_line
 from lvjobs.report.terminal.status_table import as_table, as_text, fitting_columns
@@ -22,7 +22,6 @@ _BEGIN = str(remedies.SUBMIT_TRAIN)
 
 _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
 """The order in which runs are shown, by state, if not all fit."""
-_TENTH = 0.1
 _OVER = frozenset({"completed", "cancelled"})
 _EXPLAINED = ("name", "state", "reason", "error", "after", "held_for", "start_estimate")
 _NUMERIC = ("loss_numeric", "validation_loss_numeric", "untrained_loss_numeric")
@@ -205,11 +204,10 @@ def _budget_lines(budget: Mapping[str, Any]) -> list[Text]:
     if not budget:
         return []
     spent, limit = budget["spent"], budget["limit"]
-    words = f"budget: {flops(spent)} of {in_digits(limit)} FLOPs spent ({100 * spent / limit:.1f} %)"
+    words = f"budget: {flops(spent)} of {in_digits(limit)} FLOPs spent ({percent_of(spent, limit)})"
     words += f", {flops(budget['reserved'])} reserved, {flops(budget['free'])} free"
     if budget["replayed"] and spent:
-        share = 100 * budget["replayed"] / spent
-        words += f"; {f'{share:.1f}' if share >= _TENTH else 'less than 0.1'} % repeated"
+        words += f"; {percent_of(budget['replayed'], spent)} repeated"
     lines = [Text(words, style="bold red" if budget["free"] < 0 else "")]
     if hours := budget.get("gpu_hours"):
         words = (

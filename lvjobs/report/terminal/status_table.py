@@ -18,7 +18,7 @@ from lvjobs.report.terminal.console import COLOURS, bar, is_plain, short_start, 
 _NAME, _WON = "run", " *"
 _PARTS = re.compile(r"(?<!\de)-")
 """The gap between two parts of a name: a dash, except in a number such as 1e-05."""
-_NAME_LEAST = 20
+_NAME_LEAST = 16
 """The least number of characters to which a name is shortened, however narrow the terminal is."""
 _WORTH_MORE = 5
 """The rank up to which columns are worth more than the middle of a long name."""
@@ -64,7 +64,7 @@ def fitting_columns(
     for header, names, cell, right, rank, least in _CELLS:
         values = [map(runs.column, names) for runs in tables]
         cells = [[*map(cell, *each, repeat(plain))] for each in values]
-        if rank <= _STAYS or any(map(any, cells)):
+        if not rank or header == _STAYS or any(map(any, cells)):
             made.append(Column(header, cells, right, rank, cell in (_state, _progress), least=least))
     if wide:
         made[0] = _marked(made[0], [runs.column("name") for runs in tables], winners)
@@ -172,15 +172,15 @@ def _if_any(value: object, _plain: bool) -> str:
     return str(value) if value else ""
 
 
-_STAYS = 1
-"""The rank up to which columns are shown even if all their cells are empty."""
+_STAYS = "expected"
+"""The column of rank 1 or more that is shown even if all its cells are empty: a run may start at any time."""
 _CELLS: Sequence[tuple[str, tuple[str, ...], Callable[..., str], bool, int, int]] = (
     (_NAME, ("name",), _if_any, False, 0, 0),
     ("state", ("state",), _state, False, 0, 11),
     ("", ("step", "steps"), _progress, False, 5, 0),
     ("step", ("step", "steps"), _steps, True, 0, 0),
-    ("expected", ("seconds_left", "start_estimate", "not_before"), _when, False, 1, 11),
-    ("validation", ("validation_loss", "validation_loss_numeric"), _loss, True, 2, 0),
+    ("expected", ("seconds_left", "start_estimate", "not_before"), _when, False, 2, 11),
+    ("validation", ("validation_loss", "validation_loss_numeric"), _loss, True, 1, 0),
     ("loss", ("loss", "loss_numeric"), _loss, True, 4, 5),
     ("FLOPs", ("flops",), _flops, True, 3, 6),
     ("attempts", ("attempts", "cause", "state"), _attempts, False, 0, 12),

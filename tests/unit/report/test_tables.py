@@ -171,7 +171,7 @@ def test_the_last_lines_say_what_it_cost_and_what_the_pass_did():
     assert "budget: 1.0e16 of 1e17 FLOPs spent (10.0 %), 0 reserved, 9.0e16 free; 10.0 % repeated" in text
     assert "Updated just now: thing 0\n  thing 1\n" in text
     assert "thing 8" in text
-    assert "; less than 0.1 % repeated" in status(a_row(), budget={**budget, "replayed": 10**9})
+    assert "; < 0.1 % repeated" in status(a_row(), budget={**budget, "replayed": 10**9})
 
 
 # -- many runs ------------------------------------------------------------------------------------------------------

@@ -57,11 +57,11 @@ def test_of_equal_ones_the_cheapest_wins_then_the_first():
     dear, cheap = an_outcome("dear", 0.1, flops=200), an_outcome("cheap", 0.1, flops=100)
     ranking = rank([dear, cheap], LOWEST)
     assert ranking.winner.name == "cheap"
-    assert ranking.why == "lowest validation_loss at the end: 0.1, as dear; the cheapest of them"
+    assert ranking.why == "lowest validation_loss at the end: 0.1, tied with dear; the cheapest wins"
     assert rank([dear, cheap], Select(ties="first")).winner.name == "dear"
     same = rank([an_outcome("x", 0.1), an_outcome("y", 0.1), an_outcome("z", 0.2)], LOWEST)
     assert same.winner.name == "x"
-    assert same.why == "lowest validation_loss at the end: 0.1, as y; declared first"
+    assert same.why == "lowest validation_loss at the end: 0.1, tied with y; the first declared wins"
 
 
 def test_nobody_wins_where_nothing_compares():
