@@ -75,7 +75,7 @@ def from_lines(text: str) -> list[RemoteFile]:
 def send(layout: StudyLayout, names: Iterable[str], stream: IO[bytes]) -> None:
     """Write the files of these paths to a stream, as a tar archive. Other files than those to pull are left out."""
     known = {each.path for each in files_to_pull(layout)}
-    with tarfile.open(fileobj=stream, mode="w|") as archive:
+    with tarfile.open(fileobj=stream, mode="w|", encoding="utf-8") as archive:
         for name in names:
             if name in known:
                 archive.add(layout.root / name, arcname=name, recursive=False)
@@ -88,7 +88,7 @@ def receive(stream: IO[bytes], wanted: Mapping[str, RemoteFile], directory: Path
     """
     count = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8") as archive:
             for member in archive:
                 data, file = archive.extractfile(member), wanted.get(member.name)
                 if file is None or data is None:

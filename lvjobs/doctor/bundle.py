@@ -110,7 +110,7 @@ def _text(path: Path) -> str:
 def write_bundle(path: Path, files: Mapping[str, str]) -> int:
     """Write the files into a compressed archive that only this user can read; return its bytes. May raise OSError."""
     data, name = io.BytesIO(), path.name.removesuffix(".gz").removesuffix(".tar")
-    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+    with tarfile.open(fileobj=data, mode="w:gz", encoding="utf-8") as archive:
         for file, text in files.items():
             content = text.encode("utf-8", "replace")
             member = tarfile.TarInfo(f"{name}/{file}")

@@ -97,7 +97,7 @@ def _pack(directory: Path, path: Path) -> None:
     aside = aside_of(path)
     try:
         with os.fdopen(create_new(aside), "wb") as stream:
-            with tarfile.open(fileobj=stream, mode="w") as archive:
+            with tarfile.open(fileobj=stream, mode="w", encoding="utf-8") as archive:
                 archive.add(directory, arcname=directory.name)
             stream.flush()
             os.fsync(stream.fileno())

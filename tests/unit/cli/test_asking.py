@@ -59,7 +59,9 @@ def test_cancel_asks_in_a_terminal_for_exactly_these_runs(known, monkeypatch, ty
 
     def cancelled_now(_study, *names):
         done.append(list(names))
-        return SimpleNamespace(states=dict.fromkeys(names, "cancelled"))
+        return SimpleNamespace(
+            states=dict.fromkeys(names, "cancelled"), parsed=SimpleNamespace(unanswered_seconds=None)
+        )
 
     monkeypatch.setattr("lvjobs.api.study.Study.cancel", cancelled_now)
     monkeypatch.setattr("lvjobs.cli.updates.print_update", lambda *_, **__: None)
