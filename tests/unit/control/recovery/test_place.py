@@ -511,15 +511,15 @@ def test_commands_that_change_something_ask_and_status_shows_what_is_known(make,
         ["cancel", "one"],
         ["sweep", "stop", "all"],
         ["watch"],
-        ["why", "one"],
     ):
         code, out, err = typed(*command, "--study", other.root)
         assert (code, out) == (2, ""), command
         assert err.startswith(f"lvjobs: the study was in {scene.root}, now in {other.root}; lvjobs cannot see")
-    code, out, err = typed("status", "--study", other.root)
-    assert code == 0
-    assert "one" in out
-    assert f"type lvjobs study moved --study {other.root}, or" in err
+    for command in (["status"], ["why", "one"], ["show", "one"]):
+        code, out, err = typed(*command, "--study", other.root)
+        assert code == 0
+        assert "one" in out
+        assert f"type lvjobs study moved --study {other.root}, or" in err
     code, out, _ = typed("status", "--json", "--study", other.root)
     assert code == 0
     assert "lvjobs study copied" in json.loads(out)["stale"]
