@@ -3,6 +3,7 @@
 import atexit
 import errno
 import gc
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -70,7 +71,8 @@ _GROUPS = {
         "log": ("lvjobs.cli.log", "Report a step and its metrics from inside a run."),
     },
 }
-_HOST = "\nhost = "
+_REMOTE = re.compile(r"^\s*(host\s*=|remote\b)", re.MULTILINE)
+"""A key of [remote] in study.toml, however it is written."""
 _WITH_HOST = frozenset({"pull"})
 """Commands that run here and talk to the host themselves."""
 _OLDER_NAMES = {"estimate": ("lvjobs.cli.plan", "Older name of plan.")}
@@ -131,8 +133,8 @@ def _may_be_remote() -> bool:
 
     try:
         root = study_above(Path.cwd())
-        return root is not None and _HOST in (root / "study.toml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return root is not None and bool(_REMOTE.search((root / "study.toml").read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError):  # the command itself says so
         return False
 
 

@@ -102,8 +102,6 @@ def declared_login() -> Login | None:
     root = study_above(Path.cwd())
     if root is None or StudyLayout(root).database.exists():
         return None
-    if "[remote]" not in StudyLayout(root).config.read_text(encoding="utf-8", errors="replace"):
-        return None  # the file is parsed only if it has to be
     remote = load_study(root).config.remote
     return Login(remote.host, remote.study or "", remote.executable, typed=False) if remote.host else None
 

@@ -49,13 +49,14 @@ def describe(session: Session, row: Mapping[str, Any]) -> Description:
 
 
 def _of_the_run(run: RunRecord) -> Rows:
-    return [
+    rows = [
         ("name", run.name),
         ("id", run.id),
         ("stage", run.stage),
         ("declared", _clock(run.created)),
         ("fingerprint", run.fingerprint[:16]),
     ]
+    return [*rows, ("tags", ", ".join(run.tags))] if run.tags else rows
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:

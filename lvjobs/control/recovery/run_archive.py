@@ -7,7 +7,7 @@ complete before the archive is removed, so a crash leaves one of the two, and th
 import os
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lvjobs import remedies
@@ -35,6 +35,10 @@ def archive_runs(session: Session, wanted: Sequence[str]) -> list[str]:
         for run in runs:
             if reason := _needed(transaction, run):
                 raise UsageError(f"{run.name} {reason}, so its files are still needed; nothing was archived")
+            if other := next(_of_another_kind(layout.run(run.name).root), None):
+                raise UsageError(
+                    f"{other} is neither a file, a directory nor a link; remove it, then archive {run.name} again"
+                )
     for run in runs:
         directory, path = layout.run(run.name).root, layout.archive(run.name)
         _remove(_leftover(directory))
@@ -82,6 +86,13 @@ def _needed(transaction: Transaction, run: RunRecord) -> str:
     return f"is compared in stage {compared}, which is not decided" if compared else ""
 
 
+def _of_another_kind(directory: Path) -> Iterator[Path]:
+    """Yield what an archive would not hold, or what reading would block: sockets, pipes, devices."""
+    for each in directory.rglob("*"):
+        if not (each.is_symlink() or each.is_file() or each.is_dir()):
+            yield each
+
+
 def _leftover(directory: Path) -> Path:
     """Return the name under which a directory is removed: a crash may leave it."""
     return directory.with_name(f".{directory.name}.archived")
@@ -116,15 +127,15 @@ def _unpack(path: Path, directory: Path) -> None:
     _remove(aside)
     try:
         with tarfile.open(path) as archive:
-            if hasattr(tarfile, "data_filter"):  # Python 3.10.12 and later
-                archive.extractall(aside, filter="data")
-            else:
-                archive.extractall(aside)  # noqa: S202 - this study wrote it, and only its user can write there
+            # This study wrote it, and only its user can write there: links lead where they led. Python before 3.10.12
+            # has no filters.
+            trusted = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+            archive.extractall(aside, **trusted)  # type: ignore[arg-type] # noqa: S202
     except (tarfile.TarError, EOFError) as error:
         raise UsageError(
             f"{path} is damaged ({error}); its run cannot be unpacked, and the file was not changed"
         ) from error
-    for each in sorted(aside.rglob("*")):
+    for each in sorted(path for path in aside.rglob("*") if not path.is_symlink()):
         descriptor = os.open(each, os.O_RDONLY)
         try:
             os.fsync(descriptor)

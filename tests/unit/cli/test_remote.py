@@ -7,6 +7,7 @@ import pytest
 
 from lvjobs import remedies
 from lvjobs.api.pull import from_lines
+from lvjobs.cli import _may_be_remote as may_be_remote
 from lvjobs.cli.remote import Login, RemoteFailed, login_for, split_host
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.study.found import options_for
@@ -48,6 +49,28 @@ def test_a_command_runs_where_the_study_is(laptop, words, login, rest):
     found, kept = login_for(words)
     assert found == login
     assert kept == (words[2:] if rest is None else rest), "what follows -- is the program's own"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DECLARED,
+        '[remote]\nhost="login"\nstudy="~/a study"\n',
+        '[ remote ]\n  host = "login"\n  study = "~/a study"\n',
+        'remote.host = "login"\nremote.study = "~/a study"\n',
+        'remote = { host = "login", study = "~/a study" }\n',
+    ],
+)
+def test_a_login_node_is_found_however_it_is_written(laptop, text):
+    (laptop / "study.toml").write_text(text)
+    assert may_be_remote()
+    assert login_for(["status"])[0] == THERE
+
+
+def test_a_study_without_a_login_node_is_here(laptop):
+    (laptop / "study.toml").write_text("# host = 'login'\n[train]\nsteps = 5\n")
+    assert not may_be_remote()
+    assert login_for(["status"])[0] is None
 
 
 def test_where_the_ledger_is_commands_run_here(laptop):

@@ -1,5 +1,6 @@
 """`lvjobs archive`: finished runs in one file each, which no crash loses, and which nothing else needs."""
 
+import os
 import tarfile
 
 import pytest
@@ -47,6 +48,34 @@ def test_a_run_is_one_file_and_comes_back_as_it_was(scene):
     assert unpack(scene, "one") == [f"one: unpacked into {directory}"]
     assert files_of(directory) == before
     assert not path.exists()
+
+
+def test_links_come_back_as_they_were(scene, tmp_path):
+    """A program links to data outside of its run, and to files that are gone."""
+    directory = scene.study.layout.run("one").root
+    work = directory / "work"
+    work.mkdir()
+    (work / "script.sh").write_text("true\n")
+    (work / "script.sh").chmod(0o700)
+    links = {"data": str(tmp_path), "gone": "/no/such/file", "above": "../../elsewhere", "near": "script.sh"}
+    for name, target in links.items():
+        (work / name).symlink_to(target)
+    pack(scene, "one")
+    assert not directory.exists()
+    unpack(scene, "one")
+    assert {name: os.readlink(work / name) for name in links} == links
+    assert (work / "script.sh").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_of_another_kind_is_refused_and_nothing_is_packed(scene):
+    directory = scene.study.layout.run("one").root
+    os.mkfifo(directory / "pipe")
+    with pytest.raises(
+        UsageError, match=r"pipe is neither a file, a directory nor a link; remove it, then archive one"
+    ):
+        pack(scene, "one")
+    assert (directory / "run.json").exists()
+    assert not scene.study.layout.archive("one").exists()
 
 
 def test_a_run_that_is_not_finished_stays_as_it_is(tmp_path):
