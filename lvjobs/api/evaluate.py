@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lvjobs import remedies
 from lvjobs.api import updates
 from lvjobs.api.material import base_origin
 from lvjobs.api.settings import Overrides, pinned, settle
 from lvjobs.api.submit import PreparedRuns
 from lvjobs.control.planning.ledger_view import read_ledger
+from lvjobs.control.session import refuse_archived
 from lvjobs.control.stages.origins import OWN, from_origins
 from lvjobs.control.submission.declare import EVALUATE, RunRequest, default_name
 from lvjobs.errors import UsageError
@@ -158,12 +158,6 @@ def find_runs(study: StudyContext, names: Sequence[str]) -> list[RunRecord]:
     for run in found:
         refuse_archived(study, run.name)
     return found
-
-
-def refuse_archived(study: StudyContext, name: str) -> None:
-    """Refuse a run whose files are packed (UsageError)."""
-    if study.layout.archive(name).exists():
-        raise UsageError(f"{name} is archived; unpack it: {remedies.UNPACK(*study.where, run=name)}")
 
 
 def done_evaluations(study: StudyContext) -> list[Evaluated]:

@@ -252,14 +252,14 @@ def newest_log(study: StudyContext, typed: str) -> Path:
     """
     from lvjobs.api.select import name_of
     from lvjobs.control.inspect.logs import newest_log as find_log
+    from lvjobs.control.session import refuse_archived
     from lvjobs.control.summary import find_row
 
     typed = name_of(study, typed)
     row = find_row(read_summary(study.layout.summary) or {"runs": []}, typed, study.where)
     found = find_log(study, row)
-    if found is None and study.layout.archive(row["name"]).exists():
-        raise UsageError(f"{row['name']} is archived; unpack it: {remedies.UNPACK(*study.where, run=row['name'])}")
     if found is None:
+        refuse_archived(study, row["name"])
         why = remedies.WHY(*study.where, run=row["name"])
         raise UsageError(f"{row['name']} has no log yet (it is {row['state']}); type: {why}")
     return found

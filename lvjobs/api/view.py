@@ -108,28 +108,23 @@ class StudyView(StudyContext):
             UsageError: No run has this name or id, or several begin or end like that.
         """
         from lvjobs.control.inspect.describe import describe
-        from lvjobs.control.inspect.history import moments_of
+        from lvjobs.control.inspect.history import history_of
         from lvjobs.control.summary import find_row
 
         with updates.looked(self) as (session, status):
             row = find_row(status.stored, name_of(self, run), self.where)
-            with session.ledger.transaction() as transaction:
-                (record,) = transaction.find_runs([row["id"]])
-                attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)
-            found = describe(session, row)
-        return RunDescription(read_row(RunStatus, row), found, moments_of(record, attempts, events), status)
+            found, moments = describe(session, row), session.ledger.call(history_of, row["id"])
+        return RunDescription(read_row(RunStatus, row), found, moments, status)
 
     def history(self, run: str) -> History:
         """Return a run's history, moment by moment. Raises UsageError for a run that does not exist."""
-        from lvjobs.control.inspect.history import moments_of
+        from lvjobs.control.inspect.history import history_of
         from lvjobs.control.summary import find_row
 
         with updates.looked(self) as (session, status):
             row = find_row(status.stored, name_of(self, run), self.where)
-            with session.ledger.transaction() as transaction:
-                (record,) = transaction.find_runs([row["id"]])
-                attempts, events = transaction.attempts([row["id"]]), transaction.events(row["id"], limit=100_000)
-        return History(read_row(RunStatus, row), moments_of(record, attempts, events), status)
+            moments = session.ledger.call(history_of, row["id"])
+        return History(read_row(RunStatus, row), moments, status)
 
     def queue(self, run: str | None = None) -> WaitingJobs:
         """Return the waiting jobs, and requests that would start the first, or that of `run`, sooner. Submit nothing.

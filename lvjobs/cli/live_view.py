@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -164,24 +165,18 @@ class LiveView(App[None]):
 
     def action_why(self) -> None:
         """Explain the state of the selected run."""
-        if run := self.selected:
-            self.notify(f"asking about {run.name} ...", timeout=3)
-            self._explain(run.name)
-
-    @work(thread=True, group="ask")
-    def _explain(self, name: str) -> None:
-        self._open(f"why {name}", lambda: self._study.why(name).to_dict(), print_why)
+        self._answer("why ", lambda name: self._study.why(name).to_dict(), print_why)
 
     def action_describe(self) -> None:
         """Show all that is known of the selected run."""
+        self._answer("", lambda name: self._study.describe(name).to_dict(), print_description)
+
+    def _answer(self, title: str, ask: Callable[[str], dict[str, object]], show: Callable[..., None]) -> None:
         if run := self.selected:
             self.notify(f"asking about {run.name} ...", timeout=3)
-            self._describe(run.name)
+            self._open(f"{title}{run.name}", partial(ask, run.name), show)
 
     @work(thread=True, group="ask")
-    def _describe(self, name: str) -> None:
-        self._open(name, lambda: self._study.describe(name).to_dict(), print_description)
-
     def _open(self, title: str, ask: Callable[[], dict[str, object]], show: Callable[..., None]) -> None:
         """Show an answer on a screen of its own; called in a thread."""
         try:

@@ -41,79 +41,62 @@ _options: F = together(
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """The options that decide what is printed."""
+class _Asked:
+    """What the options of the command ask for."""
 
+    given: Overrides
+    flops_per_second: str | None
     conventions: bool
     as_json: bool
-    checks_models: bool = True
+
+
+def _asked(
+    *,
+    profile: str | None,
+    pairs: tuple[str, ...],
+    flops_per_second: str | None,
+    conventions: bool,
+    as_json: bool,
+    **options: Any,
+) -> _Asked:
+    return _Asked(overrides(options, pairs, profile), flops_per_second, conventions, as_json)
 
 
 @click.command(cls=Command)
 @click.argument("what", required=False, metavar=f"[STAGE|{RUN}]")
 @_options
 @click.option("--apply", "number", type=click.IntRange(min=1), metavar="N", help="Write plan N into study.toml.")
-def plan(
-    what: str | None,
-    root: Path,
-    profile: str | None,
-    pairs: tuple[str, ...],
-    flops_per_second: str | None,
-    conventions: bool,
-    as_json: bool,
-    number: int | None,
-    **options: Any,
-) -> None:
+def plan(what: str | None, root: Path, number: int | None, **typed: Any) -> None:
     """Show whether all stages, one STAGE, or a single run (train) fit the budget, and their cost. Submit nothing.
 
     Shows FLOPs by the budget's convention, time and disk space; if it does not fit, plans that do. The data need not
     exist. If the parent stage is undecided, the most expensive candidate is assumed.
     """
-    given, study = overrides(options, pairs, profile), Study.open(root, new=what == RUN)
-    if number is not None:
-        if what is not None or given != Overrides():
-            raise UsageError("--apply writes a plan for all stages of study.toml: leave STAGE and the settings out")
-        _apply(study, number)
+    asked, study = _asked(**typed), Study.open(root, new=what == RUN)
+    if number is None:
+        _show(study, what, asked)
         return
-    _show(study, what, given, flops_per_second, _Shown(conventions, as_json))
+    if what is not None or asked.given != Overrides():
+        raise UsageError("--apply writes a plan for all stages of study.toml: leave STAGE and the settings out")
+    _apply(study, number)
 
 
 @click.command(cls=Command)
 @click.argument("what", required=False, metavar=f"[STAGE|{RUN}]")
 @_options
-def estimate(
-    what: str | None,
-    root: Path,
-    profile: str | None,
-    pairs: tuple[str, ...],
-    flops_per_second: str | None,
-    conventions: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def estimate(what: str | None, root: Path, **typed: Any) -> None:
     """Show what `lvjobs plan` shows. This is its older name."""
     _note_name()
-    study, given = Study.open(root, new=True), overrides(options, pairs, profile)
-    _show(study, what, given, flops_per_second, _Shown(conventions, as_json, checks_models=False))
+    _show(Study.open(root, new=True), what, _asked(**typed), checks_models=False)
 
 
 @click.command(cls=Command, name="plan")
 @click.argument("what", required=False, metavar="[STAGE]")
 @_options
-def sweep_plan(
-    what: str | None,
-    root: Path,
-    profile: str | None,
-    pairs: tuple[str, ...],
-    flops_per_second: str | None,
-    conventions: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def sweep_plan(what: str | None, root: Path, **typed: Any) -> None:
     """Show what `lvjobs plan` shows. This is its older name."""
     _note_name()
-    study, given = Study.open(root), overrides(options, pairs, profile)
-    _show(study, what or ALL, given, flops_per_second, _Shown(conventions, as_json))
+    _show(Study.open(root), what or ALL, _asked(**typed))
 
 
 def _note_name() -> None:
@@ -122,23 +105,23 @@ def _note_name() -> None:
         click.echo(f"note: use {remedies.SWEEP_PLAN}; this older name works until the next release", err=True)
 
 
-def _show(study: Study, what: str | None, given: Overrides, flops_per_second: str | None, shown: _Shown) -> None:
+def _show(study: Study, what: str | None, asked: _Asked, *, checks_models: bool = True) -> None:
     """Print the cost of a run, of a stage, or of all stages."""
-    speed = _speed(flops_per_second)
+    speed, given = _speed(asked.flops_per_second), asked.given
     if what == RUN or (what is None and not study.config.stage):
         found = study.estimate(
             what, given.settings, resources=given.resources, profile=given.profile, flops_per_second=speed
         )
-        print_found_plan(study, [], found, shown.as_json, every_convention=shown.conventions)
+        print_found_plan(study, [], found, asked.as_json, every_convention=asked.conventions)
         return
     prepared = plan_stages(study, what or ALL, given)
     found = foresee_stages(study, prepared.chosen, prepared.requested, speed)
     try:
-        if shown.checks_models:
+        if checks_models:
             prepared.check_models()
     except UsageError as error:
         print_problem(f"submitting now would fail: {error}")
-    print_found_plan(study, prepared.chosen, found, shown.as_json, every_convention=shown.conventions)
+    print_found_plan(study, prepared.chosen, found, asked.as_json, every_convention=asked.conventions)
 
 
 def print_found_plan(

@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -19,31 +19,29 @@ def spinner(what: str, seconds: float) -> Iterator[None]:
     """Announce a wait for `what`, of `seconds` at most, if it takes a moment."""
     bound = f", at most {seconds:.0f} s" if seconds < _LONGEST else ""
     words = f"waiting for {what}{bound}"
-    if sys.stderr.isatty():
-        with _spinning(words):
+    if not sys.stderr.isatty():
+        after = float(os.environ.get(_NOTE_AFTER) or _NOTE_SECONDS)
+        with _unless_it_ends(after, lambda: click.echo(f"note: {words}", err=True)):
             yield
         return
-    after = float(os.environ.get(_NOTE_AFTER) or _NOTE_SECONDS)
-    timer = threading.Timer(after, lambda: click.echo(f"note: {words}", err=True))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@contextmanager
-def _spinning(words: str) -> Iterator[None]:
     from rich.console import Console
 
     status = Console(stderr=True, highlight=False).status(f"[dim]{words}[/dim]", spinner="line")
-    timer = threading.Timer(_SPIN_SECONDS, status.start)
+    try:
+        with _unless_it_ends(_SPIN_SECONDS, status.start):
+            yield
+    finally:
+        status.stop()
+
+
+@contextmanager
+def _unless_it_ends(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` in a thread, unless the block ends within so many seconds."""
+    timer = threading.Timer(seconds, act)
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-        timer.join()  # else it may start to spin after the end
-        status.stop()
+        timer.join()  # else it may act after the end

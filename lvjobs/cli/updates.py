@@ -10,7 +10,6 @@ import click
 from lvjobs import remedies
 from lvjobs.api.results import Status
 from lvjobs.api.select import full_names
-from lvjobs.api.settings import Overrides
 from lvjobs.api.study import Study
 from lvjobs.api.updates import resume as resume_runs
 from lvjobs.api.updates import wait_until_rest
@@ -23,84 +22,62 @@ from lvjobs.cli.common import (
     study_option,
     tag_option,
     tell,
+    together,
 )
 from lvjobs.cli.help import Command
 from lvjobs.cli.settings import carried_options, overrides, profile_option, resource_options
 from lvjobs.records.curves import LOSSES
 from lvjobs.study import config
 
-_accept_packages = click.option(
-    "--accept-packages", is_flag=True, help="Continue although packages changed since the last attempt."
+_resume_options = together(
+    tag_option,
+    study_option,
+    profile_option,
+    carried_options,
+    resource_options,
+    click.option("--accept-packages", is_flag=True, help="Continue although packages changed since the last attempt."),
+    json_option,
 )
 
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, shell_complete=complete_runs)
-@tag_option
-@study_option
-@profile_option
-@carried_options
-@resource_options
-@_accept_packages
-@json_option
-def resume(
-    root: Path,
-    runs: tuple[str, ...],
-    tag: str,
-    profile: str | None,
-    pairs: tuple[str, ...],
-    accept_packages: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
+@_resume_options
+def resume(root: Path, runs: tuple[str, ...], tag: str, **typed: Any) -> None:
     """Update the study and print each change. Held RUNS that are named are resumed with the current code and settings.
 
     These settings are the profile and [resources], checkpoint_every and keep_last of study.toml, and the options given
     here. What a run trains does not change.
     """
-    given, study = overrides(options, pairs, profile), Study.open(root)
-    names = chosen_runs(study, runs, tag) if runs or tag else ()
-    _resume(study, names, given, accept_packages=accept_packages, as_json=as_json)
+    study = Study.open(root)
+    _resume(study, chosen_runs(study, runs, tag) if runs or tag else (), **typed)
 
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, shell_complete=complete_runs)
-@tag_option
-@study_option
-@profile_option
-@carried_options
-@resource_options
-@_accept_packages
-@json_option
-def retry(
-    root: Path,
-    runs: tuple[str, ...],
-    tag: str,
-    profile: str | None,
-    pairs: tuple[str, ...],
-    accept_packages: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
+@_resume_options
+def retry(root: Path, runs: tuple[str, ...], tag: str, **typed: Any) -> None:
     """Submit cancelled or held RUNS again, with the current code and settings, from their newest checkpoints.
 
     Each run gets a new submission and a new reservation. Evaluations that were cancelled with a run are planned again.
     """
-    given, study = overrides(options, pairs, profile), Study.open(root)
-    names = chosen_runs(study, runs, tag)
-    _resume(study, names, given, accept_packages=accept_packages, as_json=as_json, cancelled=True)
+    study = Study.open(root)
+    _resume(study, chosen_runs(study, runs, tag), cancelled=True, **typed)
 
 
 def _resume(
     study: Study,
     names: Sequence[str],
-    given: Overrides,
     *,
+    profile: str | None,
+    pairs: tuple[str, ...],
     accept_packages: bool,
     as_json: bool,
     cancelled: bool = False,
+    **options: Any,
 ) -> None:
     """Resume the runs, with `cancelled` also cancelled ones, and print what changed and what is still held."""
+    given = overrides(options, pairs, profile)
     agree = lambda lines: accept_packages or _agree(lines, as_json)  # noqa: E731
     status = resume_runs(study, names, given, agree, cancelled=cancelled)
     print_update(status, as_json=as_json)

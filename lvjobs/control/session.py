@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from lvjobs import remedies
 from lvjobs.cluster.protocol import Cluster
 from lvjobs.control.backends import cluster_for, profile_of
 from lvjobs.control.budget.accounts import Books, Terms
@@ -74,6 +75,12 @@ class Session:
     def full_books(self, transaction: Transaction) -> Books:
         """Return the accounts of all runs, one by one."""
         return full_books_of(transaction, self.terms, self.study.layout, self.clock())
+
+
+def refuse_archived(study: StudyContext, name: str) -> None:
+    """Refuse a run whose files are packed (UsageError)."""
+    if study.layout.archive(name).exists():
+        raise UsageError(f"{name} is archived; unpack it: {remedies.UNPACK(*study.where, run=name)}")
 
 
 class StudyUnwritable(UsageError, Unwritable):

@@ -31,7 +31,7 @@ LASTS = {
     "plan": r"Fits: needs .* spent, .* reserved",
     "budget": r"reserved +\d",
 }
-"""What a reading command shows of a study with one run, whatever fails."""
+"""The words that a reading command shows of a study with one run, whatever fails."""
 FORBIDDEN = re.compile(r"Traceback \(most recent|No job of this study is waiting|/lvjobs/cli/|Error:")
 
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvjobs.ledger.records import AttemptRecord, Event, RunRecord
+from lvjobs.ledger.transaction import Transaction
+
+_MOST_EVENTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,12 @@ class Moment:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return {"time": self.time, "kind": self.kind, "text": self.text, "cause": self.cause or None}
+
+
+def history_of(transaction: Transaction, run_id: str) -> list[Moment]:
+    """Return a run's history, as the ledger has it."""
+    (run,) = transaction.find_runs([run_id])
+    return moments_of(run, transaction.attempts([run_id]), transaction.events(run_id, limit=_MOST_EVENTS))
 
 
 def moments_of(run: RunRecord, attempts: Sequence[AttemptRecord], events: Sequence[Event]) -> list[Moment]:

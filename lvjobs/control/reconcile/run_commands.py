@@ -8,7 +8,7 @@ from lvjobs import remedies
 from lvjobs.control.backends import profile_of
 from lvjobs.control.reconcile.act import act
 from lvjobs.control.reconcile.actions import Action, Revoke, SetRun
-from lvjobs.control.session import Session
+from lvjobs.control.session import Session, refuse_archived
 from lvjobs.control.submission.declare import changes_of, differences, renewed
 from lvjobs.control.submission.submission_files import write_again
 from lvjobs.errors import UsageError
@@ -127,8 +127,7 @@ def resume_runs(
     """
     runs = session.ledger.call(find_runs, wanted, session.study.where)
     for run in runs:
-        if session.study.layout.archive(run.name).exists():
-            raise UsageError(f"{run.name} is archived; unpack it: {remedies.UNPACK(*where, run=run.name)}")
+        refuse_archived(session.study, run.name)
     resting = {RunState.HELD, RunState.PAUSED} | ({RunState.CANCELLED} if cancelled else set())
     now = {run.id: renewed(run, session.study, typed, where) for run in runs if run.state in resting}
     there = {run_id for run_id, run in now.items() if not session.absence(profile_of(session.study.layout, run))}

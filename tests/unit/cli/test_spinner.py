@@ -2,11 +2,12 @@
 
 import io
 import sys
+import threading
 import time
 
 import pytest
 
-from lvjobs.cli.spinner import spinner
+from lvjobs.cli.spinner import _unless_it_ends, spinner
 
 
 class Screen(io.StringIO):
@@ -46,6 +47,21 @@ def test_a_terminal_gets_a_spinner_that_is_removed(monkeypatch):
     with spinner("Slurm", 112):
         until(lambda: "waiting for Slurm, at most 112 s" in screen.getvalue())
     assert screen.getvalue().rstrip().endswith("\x1b[2K"), "the line is erased"
+
+
+def test_what_has_begun_is_over_when_the_block_ends():
+    """Else a spinner could start after it was stopped."""
+    begun, release, done = threading.Event(), threading.Event(), []
+
+    def act():
+        begun.set()
+        release.wait(120)
+        done.append(True)
+
+    with _unless_it_ends(0, act):
+        assert begun.wait(120)
+        threading.Timer(0.2, release.set).start()
+    assert done
 
 
 @pytest.mark.parametrize("terminal", [True, False])

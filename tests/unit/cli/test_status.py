@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 from remedy_scenes import PRICED, STAGES, typed_scene
@@ -79,6 +80,13 @@ def test_tags_of_a_completed_run_stay_with_it(three, typed):
     typed("tag", "best", "old")
     typed("resume")
     assert names(typed, "--tag", "best") == ["old"]
+
+
+def test_show_has_the_tags(three, typed):
+    assert not re.search(r"^  tags ", typed("show", "old")[1], re.MULTILINE)
+    typed("tag", "best", "old")
+    typed("tag", "published", "old")
+    assert re.search(r"^  tags +best, published$", typed("show", "old")[1], re.MULTILINE)
 
 
 def test_a_note_is_part_of_the_history(three, typed):

@@ -89,6 +89,17 @@ def test_the_table_fits(width):
         assert any(line.startswith(f"{name} ") for line in text.splitlines())
 
 
+def test_80_columns_keep_the_validation_loss_and_the_time_of_the_end():
+    """By these a run is judged; FLOPs and the training loss give way, and the middle of long names."""
+    long = {"flops": 12 * 10**14, "seconds_left": 11_000.0, "steps": 6000}
+    names = [f"eval-rank-r{rank}-lr0.004-c64-s0-925e-{rank}f3d" for rank in (2, 4)]
+    text = status(*(a_row(name=name, **long) for name in (*names, "rank-r8-lr0.001")), width=80, terminal=True)
+    head = text.splitlines()[3].split()
+    assert head == ["run", "state", "step", "expected", "validation", "attempts"]
+    assert "…2f3d" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_the_columns_of_all_stages_stand_below_one_another():
     text = status(a_row(), a_row(stage="evaluate", name="eval-" + a_row()["name"]), width=120)
     assert len({line.index("323/5000") for line in text.splitlines() if "323/5000" in line}) == 1
