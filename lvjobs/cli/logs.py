@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -12,8 +13,8 @@ from lvjobs.api.study import Study
 from lvjobs.api.updates import logs_of, newest_log
 from lvjobs.cli.common import complete_runs, seconds_of, study_option
 from lvjobs.cli.help import Command
+from lvjobs.cli.log_bar import shown_lines
 from lvjobs.errors import UsageError
-from lvjobs.foreign import cleaned
 
 _POLL_SECONDS, _LOOK_SECONDS = 0.5, 10.0
 _WORKER = "lvjobs worker: "
@@ -35,14 +36,15 @@ def logs(root: Path, run: str, follow: bool, lines: int, attempt: int | None, wh
         raise UsageError("--attempt names one log and --all means all; give one of them")
     study = Study.open(root)
     if attempt or whole or since:
-        for each in _chosen(study, run, attempt, whole=whole, since=since):
-            _print_tail(each, None if whole else lines).close()
+        with shown_lines(follows=False) as show:
+            for each in _chosen(study, run, attempt, whole=whole, since=since):
+                _print_tail(each, None if whole else lines, show).close()
         return
     path: Path | None = newest_log(study, run)
     most: int | None = lines
     while path is not None:
-        with _print_tail(path, most) as stream:
-            path, most = (_follow(study, run, path, stream), None) if follow else (None, None)
+        with shown_lines(follows=follow) as show, _print_tail(path, most, show) as stream:
+            path, most = (_follow(study, run, path, stream, show), None) if follow else (None, None)
 
 
 def _chosen(study: Study, run: str, attempt: int | None, *, whole: bool, since: str | None) -> list[Path]:
@@ -67,21 +69,21 @@ def _chosen(study: Study, run: str, attempt: int | None, *, whole: bool, since: 
     return paths
 
 
-def _print_tail(path: Path, most: int | None) -> TextIO:
-    """Print a log's last `most` lines (None: all), and return the open file at its end."""
+def _print_tail(path: Path, most: int | None, show: Callable[[str], None]) -> TextIO:
+    """Show a log's last `most` lines (None: all), and return the open file at its end."""
     click.echo(f"==> {path} <==", err=True)
     stream = path.open(errors="replace", encoding="utf-8")
     for line in deque(stream, maxlen=most):
-        click.echo(cleaned(line), nl=False)
+        show(line)
     return stream
 
 
-def _follow(study: Study, run: str, path: Path, stream: TextIO) -> Path | None:
-    """Print the log as it grows. Return the log of the run's next job; None once the run is at rest."""
+def _follow(study: Study, run: str, path: Path, stream: TextIO, show: Callable[[str], None]) -> Path | None:
+    """Show the log as it grows. Return the log of the run's next job; None once the run is at rest."""
     name, looked = name_of(study, run), time.monotonic()
     while True:
         if line := stream.readline():
-            click.echo(cleaned(line), nl=False)
+            show(line)
             if line.startswith(_WORKER):  # the run may have ended
                 looked = 0.0
             continue
@@ -90,7 +92,8 @@ def _follow(study: Study, run: str, path: Path, stream: TextIO) -> Path | None:
             if (newest := newest_log(study, name)) != path:
                 return newest
             if status.is_at_rest([name]):
-                click.echo(stream.read(), nl=False)
+                for line in stream:
+                    show(line)
                 click.echo(f"{name} is {status.states[name]}", err=True)
                 return None
         time.sleep(_POLL_SECONDS)

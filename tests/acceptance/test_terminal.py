@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -39,6 +40,10 @@ class Terminal:
     def press(self, keys: str):
         """Type these keys, such as Ctrl-C."""
         os.write(self._fd, keys.encode())
+
+    def interrupt(self):
+        """Ctrl-C, as a terminal sends it where keys are not read one by one."""
+        self._process.send_signal(signal.SIGINT)
 
     def read_until(self, text: str, seconds=120):
         """Read on until `text` was shown again."""
@@ -87,3 +92,20 @@ def test_the_live_view_is_left_by_ctrl_c_and_a_pipe_ends_with_the_study(study):
 def test_what_cannot_be_drawn_again_is_refused(study):
     for arguments in (["run", "-w"], ["-w", "--json"]):
         assert "leave out" in study.type("status", *arguments, code=2)
+
+
+def test_the_steps_of_a_log_that_is_followed_are_a_bar(study):
+    study.submit("run", "--steps", "100000")
+    study.reach("run", 20)
+    terminal = Terminal(study, "logs", "run", "-f")
+    terminal.read_until("training from step 0 of 100000")
+    terminal.read_until("of 100000")
+    terminal.read_until("━")
+    terminal.read_until("0 %")
+    terminal.read_until("loss ")
+    assert "worker: step " not in terminal.shown, "steps are no lines of their own"
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.shown
+    assert "lvjobs worker: step 1 of 100000" in study.type("logs", "run"), "in a pipe they are"
+    study.type("cancel", "run")

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lvjobs.control.budget.intervals import duration
 from lvjobs.control.inspect.logs import newest_log
 from lvjobs.control.inspect.why import headline
 from lvjobs.control.session import Session
@@ -99,6 +100,8 @@ def _job(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecor
 def _attempt(attempt: AttemptRecord) -> str:
     """Return an attempt in one line: job, node, steps, times, and its end."""
     ended = f" to {_clock(attempt.ended)}" if attempt.ended else ""
+    if attempt.ended and attempt.allocated_seconds is not None and attempt.sharing == 1:
+        ended = f" for {duration(attempt.allocated_seconds)}"  # an update may have seen the end long after it
     steps = f"steps {attempt.step - attempt.executed + 1} to {attempt.step}" if attempt.executed else "no step"
     end = f"{attempt.cause.value}: {attempt.evidence}" if attempt.cause else "active"
     where = f" on {attempt.host}" if attempt.host else ""

@@ -90,6 +90,8 @@ def reason_lines(runs: Sequence[RunStatus], most: int | None = None) -> list[Tex
     found: dict[tuple[str, str], list[RunStatus]] = {}
     for run in runs:
         reason = run.reason or (run.error if run.state == "held" else "")
+        if not reason and run.state == "interrupted" and run.not_before:
+            reason = f"{run.cause}; lvjobs submits it again after {short_start(run.not_before)}"
         if reason and run.state not in ("completed", "cancelled"):
             found.setdefault((run.state, reason), []).append(run)
     awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].after]

@@ -117,8 +117,7 @@ def _print_times(console: Console, estimate: Mapping[str, Any]) -> None:
             "" if step is None else f"{sign}{step:.3g} s",
             *(_span(row.get(key), sign) for key in ("run_seconds", "stage_seconds")),
             gpu_hours,
-            _size(row["checkpoint_bytes"]) if "checkpoint_bytes" in row else "",
-            _size(row["kept_bytes"]),
+            *(_size(row[key]) if row.get(key) else "" for key in ("checkpoint_bytes", "kept_bytes")),
         )
         rows.append(cells)
     headers = ("stage", "step", "a run", "the stage", "GPU-hours", "checkpoint", "kept")

@@ -23,7 +23,7 @@ _BEGIN = str(remedies.SUBMIT_TRAIN)
 _FIRST_SHOWN = ("held", "running", "interrupted", "submitting", "paused", "queued", "planned", "completed", "cancelled")
 """The order in which runs are shown, by state, if not all fit."""
 _OVER = frozenset({"completed", "cancelled"})
-_EXPLAINED = ("name", "state", "reason", "error", "after", "held_for", "start_estimate")
+_EXPLAINED = ("name", "state", "reason", "error", "after", "held_for", "start_estimate", "not_before", "cause")
 _NUMERIC = ("loss_numeric", "validation_loss_numeric", "untrained_loss_numeric")
 _LEAST = 1
 """The least number of runs shown of an open stage, however many stages there are."""
