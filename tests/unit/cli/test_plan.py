@@ -67,3 +67,11 @@ def test_a_dry_run_counts_no_evaluation_that_nobody_wants(tmp_path, monkeypatch,
     assert {*shown["stages"][0]["evaluation"].values()} == {0}
     more = json.loads(typed("submit", "train", "--steps", "13", "--evaluate", "--dry-run", "--json")[1])["estimate"]
     assert min(more["stages"][0]["evaluation"].values()) > 0
+
+
+def test_sizes_that_no_task_declares_are_left_out(study, typed):
+    shown = json.loads(typed("plan", "--json")[1])
+    assert not any(stage.get("checkpoint_bytes") or stage["kept_bytes"] for stage in shown["stages"])
+    out = typed("plan")[1]
+    assert "kept" in out
+    assert "0.0 B" not in out

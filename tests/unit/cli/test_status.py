@@ -202,3 +202,21 @@ def test_names_that_cannot_be_shortened_stay_as_they_are(whole):
 def test_options_of_an_open_run_that_would_have_no_effect_are_refused(three, typed):
     code, _, err = typed("submit", "run", "--name", "new", "--set", "width=16", "--cpus", "3")
     assert (code, "new already exists" in err, "cpus = 3 would have no effect" in err) == (2, True, True)
+
+
+def test_a_run_that_waits_after_a_second_kill_says_when_it_is_submitted_again(scene, typed):
+    typed("submit", "run", "--name", "one", "--set", "steps=40")
+    scene.cluster.kill(scene.reach(6).id)
+    scene.make_pass()
+    scene.cluster.kill(scene.reach(8).id)
+    code, out, _ = typed("status")
+    assert code == 0
+    assert re.search(r"^one: killed; lvjobs submits it again after \d\d:\d\d$", out, re.MULTILINE), out
+
+
+def test_show_says_how_long_an_attempt_ran_not_when_its_end_was_seen(scene, typed):
+    typed("submit", "run", "--name", "one", "--set", "steps=40")
+    scene.cluster.kill(scene.reach(20).id)
+    scene.cluster.advance(3600)
+    out = typed("show", "one")[1]
+    assert re.search(r"attempt 1 .* for (\d+) s, steps 1 to 20; killed", out), out
