@@ -42,7 +42,7 @@ _options: F = together(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the options of the command ask for."""
+    """Options of the command."""
 
     given: Overrides
     flops_per_second: str | None

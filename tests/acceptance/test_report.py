@@ -1,7 +1,5 @@
 """The report in a real headless browser: drawn whole, asking no network, readable on a phone, in the dark, on paper."""
 
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,36 +11,11 @@ from report_helpers import data
 from report_ledger import large_study, small_study
 
 __all__ = ["data"]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 DRAWN = (
     "[...document.querySelectorAll('.panel')].filter(one => [...one.querySelectorAll('svg')].some("
     "svg => svg.getBoundingClientRect().width > 100 && svg.querySelector('.cells, [class^=k]')))"
 )
-
-
-def whole(executable):
-    """Return whether it is a browser that runs here: Ubuntu's package is a stub that asks for a snap."""
-    try:
-        done = subprocess.run([executable, "--version"], capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0 and "snap" not in done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-    )
-    found = next((path for path in map(shutil.which, NAMES) if path and whole(path)), None)
-    if found is None:
-        pytest.skip("there is no Chromium here: apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        opened = driver.chromium.launch(executable_path=found, args=sandbox, timeout=300_000)
-        yield opened
-        opened.close()
 
 
 def written(root):
