@@ -183,7 +183,8 @@ class Worker:
         self._step(key, work, name, config, is_orphan=is_orphan)
         if name in self.failing and work.step >= self.failing[name]:
             said = self.said.get(name, "no such thing")
-            work.tell(self.now, "error", type="ValueError", message=said, traceback="...", step=work.step)
+            traceback = f'Traceback:\n  File "own.py", line 9, in train\nValueError: {said}\n'
+            work.tell(self.now, "error", type="ValueError", message=said, traceback=traceback, step=work.step)
             work.gone = True
             return 1
         if work.step == self.ending.get(name):

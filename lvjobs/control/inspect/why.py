@@ -5,23 +5,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lvjobs import remedies
 from lvjobs.cluster.protocol import ClusterError
 from lvjobs.control.budget.intervals import duration
 from lvjobs.control.inspect.alternatives import find_alternatives
 from lvjobs.control.inspect.logs import last_lines, newest_log
+from lvjobs.control.inspect.next_steps import commands, limit_of, next_steps
 from lvjobs.control.inspect.tracebacks import own_frames
 from lvjobs.control.reconcile.policy import leniency
 from lvjobs.control.session import Session
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import AttemptRecord, RunRecord
 from lvjobs.records.software import drift_of, record_of
-from lvjobs.remedies.remedy import Remedy
 from lvjobs.study.tables import Policy
 from lvjobs.study.words import Cause, HeldFor, RunState
 from lvjobs.tasks.code_copies import drift, find_tasks
 from lvjobs.tasks.origin import first_lines
-from lvjobs.tasks.registry import program_files, task_of
+from lvjobs.tasks.registry import program_files
 
 _LOG_LINES = 8
 _FILES = 3
@@ -91,13 +90,13 @@ def why(session: Session, row: Mapping[str, Any]) -> Why:
     return Why(
         headline=headline(run, row, attempts, now),
         evidence=[
-            *evidence(run, attempts, session.study.config.policy),
+            *_evidence(run, attempts, session.study.config.policy, traceback),
             *noted[-_DONE:],
             *_of_the_software(session, run, attempts),
             *_of_the_code(session, run),
         ],
-        then=list(_then(run, row, attempts, session.study.where)),
-        remedies=list(_remedies(run, row, failed, later, session.study.where, has_log=log is not None)),
+        then=list(next_steps(run, row, attempts, session.study.where)),
+        remedies=list(commands(run, row, failed, later, session.study.where, has_log=log is not None)),
         traceback=traceback,
         log=str(log) if log else "",
         printed=printed,
@@ -135,7 +134,7 @@ def headline(run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptR
     if row.get("queue_reason") is not None:
         return f"{_interrupted(run)}queued as {job}: {run.reason or 'Slurm gives no reason yet'}"
     words = {
-        RunState.HELD: "held, waiting for " + (_limit_of(run)[0] if run.held_for is HeldFor.BUDGET else "you"),
+        RunState.HELD: "held, waiting for " + (limit_of(run)[0] if run.held_for is HeldFor.BUDGET else "you"),
         RunState.PAUSED: f"{'stopped' if run.held_for is HeldFor.RUNG else 'paused'} at its last checkpoint",
         RunState.CANCELLED: "cancelled",
         RunState.PLANNED: "planned, not submitted yet",
@@ -151,16 +150,19 @@ def _interrupted(run: RunRecord) -> str:
     return f"interrupted ({cause.value}), " if cause else ""
 
 
-def evidence(run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy) -> Iterator[tuple[str, str]]:
-    """Yield what is known of the last failure, and its cost, as pairs of a label and its text."""
+def _evidence(
+    run: RunRecord, attempts: Sequence[AttemptRecord], policy: Policy, traceback: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield what is known of the last failure, and its cost, as pairs of a label and its text.
+
+    The error itself is left out where the `traceback` that follows ends with it.
+    """
     failed = _last_failure(attempts)
     if failed is not None:
         number = attempts.index(failed) + 1
         where = f" on {failed.host}" if failed.host else ""
-        yield (
-            f"attempt {number}",
-            f"{failed.cause.value if failed.cause else ''}{where}, job {failed.job_id}: {failed.evidence}",
-        )
+        error = "" if failed.evidence in traceback[-1:] else f": {failed.evidence}"
+        yield f"attempt {number}", f"{failed.cause.value if failed.cause else ''}{where}, job {failed.job_id}{error}"
         if failed.ended:
             yield "when", time.strftime("%a %d %b %H:%M:%S", time.localtime(failed.ended))
         if failed.has_started:
@@ -201,86 +203,6 @@ def _of_the_code(session: Session, run: RunRecord) -> Iterator[tuple[str, str]]:
         shown = ", ".join(files[:_FILES]) + (f" and {len(files) - _FILES} more" if len(files) > _FILES else "")
         kept = "the run keeps using the submitted code until it is resumed"
         yield "code", f"edited since the run was submitted ({shown}); {kept}"
-
-
-# -- what follows -----------------------------------------------------------------------------------------------------
-
-
-def _then(
-    run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord], where: Sequence[str]
-) -> Iterator[str]:
-    """Yield what lvjobs or Slurm does next. `where`: see `StudyContext.where`."""
-    checkpoint = row["checkpoint_step"]
-    start = f"from the checkpoint of step {checkpoint}" if checkpoint else "from the beginning"
-    if run.state is RunState.INTERRUPTED and row.get("queue_reason") is not None:
-        yield f"Slurm restarts its job, and the run continues {start}"
-    elif run.state in (RunState.INTERRUPTED, RunState.PLANNED):
-        when = "when its back-off is over" if run.not_before else "when it can"
-        yield f"lvjobs submits it {when}; it then {'continues' if attempts else 'starts'} {start}"
-    elif run.state is RunState.QUEUED:
-        yield f"it starts {start} when Slurm starts the job"
-    elif run.state is RunState.RUNNING:
-        yield f"it saves a checkpoint every {run.checkpoint_every} steps; if interrupted, it continues from the last"
-    elif run.state is RunState.SUBMITTING:
-        yield "the next update looks for its token in the queue, and adopts the job or submits it again"
-    elif run.held_for is HeldFor.RUNG:
-        yield f"once all runs of {run.stage} have reached that step, the best continue"
-    elif run.state is RunState.HELD:
-        yield (
-            f"held until you run: {remedies.RESUME_RUN(*where, run=run.name)}"
-            if run.held_for is not HeldFor.BUDGET
-            else f"it resumes automatically once enough {_limit_of(run)[0]} are free"
-        )
-    if run.state in (RunState.HELD, RunState.PAUSED, RunState.CANCELLED) and checkpoint:
-        yield f"its checkpoints are kept; the newest is of step {checkpoint}"
-
-
-def _limit_of(run: RunRecord) -> tuple[str, Remedy]:
-    """Return what a run lacks that is held for the budget, and the command that raises the limit of it."""
-    if "GPU-hours" in run.reason and "FLOPs" not in run.reason:
-        return "GPU-hours", remedies.BUDGET_SET_HOURS
-    return "FLOPs", remedies.BUDGET_SET
-
-
-def _remedies(
-    run: RunRecord,
-    row: Mapping[str, Any],
-    failed: AttemptRecord | None,
-    evaluations: Sequence[RunRecord],
-    where: Sequence[str],
-    *,
-    has_log: bool,
-) -> Iterator[tuple[str, str]]:
-    """Yield commands and their purposes. `evaluations` are the run's own. `where`: see `StudyContext.where`."""
-    name = run.name
-    if run.state in (RunState.HELD, RunState.PAUSED):
-        after = "resume with the current code"
-        if run.held_for in (HeldFor.RUNG, HeldFor.PRUNED):
-            after = "train it to its last step, whatever its rank"
-        elif run.held_for is not HeldFor.STOPPED:
-            after = f"{after}, after the fix"
-        if run.held_for is HeldFor.BUDGET:
-            yield _limit_of(run)[1](*where), "raise the limit"
-            after = "resume it"
-        if failed is not None and failed.cause is Cause.OUT_OF_MEMORY:
-            yield remedies.RESUME_MEMORY(*where, run=name), "resume with more memory"
-        yield remedies.RESUME_RUN(*where, run=name), after
-    if has_log:
-        yield remedies.LOGS(*where, run=name), "the log of its last job"
-    if row.get("queue_reason") is not None:
-        yield remedies.QUEUE(*where, run=name), "ask Slurm what would start sooner"
-    if run.state is RunState.COMPLETED and task_of(run.config).can_be_evaluated:
-        if any(each.state is RunState.COMPLETED for each in evaluations):
-            yield remedies.SCORES(*where, run=name), "the scores of its forecasts"
-        elif not evaluations:
-            yield remedies.EVALUATE(*where, runs=name), "forecast and score held-out series"
-    if not run.state.is_final and run.state is not RunState.HELD:
-        yield remedies.WATCH(*where), "follow the study and print each change"
-    yield remedies.STATUS_RUN(*where, run=name), "full history"
-    if run.state is RunState.CANCELLED:
-        yield remedies.RETRY(*where, run=name), "submit it again"
-    if not run.state.is_final:
-        yield remedies.CANCEL(*where, run=name), "cancel the run"
 
 
 def _in_the_queue(session: Session, run: RunRecord, row: Mapping[str, Any]) -> tuple[str, Sequence[Mapping[str, Any]]]:

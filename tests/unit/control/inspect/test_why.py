@@ -1,6 +1,7 @@
 """The answers of `lvjobs why` and `lvjobs status RUN`, whatever became of a run."""
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
@@ -74,7 +75,9 @@ def test_of_one_that_was_preempted_and_waits(scene):
     found = asked(scene)
     assert found["headline"].startswith("interrupted (preempted), queued as job")
     assert {"what": "done", "said": f"lifted the requeue hold of job {scene.job().id}"} in found["evidence"]
-    assert found["then"] == ["Slurm restarts its job, and the run continues from the checkpoint of step 6"]
+    (then,) = found["then"]
+    assert then.startswith("Slurm restarts its job, and the run continues from the checkpoint of step 6; ")
+    assert re.search(r"; Slurm expects that by \w{3} \d\d \w{3} \d\d:\d\d$", then)
     assert found["evidence"][0]["what"] == "attempt 1"
     assert found["evidence"][0]["said"].startswith("preempted on ")
     assert "lvjobs cancel one" in types(found)
@@ -100,7 +103,8 @@ def test_of_one_that_is_held_for_an_error_in_its_code(scene):
     found = asked(scene)
     assert found["headline"].startswith("held, waiting for you: ")
     assert found["printed"][-1] == "the last line"
-    assert found["traceback"]
+    assert found["traceback"][-1] == "ValueError: no such thing"
+    assert re.search(r"^code_error on n\d, job \S+$", found["evidence"][0]["said"]), "the traceback has the error"
     assert types(found)[:2] == ["lvjobs resume one", "lvjobs logs one"]
     assert found["then"][0] == "held until you run: lvjobs resume one"
     assert len(shown(scene).splitlines()) <= 45
