@@ -29,7 +29,7 @@ def ledger() -> None:
 def check(root: Path, as_json: bool) -> None:
     """Compare runs.db with the run directories and journals, and list problems. Change nothing.
 
-    Exit code 1: there are problems. Notes are none.
+    Exit code 1: problems were found; notes do not count.
     """
     from lvjobs.control.recovery.check import check as check_study
 
@@ -74,8 +74,8 @@ def rebuild(root: Path, as_json: bool, aside: bool) -> None:
 @ledger.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), required=False)
 @study_option
-@click.option("--table", type=click.Choice(("runs", "attempts", "charges", "stages")), help="Only this one.")
-@click.option("--format", "form", type=click.Choice(("csv", "jsonl")), help="Only this one.")
+@click.option("--table", type=click.Choice(("runs", "attempts", "charges", "stages")), help="Write this table only.")
+@click.option("--format", "form", type=click.Choice(("csv", "jsonl")), help="Write this format only.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 def export(root: Path, directory: Path | None, table: str | None, form: str | None, force: bool) -> None:
     """Write runs, attempts, charges and stages as CSV and JSON lines into DIRECTORY; without one, to the terminal.

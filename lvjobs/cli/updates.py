@@ -159,7 +159,7 @@ def cancel(root: Path, runs: tuple[str, ...], tag: str, yes: bool, as_json: bool
         return
     if status.parsed.unanswered_seconds is not None:
         click.echo(
-            "note: Slurm did not answer; the next update removes what is left in the queue. It trains nothing more."
+            "note: Slurm did not answer; the next update cancels jobs that are still in the queue. They will not train."
         )
     if len(undone) == 1:
         click.echo(f"to submit it again: {remedies.RETRY(*study.where, run=undone)}")

@@ -143,7 +143,7 @@ def training_of(name: str, config: RunConfig) -> TrainingConfig:
         UsageError: it is no training of the bundled task.
     """
     if config.task != TRAIN_TASK:
-        raise UsageError(f"{name} is no forecaster: name a run of the bundled training task")
+        raise UsageError(f"{name} is not a forecasting run; name a run of the bundled training task")
     return read_params(TrainingConfig, config.params)
 
 

@@ -14,6 +14,7 @@ from lvjobs.records.summary import RunStatus
 from lvjobs.report.evaluated import Evaluated, groups, settings_of
 from lvjobs.report.numbers import four_digits, setting, short, variable_names
 from lvjobs.report.table import Table
+from lvjobs.study.words import CHARGE_LABELS
 
 TABLE_2, TABLE_3 = "table-2-rank-and-rate", "table-3-context"
 TITLES = {TABLE_2: "Table 2: rank and learning rate", TABLE_3: "Table 3: context length"}
@@ -198,7 +199,7 @@ def budget_table(budget: Mapping[str, Any], runs: Sequence[RunStatus]) -> Table:
     total = "total" if budget["counts_inference"] else "useful + repeated"
     return Table(
         "Table 4: FLOPs of the study, by stage",
-        ["stage", "runs", "steps executed", *_KINDS, total, "of the limit"],
+        ["stage", "runs", "steps executed", *map(CHARGE_LABELS.__getitem__, _KINDS), total, "of the limit"],
         [
             [stage, f"{of:,}", f"{steps:,}", *map(four_digits, flops), f"{100 * flops[-1] / budget['limit']:.2f} %"]
             for stage, (of, steps, *flops) in zip([*budget["by_stage"], "total"], rows, strict=True)

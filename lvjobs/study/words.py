@@ -121,3 +121,7 @@ class SubmitOutcome(str, Enum):
     UNCLEAR = "unclear"
     REFUSED = "refused"
     OVER_BUDGET = "over_budget"
+
+
+CHARGE_LABELS = {"useful": "useful", "replayed": "repeated", "validation": "validation", "generation": "generation"}
+"""The kinds of charge, as tables and figures name them."""

@@ -172,7 +172,7 @@ class Task(Protocol):
         Raises:
             UsageError: runs of this task cannot be evaluated.
         """
-        raise UsageError(f"{name} is no forecaster: name a run of the bundled training task")
+        raise UsageError(f"{name} is not a forecasting run; name a run of the bundled training task")
 
     def scored(self, params: Params, series: int) -> int:
         """Return how many of `series` held-out systems an evaluation of the run forecasts; 0 if it has none."""

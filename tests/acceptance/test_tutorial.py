@@ -110,7 +110,7 @@ def test_the_tutorial_to_the_letter(terminal):
     assert "killed" in said["lvjobs status"], "what follows the kill"
     assert "killed" in said["lvjobs why final"]
     assert "from the checkpoint of step" in said["lvjobs status final"]
-    assert "replayed" in said["lvjobs budget"]
+    assert "repeated" in said["lvjobs budget"]
     assert "Fits: needs 1.226e13 FLOPs at once" in said["lvjobs plan"]
     report = (terminal.where / "report" / "index.html").read_text(encoding="utf-8")
     assert all(name in report for name in runs if not name.startswith("eval"))

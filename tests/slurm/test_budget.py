@@ -129,7 +129,7 @@ def test_a_limit_that_changes_while_runs_go_on_and_wait(study: Study, lab):
         assert "gives: held" in study.type("budget", "set", str(tight))
         states = {name: run["state"] for name, run in study.runs().items()}
         assert states == {"runs": "running", "waits": "queued", "gives": "held"}
-        assert "FLOPs more are needed" in study.run("gives")["reason"]
+        assert "FLOPs more than is available" in study.run("gives")["reason"]
         lab_jobs = lab.run("squeue", "-h", "-o", "%j").split()
         assert len(lab_jobs) == 2
 

@@ -77,7 +77,7 @@ def test_a_frozen_controller(impatient, tmp_path):
         assert text.splitlines()[0] == "note: waiting for Slurm, at most 112 s", (name, text)
     assert {name: code for name, (code, _) in changed.items()} == {"resume": 0, "submit": 0, "cancel": 0}
     assert re.search(r"the job has token [0-9a-f]{12}, and the next update adopts or", changed["submit"][1])
-    assert "Slurm did not answer; the next update removes what is left in the queue" in changed["cancel"][1]
+    assert "Slurm did not answer; the next update cancels jobs that are still in the queue" in changed["cancel"][1]
     impatient.thaw()
     two = study.until("two", "completed")
     assert two["attempts"] == 1, "submitted once, whether sbatch's request was heard or not"

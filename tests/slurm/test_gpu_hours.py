@@ -74,7 +74,7 @@ def test_a_program_whose_time_limit_was_too_low_is_held_at_the_limit(tmp_path, l
     leave = study.journal("run")[-1]
     assert (leave["cause"], leave["action"]) == ("exhausted", "none")
     run = study.until("run", "held")
-    assert "GPU-hours more are needed than the limit of 0.01667 leaves free" in run["reason"]
+    assert "GPU-hours more than is available (limit 0.01667)" in run["reason"]
     assert 0 < held(lab, study) <= SECONDS + 60, "a minute of its GPU past the limit, at most"
     assert run["checkpoint_step"] >= leave["step"] - 10, "it was not stopped before its next checkpoint"
 

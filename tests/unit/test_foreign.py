@@ -358,7 +358,7 @@ PLACES = {
     "tasks.packages": python_fails,
     "control.driver.notify": webhook,
     "control.inspect.logs": log_tails,
-    "cli.logs": log_tails,
+    "cli.log_bar": log_tails,
     "doctor.bundle": log_tails,
     "cli": errors,
     "records.journal": journal,

@@ -70,5 +70,5 @@ def _did(attempt: AttemptRecord) -> str:
     first = attempt.step - attempt.executed + 1
     steps = f"steps {first} to {attempt.step}" if attempt.executed > 1 else f"step {first}"
     lost = max(0, attempt.step - attempt.checkpoint_step)
-    last = "the last of them" if lost == 1 else f"the last {lost} of them"
-    return steps + (f", {last} after its newest checkpoint" if lost else "")
+    last = "the last is" if lost == 1 else f"the last {lost} are"
+    return steps + (f" ({last} not in a checkpoint)" if lost else "")

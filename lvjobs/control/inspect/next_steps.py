@@ -1,4 +1,4 @@
-"""What happens to a run next, without its user and by them: the last two parts of `lvjobs why`."""
+"""The last two parts of `lvjobs why`: what happens to a run without its user, and commands for them."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ def next_steps(
         when = "when its back-off is over" if run.not_before else "when it can"
         yield f"lvjobs submits it {when}; it then {'continues' if attempts else 'starts'} {start}"
     elif run.state is RunState.QUEUED:
-        yield f"it starts {start} when Slurm starts the job{_expected(row)}"
+        yield f"it starts {start} when the job starts{_expected(row)}"
     elif run.state is RunState.RUNNING:
         yield f"it saves a checkpoint every {run.checkpoint_every} steps; if interrupted, it continues from the last"
     elif run.state is RunState.SUBMITTING:

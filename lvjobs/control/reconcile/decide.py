@@ -183,8 +183,8 @@ class _Case(Conclusions):
         if self.now - since < patience or not live.history_known:
             return
         if submitted:
-            where = "not in squeue, and sacct saw no end of it," if live.history else "in neither squeue nor sacct"
-            evidence = f"job {live.job_id} is {where} for {self.now - since:.0f} s"
+            missing = "squeue, and sacct reports no end of it" if live.history else "squeue and sacct"
+            evidence = f"job {live.job_id} has been missing for {self.now - since:.0f} s from {missing}"
             yield from self.ended_as(live, Failure(Cause.LOST, evidence), None)
         else:
             yield Revoke(live.member.token, self.run.id)

@@ -301,6 +301,6 @@ class _Gate:
             limit, more = f"{hours(self._terms.gpu_seconds):.4g}", remedies.BUDGET_SET_HOURS
             lacking = f"{hours(over.gpu_seconds):.3g} GPU-hours"
         return (
-            f"{lacking} more are needed than the limit of {limit} leaves free; the run resumes by itself once they "
-            f"are free, or once the limit is raised: {more}"
+            f"needs {lacking} more than is available (limit {limit}); it resumes automatically once they are free; "
+            f"to raise the limit: {more}"
         )

@@ -80,7 +80,7 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     "copied": (
         "note",
         "the study of {path} is in use there, and this is a copy",
-        f"the next command leaves its jobs to it: {remedies.STATUS}{{where}}",
+        f"the next command records that the jobs belong to the original: {remedies.STATUS}{{where}}",
     ),
     "unclear": (
         "note",
@@ -165,17 +165,17 @@ _KNOWN: Mapping[str, tuple[Level, str, str]] = {
     ),
     "journal gone": (
         "error",
-        "of attempt {attempt} a part of the journal, or its claim, is gone: its charges stay as they were read",
+        "attempt {attempt}: a part of its journal, or its claim, is missing; what was charged is kept",
         "restore {path} from a backup",
     ),
     "other journal": (
         "error",
-        "of attempt {attempt} runs.db and the journal disagree ({pairs})",
+        "attempt {attempt}: runs.db and the journal disagree ({pairs})",
         _REBUILD,
     ),
     "wrong charge": (
         "error",
-        "{kind} of attempt {attempt}: charged are {charged}, and the journals show {shown}",
+        "attempt {attempt}: {charged} {kind} charged, {shown} in the journals",
         _REBUILD,
     ),
     "written since": (

@@ -240,8 +240,8 @@ def _add_submissions(
     if live or not is_unknown:
         return []
     reason = (
-        "the ledger was rebuilt, and whether the run was held, paused, cancelled or waited for another is not "
-        f"known; to continue it: {remedies.RESUME_RUN(run=run.name)}; to end it: {remedies.CANCEL(run=run.name)}"
+        "runs.db was rebuilt, and the run's earlier state is unknown (held, paused, cancelled or waiting); "
+        f"to continue it: {remedies.RESUME_RUN(run=run.name)}; to end it: {remedies.CANCEL(run=run.name)}"
     )
     transaction.update_run(run.id, state=RunState.HELD, reason=reason)
     return [f"{run.name}: whether it was held, paused or cancelled; it is held now"]

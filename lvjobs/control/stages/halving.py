@@ -192,8 +192,8 @@ class _Rung:
         metric = self._stage.select.metric
         found = f"it has no {metric} there"
         if value is not None:
-            average = f"its {metric}, {value:.6g} on average from step {-(-step // 2)} on, is"
-            found = f"{average} {f'not among {self._best} there' if math.isfinite(value) else 'no number'}"
+            average = f"its {metric}, averaged from step {-(-step // 2)} on, is"
+            found = f"{average} {f'{value:.6g}, not among {self._best}' if math.isfinite(value) else 'no number'}"
         why = _rest(transaction, run, f"pruned at step {step} of {run.steps}: {found}")
         transaction.add_event(Event(session.clock(), RunState.PAUSED.value, f"paused: {why}", run.id))
         return f"{run.name}: paused: {why}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lvjobs import remedies
 from lvjobs.report.figures.elements import Axis, Band, Bars, Chart, Key, Line, Mark, Panel, ReferenceLine
 from lvjobs.report.figures.palette import CAUSES, INK, KINDS, QUIET
+from lvjobs.study.words import CHARGE_LABELS
 
 _MOST_MOMENTS = 300
 _PARTS = 150
@@ -99,14 +100,14 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
     kinds = [kind for kind in KINDS if any(by_kind[kind])]
     if not kinds:
         return Chart("burn-down", title, missing=NO_FLOPS)
-    keys = [Key(kind, KINDS[kind][0], kind="box", pattern=KINDS[kind][1]) for kind in kinds]
+    keys = [Key(CHARGE_LABELS[kind], KINDS[kind][0], kind="box", pattern=KINDS[kind][1]) for kind in kinds]
     share, spent = budget["spent"] / limit, sum(budget[kind] for kind in kinds)
     reached = limit <= 2 * spent
     across = ReferenceLine(bound, limit, "y")
     remaining: list[Mark] = [Line(left, days, rest, 1.8, texts=_at(times, rest)), across]
-    stacked = _stacked(keys, days, times, by_kind)
+    stacked = _stacked(keys, days, times, {CHARGE_LABELS[kind]: by_kind[kind] for kind in kinds})
     label = f"FLOPs left over time: {budget['free']:.4g} of {limit:.4g} FLOPs are neither spent nor reserved at the end"
-    parts = ", ".join(f"{kind} {budget[kind]:.4g}" for kind in kinds)
+    parts = ", ".join(f"{CHARGE_LABELS[kind]} {budget[kind]:.4g}" for kind in kinds)
     note = f"{100 * share:.3g} % of the limit is spent" if share < _BARELY else ""
     panels = [
         Panel(remaining, _TIME, Axis("FLOPs", limits=(0, 1.05 * limit)), "left of the limit", label, 300, note),
@@ -122,9 +123,8 @@ def burn_down(spans: Spans, budget: Mapping[str, Any]) -> Chart:
     counted = "All of it counts" if budget["counts_inference"] else "Validation and generation do not count"
     above = "" if reached else f" The limit, {limit:.3g}, is far above the right panel."
     caption = (
-        f"By the {budget['convention']} convention. {counted} against the limit; replayed: steps lost in a failure "
-        f"and repeated"
-        f". What an attempt cost is spread evenly over its time.{above}"
+        f"By the {budget['convention']} convention. {counted} against the limit; repeated: steps lost in a failure "
+        f"and executed again. What an attempt cost is spread evenly over its time.{above}"
     )
     return Chart("burn-down", title, caption=caption, source=_LEDGER, panels=panels, keys=[left, bound, *keys])
 
@@ -140,7 +140,7 @@ def by_stage(budget: Mapping[str, Any]) -> Chart:
     for kind, (colour, pattern) in KINDS.items():
         flops = np.array([float(spent[stage][kind]) for stage in stages])
         if flops.any():
-            keys.append(Key(kind, colour, kind="box", pattern=pattern))
+            keys.append(Key(CHARGE_LABELS[kind], colour, kind="box", pattern=pattern))
             bars.append(Bars(keys[-1], places, start, start + flops, [f"{value:.4g}" for value in flops]))
             start = start + flops
     label = "; ".join(f"{stage}: {budget['by_stage'][stage]:.4g} FLOPs" for stage in stages)

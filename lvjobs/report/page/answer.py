@@ -180,7 +180,7 @@ def _strongest(best: Mapping[Measure, Row]) -> str:
         for words, verdict in _WORDS.items()
     }
     found = "; ".join(f"{words} by {_listed(names)}" for words, names in by.items() if names)
-    return f"{model} beside the strongest baseline that does not know the law: {found}."
+    return f"{model} beside the best data-driven baseline: {found}."
 
 
 def _beside(rows: Sequence[Row], best: Row, measure: Measure) -> str:

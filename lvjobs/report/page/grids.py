@@ -115,7 +115,7 @@ def runs_table(runs: Sequence[RunStatus]) -> Table:
         "loss",
         "validation",
         "untrained",
-        "redone",
+        "repeated",
         "attempts",
         "FLOPs",
     ]

@@ -10,6 +10,7 @@ from lvjobs.report.numbers import counted, percent
 from lvjobs.report.table import Table
 from lvjobs.report.terminal.console import new_console
 from lvjobs.study.digits import in_digits
+from lvjobs.study.words import CHARGE_LABELS
 
 _ACCOUNT = ("limit", "spent", "reserved", "free")
 _INFERENCE = ("validation", "generation")
@@ -34,9 +35,9 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
     rows.append(("spent, by kind", "", ""))
     for kind in ("useful", "replayed", *_INFERENCE):
         not_counted = kind in _INFERENCE and not budget["counts_inference"]
-        add(f"  {kind}", budget[kind], "not counted" if not_counted else "")
+        add(f"  {CHARGE_LABELS[kind]}", budget[kind], "not counted" if not_counted else "")
         if kind == "replayed" and budget["estimated"]:
-            add("    of it estimated", budget["estimated"])
+            add("    estimated part", budget["estimated"])
     if budget["by_stage"]:
         rows.append(("spent, by stage", "", ""))
     for stage, flops in budget["by_stage"].items():
@@ -58,16 +59,16 @@ def print_budget(budget: Mapping[str, Any], console: Console | None = None) -> N
         shares = [(key, f"{hours[key]:.4g}", f"{100 * hours[key] / hours['limit']:.2f} %") for key in _ACCOUNT]
         console.print(Table("", ("GPU-hours", "", "of the limit"), shares).for_terminal())
         if hours["free"] < 0:
-            console.print(f"GPU-hours spent and reserved exceed the limit: {-hours['free']:.4g} too many.")
+            console.print(f"The GPU-hours spent and reserved exceed the limit by {-hours['free']:.4g}.")
     if budget["by_convention"][budget["convention"]] is None:
         console.print(
             f"An earlier release declared some of the runs, without rates of the {budget['convention']} convention: "
             "they are counted by the official convention."
         )
     if budget["estimated"]:
-        console.print("estimated: the most that failed nodes may have executed without recording it")
+        console.print("estimated: the upper bound for steps that failed nodes executed and did not record")
     if budget["free"] < 0:
-        console.print(f"The limit is below what is spent and reserved: {-budget['free']:.4g} too much.")
+        console.print(f"The FLOPs spent and reserved exceed the limit by {-budget['free']:.4g}.")
 
 
 def print_still_fits(rooms: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
@@ -80,7 +81,7 @@ def print_still_fits(rooms: Sequence[Mapping[str, Any]], console: Console | None
             text = f"{runs}{counted(room['fits'], 'steps')} would still fit"
             text += "" if room["fits"] == room["steps"] else f"; {steps} would not"
         else:
-            text = f"not one checkpoint interval of its {steps} fits any more"
+            text = f"no room for one checkpoint interval of its {steps}"
         console.print(f"{room['stage']}: {text}")
 
 

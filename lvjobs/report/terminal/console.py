@@ -97,7 +97,7 @@ def reason_lines(runs: Sequence[RunStatus], most: int | None = None) -> list[Tex
     awaiting = [key for key, runs in found.items() if key[0] == "planned" and runs[0].after]
     _merge(found, awaiting, "each depends on an unfinished run")
     short_of_flops = [key for key, runs in found.items() if runs[0].held_for == HeldFor.BUDGET]
-    _merge(found, short_of_flops, "for the first, {first}")  # each needs other FLOPs
+    _merge(found, short_of_flops, "the first {first}")  # each needs other FLOPs
     order = sorted(found, key=lambda key: list(COLOURS).index(key[0]), reverse=True)  # the worst first
     lines = [_reason_line(*key, found[key]) for key in order]
     if most is not None and len(lines) > most:

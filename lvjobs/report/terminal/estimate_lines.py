@@ -161,9 +161,8 @@ def _print_plan(console: Console, number: int, plan: Mapping[str, Any], estimate
     headers = ("stage", "runs", "steps each", "FLOPs", "reserve")
     _print_table(console, f"Plan {number}, which fits: {plan_in_words(plan)}", headers, rows)
     console.print(
-        f"At most {short(plan['needed'])} of {short(estimate['free'])} free at once; {short(plan['spare'])} to spare "
-        f"for steps that earlier stages repeat"
-        ".",
+        f"Needs {short(plan['needed'])} of the {short(estimate['free'])} available at once; "
+        f"{short(plan['spare'])} left for repeated steps.",
     )
 
 

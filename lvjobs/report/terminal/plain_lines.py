@@ -23,9 +23,9 @@ def site_lines(site: Mapping[str, Any], where: Sequence[str] = ()) -> Iterator[s
         yield f"a requeued job is held for {site['requeue_hold_seconds']:.0f} s; lvjobs lifts that hold"
     if not site["accounting"]:
         kept = site["min_job_age_seconds"]
-        age = f" {kept:.0f} s" if kept else " a while"
+        age = f"{kept:.0f} s" if kept else "a while"
         keep = f"keep {remedies.WATCH(*where)} running"
-        yield f"there is no accounting: how a job ended is known only for{age}, so {keep}"
+        yield f"this site has no accounting: Slurm forgets how a job ended after {age}, so {keep}"
     limits = [
         f"{name} no limit" if minutes is None else f"{name} {minutes / 60:g} h"
         for name, minutes in site["partitions"].items()
@@ -98,7 +98,7 @@ def rebuild_lines(made: Mapping[str, Any], where: Sequence[str] = ()) -> Iterato
     for path in made["aside"]:
         yield f"renamed: {path}"
     rows = f"{counted(made['runs'], 'runs')}, {counted(made['attempts'], 'attempts')}"
-    yield f"runs.db: {rows}; jobs of theirs in the queue: {made['jobs']}"
+    yield f"runs.db: {rows}; {counted(made['jobs'], 'jobs')} in the queue"
     for note in made["notes"]:
         yield f"note: {note}"
     if made["lost"]:

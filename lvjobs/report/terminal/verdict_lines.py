@@ -38,29 +38,25 @@ def _verdict(estimate: Mapping[str, Any]) -> str:
 
 
 def _reuse_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what costs nothing more, and at which price trials are counted that are not proposed yet."""
+    """Yield what costs nothing more, and the price of trials that will be proposed later."""
     runs, existing = estimate["total"]["runs"], estimate["total"]["existing"]
     if existing:
         yield f"In the ledger already: {existing} of {runs_in_words(runs)}; their FLOPs are not needed again."
     for item in estimate["reuse"]:
-        repeat, are = ("repeats", "is") if item["runs"] == 1 else ("repeat", "are")
-        yield (
-            f"{runs_in_words(item['runs'])} of {item['stage']} {repeat} what {item['same_as']} trains, and {are} not "
-            f"trained again: that saves {short(item['saves'])}."
-        )
+        reused = runs_in_words(item["runs"])
+        yield f"{item['stage']} reuses {reused} of {item['same_as']}, which saves {short(item['saves'])} FLOPs."
     for item in estimate.get("searches", ()):
         trials = "1 trial" if item["trials"] == 1 else f"{item['trials']} trials"
         yield (
-            f"{trials} of {item['stage']}, not proposed yet, counted each at the most expensive point of its space: "
+            f"{trials} of {item['stage']} will be proposed later; each counts as the most expensive point: "
             f"{', '.join(f'{key} {setting(value)}' for key, value in item['dearest'].items())}."
         )
 
 
 def _gpu_hours_line(hours: Mapping[str, float]) -> str:
-    fits = "fits" if hours["needed"] <= hours["free"] else "does not fit"
     return (
-        f"This {fits} the limit of {hours['limit']:.4g} GPU-hours: {hours['needed']:.4g} are needed, by the time "
-        f"limit of each job or by the pace of similar runs, and {hours['free']:.4g} are free."
+        f"{'Fits' if hours['needed'] <= hours['free'] else 'Does not fit'}: needs {hours['needed']:.4g} GPU-hours, by "
+        f"time limits or the speed of similar runs; {hours['free']:.4g} available (limit {hours['limit']:.4g})."
     )
 
 
@@ -102,16 +98,16 @@ def _several_cause_lines(estimate: Mapping[str, Any], where: Sequence[str]) -> I
         needs += ", more than is free"
     rest = f"without it the rest fits ({short(cause['rest_needs'])})"
     if not cause["remedies"]:
-        yield f"No one stage is the cause: {name} {needs}, and without it the rest does not fit either."
+        yield f"Leaving out one stage is not enough: {name}, the largest, {needs}."
     elif len(cause["remedies"]) == 1:
         yield f"{name[0].upper()}{name[1:]} alone is the cause: it {needs}; {rest}."
     else:
         others = ", ".join(other for other in cause["remedies"] if other != cause["stage"])
-        yield f"The largest is the cause: {name} {needs}; {rest}. So it does without any one of: {others}."
+        yield f"The largest is {name}, which {needs}; {rest}. The plan also fits without any one of: {others}."
     if all(plan["left_out"] for plan in plans):
         yield f"No plan fits, even with {name} cut to one checkpoint interval."
     if not plans and cause["single"]:
-        yield f"Nor without {cause['single']}."
+        yield f"Without {cause['single']} it does not fit either."
 
 
 def short(flops: int) -> str:

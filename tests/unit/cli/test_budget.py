@@ -142,7 +142,7 @@ evaluate = ["one", "many"]
     assert rooms[0]["fits"] == 250
     assert "one: 250 steps would still fit; 500 steps would not" in lvjobs("budget")[1]
     lvjobs("budget", "set", "1000")
-    assert "one: not one checkpoint interval of its 500 steps fits any more" in lvjobs("budget")[1]
+    assert "one: no room for one checkpoint interval of its 500 steps" in lvjobs("budget")[1]
 
 
 def test_a_model_whose_shape_is_unknown_does_not_hide_the_budget(tmp_path, lvjobs):

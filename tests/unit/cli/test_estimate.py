@@ -201,7 +201,7 @@ def test_what_is_trained_once_for_two_stages_is_said(study, lvjobs):
     """Rank 8 at 512 is stage 2's middle cell, if it wins stage 1; and the dearest is taken to win."""
     told = asked(lvjobs)
     assert [(item["stage"], item["same_as"], item["runs"]) for item in told["reuse"]] == [("stage2", "stage1", 1)]
-    assert "1 run of stage2 repeats what stage1 trains" in " ".join(lvjobs("estimate")[1].split())
+    assert "stage2 reuses 1 run of stage1, which saves " in " ".join(lvjobs("estimate")[1].split())
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -346,7 +346,7 @@ def test_trials_that_are_to_come_are_counted_at_the_dearest_point(study, lvjobs)
     )
     assert "takes lora_rank, learning_rate, format, batch_size from search's winner" in words
     assert (
-        "9 trials of search, not proposed yet, counted each at the most expensive point of its space: lora_rank 32, "
+        "9 trials of search will be proposed later; each counts as the most expensive point: lora_rank 32, "
         "learning_rate 1e-05, format raw, batch_size 2." in words
     )
 

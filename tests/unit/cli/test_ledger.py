@@ -43,7 +43,7 @@ def test_check(ledger, scene):
     journal.write_bytes(journal.read_bytes().partition(b"\n")[0] + b"\n")  # the claim alone
     code, out, _ = ledger("check")
     assert code == 1
-    assert "error: one: of attempt 1 a part of the journal" in out
+    assert "error: one: attempt 1: a part of its journal" in out
     assert "problem" in out
     code, out, _ = ledger("check", "--json")
     assert code == 1

@@ -106,4 +106,4 @@ def test_every_convention_and_every_part_is_on_the_page():
     for word in (*CONVENTIONS, *PARTS):
         assert f"`{word}`" in text, word
     assert Budget().convention == "official"
-    assert "**`official` binds**" in text
+    assert "**`official` counts**" in text

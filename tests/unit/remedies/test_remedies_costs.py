@@ -58,7 +58,7 @@ def test_runs_that_need_more_gpu_hours(tmp_path, monkeypatch, typed, take):
     assert code == 0, err
     assert "the limit is 2 GPU-hours; 2 are free" in out
     assert "gpu_hours = 2" in (scene.root / "study.toml").read_text()
-    assert "fits the limit of 2 GPU-hours: 1 are needed" in " ".join(typed("estimate", "train")[1].split())
+    assert "Fits: needs 1 GPU-hours" in " ".join(typed("estimate", "train")[1].split())
     assert typed("submit", "run")[0] == 0
     shown = typed("budget")[1]
     assert [line.split()[:2] for line in shown.splitlines() if line.startswith("reserved")][-1] == ["reserved", "1"]

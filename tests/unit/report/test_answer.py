@@ -108,8 +108,7 @@ def test_overlapping_intervals_do_not_hide_a_worse_model():
     found = row((0.0572, 0.0422, 0.0088, 0.0209, 2e-6), other="var-12-log", kind="baseline")
     verdict, mae, *_ = against_baselines([found])
     assert verdict == (
-        "tuned beside the strongest baseline that does not know the law: worse by the MAE, the MSE and the median MAE "
-        "over series."
+        "tuned beside the best data-driven baseline: worse by the MAE, the MSE and the median MAE over series."
     )
     assert mae == "MAE beside var-12-log (.0422): a difference of +.0150 [+.00880, +.0209], 35.5 % higher, p < .001."
 

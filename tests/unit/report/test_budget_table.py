@@ -47,7 +47,7 @@ def test_spent_by_stage_and_kind_is_spent_by_stage_and_by_kind():
 def test_a_row_for_each_stage_and_their_sum():
     header, stage, other, total = cells(budget_table(a_budget(), ROWS).body("github"))
     assert header[:3] == ["stage", "runs", "steps executed"]
-    assert header[3:] == ["useful", "replayed", "validation", "generation", "total", "of the limit"]
+    assert header[3:] == ["useful", "repeated", "validation", "generation", "total", "of the limit"]
     assert stage == ["s_1", "2", "970", "6.095e15", "4.740e14", "1.100e14", "0", "6.679e15", "6.68 %"]
     assert other == ["t", "1", "1,100", "6.772e14", "0", "0", "2.258e14", "9.030e14", "0.90 %"]
     assert total == ["total", "3", "2,070", "6.772e15", "4.740e14", "1.100e14", "2.258e14", "7.582e15", "7.58 %"]

@@ -45,7 +45,7 @@ def estimate(conventions, needed):
 
 def test_an_estimate_without_flops_is_of_gpu_hours_alone():
     (said,) = filter(None, verdict_lines(estimate([], 48.0)))
-    assert said.startswith("This fits the limit of 500 GPU-hours: 48 are needed")
+    assert said.startswith("Fits: needs 48 GPU-hours")
     flops, hours = filter(None, verdict_lines(estimate(["official"], 480.0)))
     assert flops.startswith("Fits: needs 0 FLOPs")
-    assert hours.startswith("This does not fit the limit of 500 GPU-hours: 480 are needed")
+    assert hours.startswith("Does not fit: needs 480 GPU-hours")

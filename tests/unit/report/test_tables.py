@@ -151,12 +151,12 @@ def test_of_many_that_wait_for_others_it_is_said_once():
 
 
 def test_of_many_that_want_flops_it_is_said_once():
-    reason = "{}e+12 FLOPs more are needed than the limit of 3e+12 leaves free; the run resumes by itself"
+    reason = "needs {}e+12 FLOPs more than is available (limit 3e+12); it resumes automatically"
     held = {"state": "held", "held_for": "budget"}
     runs = [a_row(name=f"run-{number}", reason=reason.format(number + 1), **held) for number in range(5)]
-    said = "run-0, run-1, run-2 and 2 more: for the first, 1e+12 FLOPs more are needed than the limit of 3e+12"
+    said = "run-0, run-1, run-2 and 2 more: the first needs 1e+12 FLOPs more than is available"
     assert said in status(*runs, width=200)
-    assert "run-0: 1e+12 FLOPs more" in status(runs[0])
+    assert "run-0: needs 1e+12 FLOPs more" in status(runs[0])
 
 
 def test_when_a_run_starts_is_told_as_exactly_as_it_matters():
@@ -299,7 +299,7 @@ def test_the_budget_adds_up_before_the_eyes():
     assert "estimated" not in text
     assert "not counted" not in text
     text = shown(print_budget, {**budget, "estimated": 10**14, "counts_inference": False, "free": -(10**16)})
-    for words in ("of it estimated", "not counted", "1e+16 too much"):
+    for words in ("estimated part", "not counted", "exceed the limit by 1e+16"):
         assert words in text
 
 
@@ -325,7 +325,7 @@ def test_a_site_is_told_in_words():
     for words in (
         "PreemptMode=CANCEL",
         "held for 121 s",
-        "only for 300 s",
+        "forgets how a job ended after 300 s",
         "low 36 h, long no limit",
         "is cancelled",
         "scrontab",

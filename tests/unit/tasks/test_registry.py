@@ -57,5 +57,5 @@ def test_equal_needs_are_checked_once(monkeypatch):
 def test_a_function_cannot_be_evaluated(tmp_path):
     task = task_of(OWN)
     assert not task.can_be_evaluated
-    with pytest.raises(UsageError, match="one is no forecaster"):
+    with pytest.raises(UsageError, match="one is not a forecasting run"):
         task.evaluation("one", {}, tmp_path, [0])

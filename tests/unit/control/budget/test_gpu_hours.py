@@ -128,7 +128,7 @@ def test_a_run_whose_estimate_was_too_low_is_held_at_the_limit(make):
     assert held(scene) <= 120 + 2
     scene.go(30)
     assert scene.state() == "held"
-    assert "GPU-hours more are needed than the limit of 0.03333 leaves free" in scene.run()["reason"]
+    assert "GPU-hours more than is available (limit 0.03333)" in scene.run()["reason"]
     assert "lvjobs budget set --gpu-hours HOURS" in scene.run()["reason"]
     assert scene.run()["held_for"] == "budget"
     spent, reserved, _ = scene.hours()

@@ -149,7 +149,7 @@ def test_why_names_the_limit_that_holds_the_run(make):
     with scene.session() as session:
         row = next(row for row in session.make_pass()["runs"] if row["name"] == "one")
         found = str(why(session, row))
-    assert "GPU-hours more are needed" in found
+    assert "GPU-hours more than is available" in found
     assert "waits for FLOPs" not in found
     assert "--gpu-hours" in found.partition("remedies=")[2]
 

@@ -276,7 +276,7 @@ def test_what_runs_goes_on_and_what_waits_is_held_until_the_limit_is_raised(make
     scene.make_pass()
     states = {name: scene.state(name) for name in ("one", "two", "three")}
     assert states == {"one": "running", "two": "queued", "three": "held"}
-    assert "FLOPs more are needed than the limit of 3200 leaves free" in scene.run("three")["reason"]
+    assert "FLOPs more than is available (limit 3200)" in scene.run("three")["reason"]
     scene.bind(limit=100)
     scene.make_pass()
     scene.go(60)

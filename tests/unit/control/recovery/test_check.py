@@ -60,12 +60,12 @@ def test_a_study_as_it_should_be(scene):
 
 def test_a_charge_that_follows_from_no_journal(scene):
     change(scene, "UPDATE charges SET units = units + 1 WHERE attempt_id = 1 AND kind = 'useful'")
-    wrong(scene, "useful of attempt 1: charged are 5, and the journals show 4")
+    wrong(scene, "attempt 1: 5 useful charged, 4 in the journals")
 
 
 def test_a_charge_that_is_missing(scene):
     change(scene, "DELETE FROM charges WHERE attempt_id = 1 AND kind = 'useful'")
-    wrong(scene, "charged are 0, and the journals show 4")
+    wrong(scene, "0 useful charged, 4 in the journals")
 
 
 def test_a_ledger_that_counted_what_no_journal_has(scene):
@@ -80,7 +80,7 @@ def test_a_journal_that_lost_its_end_and_one_that_was_changed(scene):
     path = scene.files().journal(1)
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    wrong(scene, "of attempt 1 a part of the journal, or its claim, is gone")
+    wrong(scene, "attempt 1: a part of its journal, or its claim, is missing")
     path.write_bytes(whole.replace(b'"kind":"step"', b'"kind":"stap"', 1))
     checked, _ = found(scene)
     assert not checked.is_fine

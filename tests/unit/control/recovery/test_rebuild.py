@@ -87,7 +87,7 @@ def test_an_earlier_releases_directories_are_enough_where_their_jobs_can_be_foun
     made = rebuilt(scene)
     assert scene.spent() == spent
     assert scene.state("two") == "held"
-    assert "not known" in scene.run("two")["reason"]
+    assert "earlier state is unknown" in scene.run("two")["reason"]
     assert any(line.startswith("two: whether it was held, paused or cancelled") for line in made.lost)
     assert len(scene.cluster.jobs) == jobs
     with closing(sqlite3.connect(scene.study.layout.database)) as connection, connection:

@@ -332,7 +332,7 @@ def test_a_value_that_is_no_number_is_named(sweep):
     assert set(states(scene).values()) == {("paused", "pruned")}
     assert scene.stands("first") == ["held"]
     assert all(
-        "its training_loss, nan on average from step 4 on, is no number" in scene.run(name)["reason"]
+        "its training_loss, averaged from step 4 on, is no number" in scene.run(name)["reason"]
         for name in scene.cells("first")
     )
 
@@ -509,12 +509,12 @@ def test_why_says_what_a_run_at_its_rung_waits_for_and_what_a_resume_of_a_pruned
     state, then, commands = reasons(scene, waiting)
     assert state == f"stopped at its last checkpoint: waits at step {RUNG} of {STEPS} for the other runs of first"
     assert "once all runs of first have reached that step, the best continue" in then
-    assert commands[f"lvjobs resume {waiting}"] == "train it to its last step, whatever its rank"
+    assert commands[f"lvjobs resume {waiting}"] == "train it to its last step, regardless of its place in the ranking"
     scene.go(400, every=5)
     pruned = next(name for name, found in states(scene).items() if found == ("paused", "pruned"))
     state, _, commands = reasons(scene, pruned)
     assert state.startswith(f"paused at its last checkpoint: pruned at step {RUNG} of {STEPS}")
-    assert commands[f"lvjobs resume {pruned}"] == "train it to its last step, whatever its rank"
+    assert commands[f"lvjobs resume {pruned}"] == "train it to its last step, regardless of its place in the ranking"
 
 
 NEEDED = 100 * (len(RANKS) * RUNG + KEPT * (STEPS - RUNG) + KEPT * 4)
