@@ -222,7 +222,7 @@ def prepare_evaluations(
             after.append(subject.after)
     notes = [] if again else _with_existing(study, configs, names)
     wanted = RunRequest(configs, names, EVALUATE, profile, resources, after=after)
-    return PreparedRuns(study, wanted, default_name, notes=notes)
+    return PreparedRuns(study, wanted, default_name, given=given, notes=notes)
 
 
 def _with_existing(study: StudyContext, configs: list[RunConfig], names: list[str]) -> list[str]:

@@ -124,7 +124,7 @@ def prepare_forecast(
     config = evaluation(subject.training, trial, [series], subject.adapter, subject.prompt)
     name = default_name(config, f"{subject.name}-series-{series}")
     wanted = RunRequest([config], [name], EVALUATE, profile, resources, after=[subject.after])
-    return PreparedForecast(subject, series, PreparedRuns(study, wanted, default_name), role)
+    return PreparedForecast(subject, series, PreparedRuns(study, wanted, default_name, given=given), role)
 
 
 _SEEN = {  # by the key that the evidence has

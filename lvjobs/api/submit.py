@@ -1,6 +1,6 @@
 """The submission of runs: prepared from settings, then previewed or sent; with proposals if the budget refuses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -119,7 +119,9 @@ class PreparedRuns:
 
     def _enter(self, wanted: RunRequest) -> tuple[Entered, Status]:
         with updating(self.study) as session:
-            refuse_ignored(session.ledger.call(Transaction.runs), wanted, self.given)
+            existing = {run.name: run for run in session.ledger.call(Transaction.runs)}
+            if all(name in existing for name in wanted.names):
+                refuse_ignored([existing[name] for name in wanted.names], self.given, wanted.profile)
             entered = enter(session, wanted)
             return entered, Status(session.make_pass())
 
@@ -142,17 +144,16 @@ class PreparedRuns:
         )
 
 
-def refuse_ignored(runs: Sequence[RunRecord], wanted: RunRequest, given: Overrides) -> None:
-    """Refuse overrides that an existing run, which is not over, would ignore.
+def refuse_ignored(runs: Iterable[RunRecord], given: Overrides, profile: str) -> None:
+    """Refuse overrides that existing runs, if they are not over, would ignore. `profile` is the one that `given` names.
 
     Raises:
         UsageError: The run has another profile, or another value of a resource, than the caller gives.
     """
     asked = Resources.model_validate(dict(given.resources)).variables()
-    named = {run.name: run for run in runs if not run.state.is_final}
-    for run in (named[name] for name in wanted.names if name in named):
+    for run in (run for run in runs if not run.state.is_final):
         other = {key: value for key, value in asked.items() if run.resources.get(key) != value}
-        if given.profile and wanted.profile != run.profile:
+        if given.profile and profile != run.profile:
             other["profile"] = given.profile
         if other:
             key, value = next(iter(other.items()))

@@ -1,7 +1,7 @@
 """Stages: their preparation, plan, submission and comparison."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ from lvjobs.api import updates
 from lvjobs.api.evaluate import check_origins_in_data, held_out, systems_in
 from lvjobs.api.results import Estimate, Status, Submission
 from lvjobs.api.settings import Overrides, located, pinned, request
-from lvjobs.api.submit import PreparedRuns
+from lvjobs.api.submit import PreparedRuns, refuse_ignored
 from lvjobs.api.view import foresee_stages
 from lvjobs.control.planning.ledger_view import read_ledger
+from lvjobs.control.session import Session
 from lvjobs.control.stages.comparison import standing as compare
 from lvjobs.control.stages.expand import zero_shot
-from lvjobs.control.stages.requests import ask, asked_for, stage_request
+from lvjobs.control.stages.requests import ask, asked_for, has_begun, stage_request
 from lvjobs.control.submission.declare import default_name
 from lvjobs.errors import UsageError
 from lvjobs.forecasting.evaluations import EvaluationRequest, training_of
@@ -43,6 +44,7 @@ class PreparedStages:
     study: StudyContext
     chosen: Sequence[Stage]
     requested: Request
+    given: Overrides = field(default_factory=Overrides)
 
     def plan(self) -> Estimate:
         """Return the cost of the stages; submit nothing."""
@@ -52,15 +54,23 @@ class PreparedStages:
         """Request the stages, and reconcile once. Later passes do the rest. `plan` is this object's plan, if known.
 
         Raises:
-            UsageError: No job could load a model, the budget has no room for all of it, or a stage comes after one
-                that is not requested. Nothing was submitted.
+            UsageError: No job could load a model, the budget has no room for all of it, a stage comes after one that is
+                not requested, or all have begun and the overrides would have no effect. Nothing was submitted.
         """
         self.check_models()
         if words := refusal((plan or self.plan()).details, self.study.where):
             costs = remedies.SWEEP_PLAN(*self.study.where)
             raise UsageError(f"{words}; nothing was submitted; before you change study.toml or the limit, see: {costs}")
-        status = updates.update(self.study, lambda session: ask(session, self.chosen, self.requested))
-        return Submission("requested", status)
+        return Submission("requested", updates.update(self.study, self._ask))
+
+    def _ask(self, session: Session) -> list[str]:
+        with session.ledger.transaction() as transaction:
+            records, cells = {each.name: each for each in transaction.stages()}, transaction.cells()
+            runs = transaction.runs()
+        if all(has_begun(records[one.name], one, self.requested) for one in self.chosen):
+            own = {run_id for one in self.chosen for run_id in cells.get(one.name, ())}
+            refuse_ignored((run for run in runs if run.id in own), self.given, self.requested.profile)
+        return ask(session, self.chosen, self.requested)
 
     def check_models(self) -> None:
         """Refuse models and extra baselines that no job could load (UsageError), before anything is written."""
@@ -122,7 +132,9 @@ def prepare_stages(
     if ready is None and fit:
         costs = remedies.SWEEP_PLAN(*study.where)
         raise UsageError(f"--fit needs runs that can start now, and stage {name} depends on other stages; see: {costs}")
-    return PreparedStages(study, chosen, asked) if ready is None else _prepared(study, chosen[0], asked, ready)
+    if ready is None:
+        return PreparedStages(study, chosen, asked, given)
+    return _prepared(study, chosen[0], asked, ready, given)
 
 
 def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list[RunConfig] | None:
@@ -139,12 +151,14 @@ def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list
     return asked.configs(one, study.config.stage, parent)
 
 
-def _prepared(study: StudyContext, one: Stage, asked: Request, configs: Sequence[RunConfig]) -> PreparedRuns:
+def _prepared(
+    study: StudyContext, one: Stage, asked: Request, configs: Sequence[RunConfig], given: Overrides
+) -> PreparedRuns:
     def name_of(config: RunConfig) -> str:
         return default_name(config, one.name, one.varied)
 
     wanted = stage_request(asked_for(one, asked), [(config, name_of(config), "") for config in configs])
-    return PreparedRuns(study, wanted, name_of)
+    return PreparedRuns(study, wanted, name_of, given=given)
 
 
 def _with_systems(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> Request:

@@ -1,6 +1,6 @@
 """The user's commands for existing runs: cancel, pause, resume."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.software import changed_code, changed_packages, record_of, shortened
 from lvjobs.study.layout import StudyLayout
 from lvjobs.study.run import find_name
-from lvjobs.study.words import Cause, HeldFor, MemberState, RunState
+from lvjobs.study.words import Cause, HeldFor, MemberState, RunState, StageState
 from lvjobs.tasks.code_copies import CodeCopy, ProgramFiles, find_tasks, snapshot_code
 from lvjobs.tasks.origin import first_lines, origin_of, read_origin
 from lvjobs.tasks.packages import read_packages
@@ -173,6 +173,7 @@ def resume_runs(
             told.append(f"{run.name}: {note}")
             if run.state is RunState.CANCELLED:
                 told += _planned_again(transaction, run, session.clock())
+        told += _reopened(transaction, there, session.clock())
     return told
 
 
@@ -193,6 +194,17 @@ def _planned_again(transaction: Transaction, run: RunRecord, now: float) -> list
             transaction.update_run(each.id, state=RunState.PLANNED, cause=None, reason=f"depends on {run.name}")
             transaction.add_event(Event(now, "resumed", f"planned again, as {run.name} is", each.id))
             lines.append(f"{each.name}: planned again, as {run.name} is")
+    return lines
+
+
+def _reopened(transaction: Transaction, resumed: Collection[str], now: float) -> list[str]:
+    """Let held stages of the `resumed` runs (ids) be decided by these; return a line for each stage."""
+    cells, lines = transaction.cells(), []
+    for record in transaction.stages():
+        if record.state is StageState.HELD and not set(cells.get(record.name, ())).isdisjoint(resumed):
+            transaction.update_stage(record.name, state=StageState.RUNNING, reason="")
+            lines.append(f"{record.name}: continues, as its runs do")
+            transaction.add_event(Event(now, "stage", lines[-1]))
     return lines
 
 

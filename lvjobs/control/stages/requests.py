@@ -36,7 +36,7 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
             record = records[stage.name]
             check_earlier(stage, records, named, session.study.where)
             asked = asked_for(stage, request)
-            if record.state in BEGUN and is_same(record, asked):
+            if has_begun(record, stage, request):
                 told.append(f"{stage.name}: {record.state.value} already")
                 continue
             check_later(stage, records.values())
@@ -49,6 +49,11 @@ def ask(session: Session, stages: Sequence[Stage], request: Request) -> list[str
 
 UNDECIDED: Mapping[str, Any] = {"reason": "", "winner": "", "because": "", "by_hand": False}
 """The ledger's values for a stage without a known winner."""
+
+
+def has_begun(record: StageRecord, stage: Stage, request: Request) -> bool:
+    """Return whether the stage has begun, and was requested in the same way."""
+    return record.state in BEGUN and is_same(record, asked_for(stage, request))
 
 
 def asked_for(stage: Stage, request: Request) -> StageRecord:

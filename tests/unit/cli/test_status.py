@@ -220,3 +220,16 @@ def test_show_says_how_long_an_attempt_ran_not_when_its_end_was_seen(scene, type
     scene.cluster.advance(3600)
     out = typed("show", "one")[1]
     assert re.search(r"attempt 1 .* for (\d+) s, steps 1 to 20; killed", out), out
+
+
+def test_options_of_a_stage_that_has_begun_are_refused_and_those_of_a_later_one_are_taken(scene, typed):
+    assert typed("sweep", "first")[0] == 0
+    for words in (["sweep", "first", "--cpus", "3"], ["sweep", "first", "--time-limit", "3h"]):
+        code, _, err = typed(*words)
+        assert (code, "would have no effect" in err) == (2, True), err
+    assert typed("sweep", "first")[0] == 0
+    assert typed("sweep", "all", "--cpus", "3")[0] == 0
+    scene.go(300)
+    typed("status")
+    cpus = {run["stage"]: json.loads(run["resources"]).get("cpus", 1) for run in scene.rows("runs")}
+    assert cpus == {"first": 1, "second": 3}

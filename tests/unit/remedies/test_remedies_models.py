@@ -315,3 +315,11 @@ def scored(scene):
         result.mkdir(parents=True)
         write_forecasts(result / "forecasts.h5", made)
         (result / "scores.json").write_text(json.dumps(examine(asked, loaded, made, config.seed)))
+
+
+def test_options_of_an_evaluation_that_is_under_way_are_refused(scene, typed):
+    trained(scene, typed, "one")
+    assert typed("evaluate", "one", "--series", "3")[0] == 0
+    code, _, err = typed("evaluate", "one", "--series", "3", "--cpus", "2")
+    assert (code, "cpus = 2 would have no effect" in err) == (2, True), err
+    assert typed("evaluate", "one", "--series", "2", "--cpus", "2")[0] == 2, "it stands for fewer series too"

@@ -186,3 +186,15 @@ def test_a_plan_of_a_task_that_declares_no_cost(tmp_path, monkeypatch, typed):
     code, out, _ = typed("sweep", "plan")
     assert code == 0
     assert "needs 0 FLOPs" in out
+
+
+def test_a_stage_whose_runs_were_cancelled_continues_once_they_are_submitted_again(scene, typed):
+    typed("sweep", "first")
+    assert typed("cancel", "first")[0] == 0
+    typed("resume")
+    assert stage(scene, "first")["state"] == "held"
+    code, out, err = typed("retry", "first")
+    assert (code, "first: continues" in out) == (0, True), out + err
+    go(scene, typed)
+    assert stage(scene, "first")["state"] == "completed"
+    assert {scene.state(name) for name in runs_of(scene, "first")} == {"completed"}
