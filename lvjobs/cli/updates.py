@@ -26,7 +26,7 @@ from lvjobs.cli.common import (
 )
 from lvjobs.cli.help import Command
 from lvjobs.cli.settings import carried_options, overrides, profile_option, resource_options
-from lvjobs.records.curves import LOSSES
+from lvjobs.records.curves import SHOWN_LOSSES
 from lvjobs.study import config
 
 _resume_options = together(
@@ -129,7 +129,7 @@ def watch_until(
 def _show_progress(summary: Mapping[str, Any], shown: dict[str, str]) -> None:
     """Print a line for each run whose state or last checkpoint has changed since the last call (`shown`)."""
     for run in summary["runs"]:
-        known = [(name, run[name]) for name in LOSSES if run.get(name) is not None]
+        known = [(name, run[name]) for name in SHOWN_LOSSES if run.get(name) is not None]
         loss = "".join(f", {name} {value:.4f}" for name, value in known)
         text = f"{run['state']}, checkpoint at step {run['checkpoint_step']} of {run['steps']}"
         if shown.get(run["name"]) != text:

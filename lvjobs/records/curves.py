@@ -72,6 +72,8 @@ LOSSES = ("loss", "loss_numeric")
 """The names of a loss in journals, one for each objective: the full softmax's, and the numeric head's. Losses of two
 objectives must not be compared.
 """
+SHOWN_LOSSES = tuple(f"{kind}{name}" for kind in ("validation_", "") for name in LOSSES)
+"""The last losses of a run, in the order in which they are shown: what most often decides comes first."""
 
 _ALIASES = {
     "validation_loss": ("validation", LOSSES),

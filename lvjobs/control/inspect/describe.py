@@ -10,11 +10,12 @@ from lvjobs.control.inspect.logs import newest_log
 from lvjobs.control.inspect.why import headline
 from lvjobs.control.session import Session
 from lvjobs.ledger.records import AttemptRecord, RunRecord
-from lvjobs.records.curves import LOSSES
+from lvjobs.records.curves import LOSSES, SHOWN_LOSSES
 from lvjobs.study.digits import in_digits
 from lvjobs.tasks.origin import read_origin
 
 Rows = Sequence[tuple[str, str]]
+_METRICS = (*SHOWN_LOSSES, *(f"untrained_{name}" for name in LOSSES))
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def describe(session: Session, row: Mapping[str, Any]) -> Description:
         "files": list(_files(session, run, row, attempts)),
         "job": list(_job(run, row, attempts)),
         "attempts": [(f"attempt {number}", _attempt(each)) for number, each in enumerate(attempts, start=1)],
-        "metrics": [(name, f"{row[name]:.6g}") for name in LOSSES if row.get(name) is not None],
+        "metrics": [(name, f"{row[name]:.6g}") for name in _METRICS if row.get(name) is not None],
         "cost": list(_cost(row)),
         "origin": list(_origin(session, run)),
     }

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from lvjobs.records.curves import LOSSES
+from lvjobs.records.curves import SHOWN_LOSSES
 from lvjobs.records.summary import RunStatus
 from lvjobs.report.evaluated import read_scores
 from lvjobs.report.numbers import duration, short
@@ -70,11 +70,10 @@ def _head(run: Mapping[str, Any], console: Console) -> Text:
     text = Text(run["name"], style="bold")
     text.append(f"  {run['state']}", style=COLOURS[run["state"]])
     text.append(f", step {run['step']} of {run['steps']}", style="not bold")
-    loss = next((run[name] for name in LOSSES if run.get(name) is not None), None)
-    if loss is not None:
-        text.append(
-            f", loss {loss:.4g} {sparkline(run.get('curve') or (), 16, plain=is_plain(console))}", style="not bold"
-        )
+    for name in (name for name in SHOWN_LOSSES if run.get(name) is not None):
+        text.append(f", {name.removesuffix('_numeric').replace('_', ' ')} {run[name]:.4g}", style="not bold")
+    if curve := sparkline(run.get("curve") or (), 16, plain=is_plain(console)):
+        text.append(f" {curve}", style="not bold")
     if run.get("seconds_left") is not None:
         text.append(f", {duration(run['seconds_left'])} left", style="not bold")
     return text

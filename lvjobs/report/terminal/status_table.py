@@ -61,10 +61,11 @@ def fitting_columns(
     if not any(tables):
         return []
     made, plain = [], is_plain(console)
+    has_ended = any("completed" in runs.column("state") for runs in tables)
     for header, names, cell, right, rank, least in _CELLS:
         values = [map(runs.column, names) for runs in tables]
         cells = [[*map(cell, *each, repeat(plain))] for each in values]
-        if not rank or header == _STAYS or any(map(any, cells)):
+        if not rank or (rank <= _STAY and not has_ended) or header == _STAYS or any(map(any, cells)):
             made.append(Column(header, cells, right, rank, cell in (_state, _progress), least=least))
     if wide:
         made[0] = _marked(made[0], [runs.column("name") for runs in tables], winners)
@@ -132,7 +133,7 @@ def _progress(step: int, steps: int, plain: bool) -> str:
 
 @_often
 def _steps(step: int, steps: int, _plain: bool) -> str:
-    return f"{step}/{steps}"
+    return f"{step}/{steps}".rjust(2 * len(str(steps)) + 1)
 
 
 @_often
@@ -174,6 +175,8 @@ def _if_any(value: object, _plain: bool) -> str:
 
 _STAYS = "expected"
 """The column of rank 1 or more that is shown even if all its cells are empty: a run may start at any time."""
+_STAY = 6
+"""The rank up to which empty columns are shown, so that none moves, until a completed run shows that they stay so."""
 _CELLS: Sequence[tuple[str, tuple[str, ...], Callable[..., str], bool, int, int]] = (
     (_NAME, ("name",), _if_any, False, 0, 0),
     ("state", ("state",), _state, False, 0, 11),
@@ -181,7 +184,7 @@ _CELLS: Sequence[tuple[str, tuple[str, ...], Callable[..., str], bool, int, int]
     ("step", ("step", "steps"), _steps, True, 0, 0),
     ("expected", ("seconds_left", "start_estimate", "not_before"), _when, False, 2, 11),
     ("validation", ("validation_loss", "validation_loss_numeric"), _loss, True, 1, 0),
-    ("loss", ("loss", "loss_numeric"), _loss, True, 4, 5),
+    ("loss", ("loss", "loss_numeric"), _loss, True, 4, 6),
     ("FLOPs", ("flops",), _flops, True, 3, 6),
     ("attempts", ("attempts", "cause", "state"), _attempts, False, 0, 12),
     ("", ("curve",), lambda curve, plain: sparkline(curve or (), 8, plain=plain), False, 6, 8),

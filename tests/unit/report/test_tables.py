@@ -126,7 +126,8 @@ def test_a_terminal_of_ascii_gets_ascii():
 @pytest.mark.parametrize("width", [80, 160])
 def test_a_numeric_heads_loss_is_marked_and_explained(width):
     losses = {"loss": None, "loss_numeric": 0.75, "validation_loss": None, "validation_loss_numeric": 0.25}
-    text = status(a_row(), a_row(name="other", **losses, untrained_loss_numeric=None), width=width)
+    other = a_row(name="other", **losses, untrained_loss_numeric=None)
+    text = status(a_row(), other, width=width, terminal=width == 80)
     for word in ("0.500", "0.250n", "n: of a numeric head"):
         assert word in text
     assert ("0.123 " in text and "0.750n" in text) or width < 160
@@ -332,3 +333,43 @@ def test_a_site_is_told_in_words():
     ):
         assert words in text
     assert "does not preempt" in next(site_lines({**site, "preempt_mode": "off"}))
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_columns_keep_their_places_from_the_first_submission_to_the_last_end(width):
+    nothing = dict.fromkeys(("loss", "validation_loss", "cause", "job_id"))
+    queued = a_row(**nothing, state="queued", step=0, attempts=0, flops=0, replayed_steps=0)
+    moments = [
+        queued,
+        {**queued, "state": "running", "attempts": 1, "step": 3, "seconds_left": 7300.0},
+        {
+            **queued,
+            "state": "running",
+            "attempts": 1,
+            "step": 300,
+            "loss": 2.3456,
+            "flops": 10**13,
+            "curve": [2.0, 1.0],
+        },
+        {
+            **queued,
+            "state": "running",
+            "attempts": 1,
+            "step": 4000,
+            "loss": 0.5,
+            "flops": 10**15,
+            "validation_loss": 0.4,
+        },
+        a_row(state="completed", step=5000, replayed_steps=0, job_id=None, flops=10**15, curve=[2.0, 1.0]),
+    ]
+    others = [a_row(name=f"stage1-r4-lr0.0001-c512-s{seed}-4fa9", **nothing, state="queued", step=0) for seed in (1, 2)]
+    shown = [status(moment, *others, width=width, terminal=True) for moment in moments]
+    headers = [next(line for line in text.splitlines() if "attempts" in line) for text in shown]
+    assert len({*headers}) == 1, headers
+    assert "validation" in headers[0]
+
+
+def test_a_number_that_a_completed_study_does_not_have_takes_no_room():
+    row = a_row(state="completed", validation_loss=None)
+    assert "validation" not in status(row, width=160)
+    assert "validation" in status({**row, "state": "running"}, width=160), "it may come"
