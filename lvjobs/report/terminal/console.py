@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import pairwise
+from textwrap import wrap
 
 from rich.console import Console
 from rich.text import Text
@@ -57,6 +58,18 @@ def bar(done: float, width: int, *, plain: bool = False) -> str:
     """Return a share (0 to 1) as a bar; it is full only at 1."""
     full = int(done * width)
     return ("#" if plain else "█") * full + ("." if plain else "░") * (width - full)
+
+
+def with_whole_command(line: Text, width: int) -> Text:
+    """Return the line with the command that ends it on a line of its own, where `width` columns would break it."""
+    start = line.plain.rfind(" lvjobs ")
+    command = line.plain[start + 1 :]
+    if start < 0 or len(line) <= width or len(command) > width:
+        return line
+    (*_, last) = wrap(line.plain[:start], width) or [""]
+    if len(last) + 1 + len(command) <= width:
+        return line
+    return Text("\n").join([line[:start], line[start + 1 :]])
 
 
 def is_plain(console: Console) -> bool:

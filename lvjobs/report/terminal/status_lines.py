@@ -13,7 +13,14 @@ from lvjobs import remedies
 from lvjobs.records.summary import RunStatus, RunTable, StageStatus, Summary, read_row
 from lvjobs.report.numbers import counted as numbered
 from lvjobs.report.numbers import duration, flops, percent_of
-from lvjobs.report.terminal.console import COLOURS, avoided_lines, new_console, reason_lines, short_start
+from lvjobs.report.terminal.console import (
+    COLOURS,
+    avoided_lines,
+    new_console,
+    reason_lines,
+    short_start,
+    with_whole_command,
+)
 from lvjobs.report.terminal.stage_lines import stage_line
 from lvjobs.report.terminal.status_table import as_table, as_text, fitting_columns
 from lvjobs.study.digits import in_digits
@@ -64,7 +71,8 @@ def print_status(
             console.file.write(f"{part}\n")
         else:
             unbroken = not console.is_terminal or every in str(part)  # so that a command can be pasted
-            console.print(part, soft_wrap=isinstance(part, Text) and unbroken)
+            shown = with_whole_command(part, console.width) if isinstance(part, Text) and not unbroken else part
+            console.print(shown, soft_wrap=isinstance(part, Text) and unbroken)
 
 
 def render_status(

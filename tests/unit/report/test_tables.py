@@ -373,3 +373,11 @@ def test_a_number_that_a_completed_study_does_not_have_takes_no_room():
     row = a_row(state="completed", validation_loss=None)
     assert "validation" not in status(row, width=160)
     assert "validation" in status({**row, "state": "running"}, width=160), "it may come"
+
+
+def test_a_command_is_not_broken_at_the_end_of_a_line():
+    for words in range(1, 16):
+        reason = f"{'no such file ' * words}; fix it, then type: lvjobs resume one"
+        text = status(a_row(name="one", state="held", reason=reason), width=80, terminal=True)
+        assert any("lvjobs resume one" in line for line in text.splitlines()), text
+        assert max(map(len, text.splitlines())) <= 80
