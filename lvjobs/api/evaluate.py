@@ -1,6 +1,6 @@
 """Evaluations: the models that can forecast (runs, base models, adapters), their evaluation, and the study's tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,15 @@ from lvjobs.files import expand_home
 from lvjobs.forecasting.adapters import unpack_adapter
 from lvjobs.forecasting.baselines.extras import canonical
 from lvjobs.forecasting.data import load_dataset
-from lvjobs.forecasting.evaluations import EvaluationRequest, adapter_of, by_fold, covers, evaluation, training_of
+from lvjobs.forecasting.evaluations import (
+    EvaluationRequest,
+    adapter_of,
+    by_fold,
+    covers,
+    evaluation,
+    same_forecast,
+    training_of,
+)
 from lvjobs.forecasting.origins import check_origins
 from lvjobs.forecasting.splits import make_split, training_split, whole_split
 from lvjobs.ledger.records import RunRecord
@@ -26,8 +34,8 @@ from lvjobs.report.evaluated import Evaluated, evaluated
 from lvjobs.report.extras import with_extras_shared
 from lvjobs.report.folds import with_folds_pooled
 from lvjobs.study.config import StudyContext
-from lvjobs.study.params import SPLIT, PromptName, TrainingConfig
-from lvjobs.study.run import FOLD, RunConfig, find_name
+from lvjobs.study.params import SPLIT, EvaluationConfig, PromptName, TrainingConfig
+from lvjobs.study.run import FOLD, RunConfig, find_name, read_params
 from lvjobs.study.settings import RunSettings, TrainSettings
 from lvjobs.study.words import RunState
 from lvjobs.tasks.registry import task_of
@@ -233,7 +241,10 @@ def _with_existing(study: StudyContext, configs: list[RunConfig], names: list[st
     lines = []
     for place, config in enumerate(configs):
         found = [run for run in made if covers(run.configuration, config)]
-        if not found or any(run.fingerprint == config.fingerprint for run in found):
+        if not found:
+            lines += _overlaps(made, config, names[place])
+            continue
+        if any(run.fingerprint == config.fingerprint for run in found):
             continue
         best = min(found, key=lambda run: run.state is not RunState.COMPLETED)
         lines.append(
@@ -242,6 +253,18 @@ def _with_existing(study: StudyContext, configs: list[RunConfig], names: list[st
         )
         configs[place], names[place] = best.configuration, best.name
     return lines
+
+
+def _overlaps(made: Iterable[RunRecord], wanted: RunConfig, name: str) -> list[str]:
+    """Return a line on the largest existing evaluation of a part of the series of a new one; none if there is none."""
+    systems = _systems_of(wanted)
+    alike = [run for run in made if same_forecast(run.configuration, wanted)]
+    parts = sorted((len(part), run.name) for run in alike if (part := _systems_of(run.configuration)) < systems)
+    return [f"{name} repeats {count} of its {len(systems)} series, which {run} has" for count, run in parts[-1:]]
+
+
+def _systems_of(config: RunConfig) -> set[int]:
+    return {*read_params(EvaluationConfig, config.params).systems}
 
 
 def evaluation_to_come(study: StudyContext, name: str, config: RunConfig) -> tuple[RunConfig, str]:

@@ -29,6 +29,7 @@ from lvjobs.study.run import FOLD, RunConfig
 from lvjobs.study.settings import TrainSettings
 from lvjobs.study.stage_order import taken
 from lvjobs.study.stages import Stage
+from lvjobs.study.tables import check_time_unit
 from lvjobs.sweep.request import Request
 from lvjobs.tasks.registry import check_needs
 
@@ -60,7 +61,7 @@ class PreparedStages:
         self.check_models()
         if words := refusal((plan or self.plan()).details, self.study.where):
             costs = remedies.SWEEP_PLAN(*self.study.where)
-            raise UsageError(f"{words}; nothing was submitted; before you change study.toml or the limit, see: {costs}")
+            raise UsageError(f"{words}; nothing was submitted; to compare plans, or to apply one, see: {costs}")
         return Submission("requested", updates.update(self.study, self._ask))
 
     def _ask(self, session: Session) -> list[str]:
@@ -121,6 +122,7 @@ def prepare_stages(
         every = remedies.SWEEP_PLAN(*study.where)
         raise UsageError(f"--fit works on one stage; for all stages, see: {every}")
     asked = request(study, given, pinned)
+    check_time_unit(asked.resources.time_limit, "time_limit =")
     _check_data(study, chosen, asked)
     asked = _with_systems(study, chosen, asked)
     ready = _ready(study, chosen, asked)

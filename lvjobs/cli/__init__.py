@@ -153,9 +153,11 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             raise
+        place = error.filename or known.get("root") or "a file"
+        done = "submitted jobs continue" if submitted.is_set() else "this command submitted nothing"
         click.echo(
-            f"lvjobs: {error.filename or 'a file'} cannot be written or read ({error.strerror}); submitted jobs "
-            f"continue; check that the disk is mounted and has space, then run the command again",
+            f"lvjobs: {place} cannot be written or read ({error.strerror}); {done}; check that the disk is mounted and "
+            "has space, then run the command again",
             err=True,
         )
         sys.exit(1)

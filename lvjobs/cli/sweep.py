@@ -26,7 +26,6 @@ from lvjobs.cli.submit import SubmitOptions, enter_runs
 from lvjobs.cli.updates import watch_until
 from lvjobs.errors import UsageError
 from lvjobs.report.terminal.stage_lines import print_stages, print_standing
-from lvjobs.study.config import load_study
 
 
 class _Sweep(Group):
@@ -95,13 +94,13 @@ def stage(
                 "--winner and --without-held decide a stage and cannot be combined with other options; "
                 "leave the others out"
             )
-        study = Study.open(root, new=True)
+        study = Study.open(root)
         stages_named(study, name)
         decided = study.choose_winner(name, winner, because) if winner else study.decide_without_held(name, quorum)
         print_update(decided, as_json=as_json)
         return
     manner = SubmitOptions(dry_run, wait, as_json, fit, yes)
-    prepared = prepare_stages(load_study(root), name, overrides(options, pairs, profile), fit=fit)
+    prepared = prepare_stages(Study.open(root), name, overrides(options, pairs, profile), fit=fit)
     if isinstance(prepared, PreparedRuns):
         changed = f"study.toml still declares stage {name} as before; change it there too"
         enter_runs(prepared, manner, changed)

@@ -44,6 +44,13 @@ def words_of(answer: "CompletedProcess[str]") -> str:
     return one_line(answer.stderr or answer.stdout)
 
 
+def plain_words(said: str) -> str:
+    """Return what a command of Slurm printed, or a sentence where that is the long trace of a search for a cluster."""
+    if _NO_CLUSTER not in said.lower():
+        return said
+    return "no Slurm cluster is configured on this machine (Could not establish a configuration source)"
+
+
 def misleading_variables(environ: Mapping[str, str]) -> list[str]:
     """Return the names of the variables that Slurm's commands, and the jobs they start, must not see."""
     return sorted(name for name in environ if name.startswith(_MISLEADING) and name not in _KEPT)
@@ -149,8 +156,6 @@ def answered(answer: "CompletedProcess[str]") -> "CompletedProcess[str]":
     """
     if answer.returncode == 0:
         return answer
-    said = words_of(answer) or f"exit {answer.returncode}"
-    if _NO_CLUSTER in said.lower():
-        said = "no Slurm cluster is configured on this machine (Could not establish a configuration source)"
+    said = plain_words(words_of(answer)) or f"exit {answer.returncode}"
     silent = any(text in answer.stderr.lower() for text in _SILENT)
     raise (ClusterSilent if silent else ClusterError)(said)

@@ -15,7 +15,7 @@ from pathlib import Path
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 from submitit.slurm.slurm import SlurmExecutor
 
-from lvjobs.cluster.commands import absence, misleading_variables, one_line
+from lvjobs.cluster.commands import absence, misleading_variables, one_line, plain_words
 from lvjobs.cluster.protocol import SubmitDeferred, SubmitRefused, SubmitUnclear
 from lvjobs.cluster.refusals import classify_sbatch_error
 from lvjobs.foreign import cleaned
@@ -61,7 +61,7 @@ def submit_script(script: str, folder: Path, timeout: float) -> str:
     except FailedJobError as error:
         cause = error.__cause__
         returncode = cause.returncode if isinstance(cause, subprocess.CalledProcessError) else -1
-        said = one_line(cleaned(str(error))) or f"sbatch did not answer within {timeout:.0f} s"
+        said = plain_words(one_line(cleaned(str(error)))) or f"sbatch did not answer within {timeout:.0f} s"
         raise classify_sbatch_error(str(error), returncode)(said) from None
     except FailedSubmissionError as error:
         raise SubmitUnclear(

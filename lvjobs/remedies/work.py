@@ -183,8 +183,8 @@ LOGS = Remedy(
 QUEUE = Remedy(
     "lvjobs queue {run}",
     "A run's job waits in the queue.",
-    "Asks Slurm when it may start, and what would start sooner.",
-    ("ask Slurm what would start sooner",),
+    "Shows when it may start, and what would start sooner.",
+    ("see what would start sooner",),
 )
 SUBMIT_TRAIN = Remedy(
     "lvjobs submit train",

@@ -178,7 +178,8 @@ def validated(model: type[_Model], values: Mapping[str, Any], source: str, root:
         table = _table_at(model, first["loc"])
         key = _key_at(values, first["loc"])
         if first["type"] == "extra_forbidden":
-            raise UsageError(f"{source}: unknown key {key!r}{_suggestion(table, str(first['loc'][-1]))}") from None
+            hint = _suggestion(table, str(first["loc"][-1]), in_stage=source.startswith("stage "))
+            raise UsageError(f"{source}: unknown key {key!r}{hint}") from None
         message = first["msg"].removeprefix("Value error, ")
         is_secret = bool(first["loc"]) and first["loc"][-1] in marked(table, Mark.SECRET)
         is_shown = not isinstance(first["input"], (list, dict)) and not is_secret
@@ -230,8 +231,11 @@ _TABLES: Mapping[str, type[BaseModel]] = {
 _FEW = 8
 
 
-def _suggestion(table: type[BaseModel], key: str) -> str:
+def _suggestion(table: type[BaseModel], key: str, *, in_stage: bool) -> str:
     """Return a hint for an unknown key: the nearest key of the table, or of another one; or all keys of a small one."""
+    owner = next((name for name, other in _TABLES.items() if nearest(key, other.model_fields) == key), None)
+    if in_stage and owner:
+        return f"; it belongs to [{owner}], which all stages share"
     known = [field.alias or name for name, field in table.model_fields.items()]
     near = nearest(key, known) or next(
         (f"{name}.{found}" for name, other in _TABLES.items() if (found := nearest(key, other.model_fields))), None

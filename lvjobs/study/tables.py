@@ -25,18 +25,20 @@ def parse_time_limit(text: str) -> int:
     Raises:
         ValueError: the text is no time limit, or is zero.
     """
-    text = text.strip()
+    text, forms = text.strip(), "12:00:00, 1-12:00:00, 36h, 90m or auto"
     short = re.fullmatch(r"(\d+)\s*([hmd])", text)
-    if short:
-        return int(short[1]) * {"m": 1, "h": 60, "d": 1440}[short[2]]
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
-    if not match:
-        raise ValueError(f"{text!r} is not a time limit; write 12:00:00, 1-12:00:00, 36h, 90m or auto")
-    days, *parts = (int(group) if group else 0 for group in match.groups())
-    units = (3600, 60, 1) if match[1] or match[4] else (60, 1, 0)  # without days, two numbers are minutes and seconds
-    seconds = days * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=True))
+    if short:
+        seconds = int(short[1]) * {"m": 60, "h": 3600, "d": 86400}[short[2]]
+    elif match:
+        days, *parts = (int(group) if group else 0 for group in match.groups())
+        # Without days, two numbers are minutes and seconds.
+        units = (3600, 60, 1) if match[1] or match[4] else (60, 1, 0)
+        seconds = days * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=True))
+    else:
+        raise ValueError(f"{text!r} is not a time limit; write {forms}")
     if seconds == 0:
-        raise ValueError(f"{text!r} is no time at all; write 12:00:00, 1-12:00:00, 36h, 90m or auto")
+        raise ValueError(f"{text!r} is no time at all; write {forms}")
     return -(-seconds // 60)
 
 
@@ -50,7 +52,7 @@ def check_time_unit(text: str | None, source: str) -> None:
     Raises:
         UsageError: the text is a number alone.
     """
-    if text is not None and text.strip().isdigit():
+    if text is not None and text.strip().isdigit() and int(text):
         raise UsageError(f"{source} {text}: the unit is missing; write {text}m for minutes, or {text}h for hours")
 
 

@@ -69,6 +69,11 @@ def _ask(configs: Sequence[RunConfig]) -> list[Mapping[str, Any] | None]:
             "declare what a step costs, @lvjobs.task(flops=...)"
         ) from None
     except Unanswered as error:
+        module, _, name = task.partition(":")
+        if f"module '{module}' has no attribute '{name}'" in str(error):
+            raise UsageError(
+                f"{module} has no function {name}; nothing was submitted: correct the name in {task}"
+            ) from None
         if "No module named" in str(error):
             raise UsageError(
                 f"{task} cannot be imported ({error}); nothing was submitted: correct the name, or install the module"

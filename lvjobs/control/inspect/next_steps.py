@@ -79,7 +79,7 @@ def commands(
     if has_log:
         yield remedies.LOGS(*where, run=name), "the log of its last job"
     if row.get("queue_reason") is not None:
-        yield remedies.QUEUE(*where, run=name), "ask Slurm what would start sooner"
+        yield remedies.QUEUE(*where, run=name), "see what would start sooner"
     if run.state is RunState.COMPLETED and task_of(run.config).can_be_evaluated:
         if any(each.state is RunState.COMPLETED for each in evaluations):
             yield remedies.SCORES(*where, run=name), "the scores of its forecasts"

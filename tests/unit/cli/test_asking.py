@@ -101,12 +101,24 @@ def test_a_directory_of_another_user_is_no_study(study, monkeypatch):
     assert study_above(study.root) is None
 
 
-@pytest.mark.parametrize("words", [["sweep", "plan"], ["evaluate", "x"], ["forecast", "x", "--series", "1"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "plan"],
+        ["sweep", "all"],
+        ["sweep", "stage1"],
+        ["sweep", "nosuch", "--dry-run"],
+        ["evaluate", "x"],
+        ["forecast", "x", "--series", "1"],
+    ],
+    ids=" ".join,
+)
 def test_without_a_study_none_is_assumed(tmp_path, monkeypatch, typed, words):
     monkeypatch.chdir(tmp_path)
     code, out, err = typed(*words)
     assert (code, out) == (2, "")
     assert err == f"lvjobs: there is no study in {tmp_path}; type: lvjobs init, or name one with --study\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -135,6 +147,8 @@ def test_an_interrupt_says_whether_anything_was_submitted(study, monkeypatch, ca
         (["--steps", "many"], "steps = 'many': 'many' is not a number; write one, such as 5000"),
         (["--memory-mb", "lots"], "memory_mb = 'lots': 'lots' is not a number; write one, such as 8000"),
         (["--time-limit", "12"], "--time-limit 12: the unit is missing; write 12m for minutes, or 12h for hours"),
+        (["--time-limit", "0"], "'0' is no time at all"),
+        (["--time-limit", "0m"], "'0m' is no time at all"),
         (["--set", "resources.time_limit=12"], "--set resources.time_limit 12: the unit is missing"),
         (["--set", "precision=fp64"], "precision = 'fp64'"),
         (["--data", "."], "is a directory, not an HDF5 file; name a file with --data"),
@@ -174,6 +188,10 @@ def test_an_unknown_key_of_a_grid_is_named_with_the_known_one(tmp_path, monkeypa
     code, _, err = typed("sweep", "plan")
     assert code == 2
     assert "did you mean 'learning_rate'?" in err
+    (tmp_path / "study.toml").write_text("[[stage]]\nname = 'a'\ngrid = { gpus = [1, 2] }\n")
+    code, _, err = typed("sweep", "plan")
+    assert code == 2
+    assert "unknown key 'gpus'; it belongs to [resources], which all stages share" in err
 
 
 def test_a_time_limit_without_a_unit_in_study_toml_is_refused_at_submission_alone(tmp_path, monkeypatch, typed):
@@ -185,6 +203,11 @@ def test_a_time_limit_without_a_unit_in_study_toml_is_refused_at_submission_alon
     code, _, err = typed("submit", "run")
     assert code == 2
     assert "time_limit = 90: the unit is missing; write 90m for minutes, or 90h for hours" in err
+    with (tmp_path / "study.toml").open("a") as file:
+        file.write("[[stage]]\nname = 'a'\nset = { seed = 1 }\n")
+    for words in (["all"], ["all", "--dry-run"], ["a"]):
+        code, _, err = typed("sweep", *words)
+        assert (code, err.count("the unit is missing")) == (2, 1)
 
 
 def test_memory_has_units(tmp_path):
@@ -198,6 +221,10 @@ def test_a_task_whose_module_does_not_exist_is_named(tmp_path, monkeypatch, type
     code, _, err = typed("submit", "run", "nomod:train", "--steps", "4")
     assert code == 2
     assert "nomod:train cannot be imported (ModuleNotFoundError: No module named 'nomod')" in err
+    (tmp_path / "here_only.py").write_text("")
+    code, _, err = typed("submit", "run", "here_only:train", "--steps", "4")
+    assert code == 2
+    assert "here_only has no function train; nothing was submitted: correct the name" in err
 
 
 def test_only_what_starts_sooner_is_offered(monkeypatch):

@@ -1,5 +1,6 @@
 """Passes on a host that sees the study and not the cluster: a transfer node, a laptop."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -160,6 +161,19 @@ def test_sbatch_that_is_missing_is_no_refusal(without_slurm, tmp_path):
     with pytest.raises(SubmitDeferred, match="not on PATH"):
         submit_script("#!/bin/sh\n", tmp_path / "folder", 5)
     assert not (tmp_path / "folder").exists()
+
+
+def test_an_sbatch_that_finds_no_cluster_says_so_in_words(monkeypatch, tmp_path):
+    raw = (
+        "resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\nfatal: Could not establish a configuration source"
+    )
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\necho '{raw}' >&2\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(SubmitDeferred) as refused:
+        submit_script("#!/bin/sh\n", tmp_path / "folder", 5)
+    assert str(refused.value).startswith("no Slurm cluster is configured on this machine (")
+    assert "res_nsearch" not in str(refused.value)
 
 
 def test_lvjobs_submit_exits_with_2_and_leaves_no_run(without_slurm, tmp_path):

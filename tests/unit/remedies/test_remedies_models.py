@@ -186,6 +186,14 @@ def test_a_run_is_evaluated_once_and_then_its_scores_are_shown(scene, typed, tak
     assert len(scene.rows("runs")) == before + 2, "no evaluation has the likelihood"
 
 
+def test_an_evaluation_of_more_series_says_which_of_them_it_repeats(scene, typed):
+    trained(scene, typed, "one")
+    typed("evaluate", "one", "--series", "2")
+    (first,) = (run["name"] for run in scene.rows("runs") if run["stage"] == "evaluate")
+    code, _, err = typed("evaluate", "one")
+    assert (code, f"repeats 2 of its 4 series, which {first} has" in err) == (0, True), err
+
+
 @pytest.mark.remedy("EVALUATE")
 @pytest.mark.parametrize("command", ["evaluate --table", "report", "figures"])
 def test_a_study_in_which_nothing_was_evaluated(scene, typed, take, command):

@@ -25,7 +25,7 @@ def test_a_time_limit_is_in_minutes_begun(text, minutes):
     assert parse_time_limit(text) == minutes
 
 
-@pytest.mark.parametrize("text", ["", "0", "0-0", "00:00:00", "1:2:3:4", "-1", "soon"])
+@pytest.mark.parametrize("text", ["", "0", "0m", "0h", "0-0", "00:00:00", "1:2:3:4", "-1", "soon"])
 def test_what_is_no_time_limit_is_refused(text):
     with pytest.raises(ValueError, match="write 12:00:00"):
         parse_time_limit(text)
