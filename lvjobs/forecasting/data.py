@@ -17,6 +17,7 @@ from lvjobs import remedies
 from lvjobs.errors import LvjobsError, UsageError
 from lvjobs.files import write_atomic
 from lvjobs.forecasting.codec import Floats
+from lvjobs.study.params import USUAL_VARIABLES
 
 TIME, TRAJECTORIES = "/time", "/trajectories"
 STEPS = 100
@@ -57,6 +58,15 @@ def make_dataset(path: Path, systems: int = 1000, seed: int = 0) -> None:
         path.chmod(0o644)
     except OSError as error:
         raise UsageError(f"{path} cannot be written ({error.strerror})", "choose another place") from None
+
+
+def variables_in(path: Path) -> int:
+    """Return the number of variables of each series in the file; `USUAL_VARIABLES` if it cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            return int(file[TRAJECTORIES].shape[2])
+    except (OSError, KeyError, AttributeError, IndexError):  # `load_dataset` says what is wrong with it
+        return USUAL_VARIABLES
 
 
 def load_dataset(path: Path, *, steps: int = STEPS, systems: int = SYSTEMS) -> Dataset:

@@ -2,7 +2,7 @@
 
     python -m lvjobs.forecasting.instruction_tokens ANSWER < QUESTION
 
-QUESTION is a JSON object with `model`, `decimals` and `horizon`, ANSWER a file that gets a whole number.
+QUESTION is a JSON object with `model`, `decimals`, `horizon` and `variables`, ANSWER a file that gets a whole number.
 """
 
 import json
@@ -12,20 +12,18 @@ from pathlib import Path
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.hub import directory_of, has_tokenizer
 
-VARIABLES = 2
-"""The variables per step: `TrainingConfig.tokens_per_step` counts two as well."""
-
 _QWEN_BUT_HORIZON = 103
 """The tokens of the instruction by Qwen2.5's tokenizer and template, except the horizon's digits, a token each."""
 
 
-def instruction_tokens(model: str, decimals: int, horizon: int) -> int:
+def instruction_tokens(model: str, decimals: int, horizon: int, variables: int) -> int:
     """Return the number of tokens that the instruction puts before and after a history.
 
     Args:
         model: `tiny`, a directory, or a hub id.
         decimals: Decimals of a value.
         horizon: Steps of a forecast.
+        variables: Variables of a series.
 
     Returns:
         The count by the model's tokenizer, or by Qwen2.5's if the model's is not on this machine.
@@ -40,7 +38,7 @@ def instruction_tokens(model: str, decimals: int, horizon: int) -> int:
     from lvjobs.forecasting.models import load_tokenizer
     from lvjobs.forecasting.tokens import instruct
 
-    return instruct(load_tokenizer(model), model, Codec(decimals=decimals), VARIABLES, horizon).around
+    return instruct(load_tokenizer(model), model, Codec(decimals=decimals), variables, horizon).around
 
 
 def main() -> None:

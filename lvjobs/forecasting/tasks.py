@@ -25,7 +25,7 @@ from lvjobs.forecasting.evaluations import (
 )
 from lvjobs.forecasting.needs import UsableBaseline, UsableModel
 from lvjobs.forecasting.origins import evaluation_at, training_at
-from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, EvaluationConfig, PromptName, TrainingConfig
+from lvjobs.study.params import LOSS_NAMES, NUMERIC_HEAD, USUAL_VARIABLES, EvaluationConfig, PromptName, TrainingConfig
 from lvjobs.study.run import RunConfig, read_params
 from lvjobs.tasks.ask_process import Unanswered, ask
 from lvjobs.tasks.protocol import Need, Params, Rates, Task, several
@@ -246,6 +246,8 @@ def workload_of(training: TrainingConfig, rank: int, prompt: PromptName) -> Work
     Raises:
         UsageError: the model's shape is not known, or its instruction cannot be counted.
     """
+    variables = _variables_in(training.data)
+    tokens = variables * (training.decimals + len("d.,"))  # of one time step: `d.dd,d.dd;` with two decimals
     return Workload(
         shape=architecture_of(training.model),
         batch=training.batch_size,
@@ -255,8 +257,8 @@ def workload_of(training: TrainingConfig, rank: int, prompt: PromptName) -> Work
         precision="nf4" if training.quantization == "nf4" else training.precision,
         gradient_checkpointing=training.gradient_checkpointing,
         numeric_head=NUMERIC_HEAD if training.head == "numeric" else None,
-        prompt_tokens=training.history_steps * training.tokens_per_step + instruction_tokens(training, prompt),
-        new_tokens=training.horizon_steps * training.tokens_per_step,
+        prompt_tokens=training.history_steps * tokens + instruction_tokens(training, prompt, variables),
+        new_tokens=training.horizon_steps * tokens,
         inference=not rank,
     )
 
@@ -267,7 +269,16 @@ def _count(name: str, step: Workload) -> Counts:
     return CONVENTIONS[name].count(step)
 
 
-def instruction_tokens(training: TrainingConfig, prompt: PromptName) -> int:
+def _variables_in(data: str) -> int:
+    """Return the number of variables in the data file. Without the file, as in most estimates, it is the usual one."""
+    if not Path(data).is_file():
+        return USUAL_VARIABLES
+    from lvjobs.forecasting.data import variables_in
+
+    return variables_in(Path(data))
+
+
+def instruction_tokens(training: TrainingConfig, prompt: PromptName, variables: int = USUAL_VARIABLES) -> int:
     """Return the tokens that `prompt` puts around the history of a forecast; 0 for `raw`.
 
     If the model's tokenizer is not on this machine, Qwen2.5's count replaces it. Only an estimate can meet that, since
@@ -280,13 +291,14 @@ def instruction_tokens(training: TrainingConfig, prompt: PromptName) -> int:
         return 0
     path = Path(training.model)
     model = str(path.absolute()) if path.is_dir() else training.model
-    return _asked_tokens(model, training.decimals, training.horizon_steps)
+    return _asked_tokens(model, training.decimals, training.horizon_steps, variables)
 
 
 @lru_cache(maxsize=64)
-def _asked_tokens(model: str, decimals: int, horizon: int) -> int:
+def _asked_tokens(model: str, decimals: int, horizon: int, variables: int) -> int:
+    question = {"model": model, "decimals": decimals, "horizon": horizon, "variables": variables}
     try:
-        return int(ask(_MODULE, {"model": model, "decimals": decimals, "horizon": horizon}, _PATIENCE_SECONDS))
+        return int(ask(_MODULE, question, _PATIENCE_SECONDS))
     except subprocess.TimeoutExpired:
         reason = f"its tokenizer was not loaded within {_PATIENCE_SECONDS:.0f} s"
     except Unanswered as error:

@@ -170,11 +170,9 @@ class TrainingConfig(SettingsTable):
         """Return the name of the loss in journals and files: that of a numeric head is another objective."""
         return LOSS_NAMES[self.head]
 
-    @property
-    def tokens_per_step(self) -> int:
-        """Return the tokens of one time step of two variables: `d.dd,d.dd;` with two decimals."""
-        return 2 * (self.decimals + 2) + 2
 
+USUAL_VARIABLES = 2
+"""The variables of a series where the data are not there to be asked, as in an estimate made beforehand."""
 
 EVALUATE_TASK = "lvjobs.forecasting.evaluate:evaluate"
 

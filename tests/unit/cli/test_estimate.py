@@ -719,6 +719,6 @@ def test_a_dry_run_shows_what_would_fit(study, small, limits, lvjobs):
         (["all", "--without-held"], "apply to one stage"),
     ],
 )
-def test_options_that_would_be_passed_over_are_refused(lvjobs, options, words):
+def test_options_that_would_be_passed_over_are_refused(study, lvjobs, options, words):
     code, _, err = lvjobs("sweep", *options)
     assert (code, words in err) == (2, True), err

@@ -45,7 +45,7 @@ def test_a_window_of_tinys_preset_is_a_whole_series():
     settings = TrainSettings(**TINY_TRAINING)
     assert settings.model == "tiny"
     assert settings.history_steps + settings.horizon_steps == STEPS
-    assert settings.context_length == STEPS * settings.tokens_per_step
+    assert settings.context_length == STEPS * 2 * (settings.decimals + 3)
 
 
 def test_the_study_of_the_science_page_trains_by_tinys_recipe():
