@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 
@@ -32,7 +33,7 @@ LASTS = {
     "budget": r"reserved +\d",
 }
 """The words that a reading command shows of a study with one run, whatever fails."""
-FORBIDDEN = re.compile(r"Traceback \(most recent|No job of this study is waiting|/lvjobs/cli/|Error:")
+FORBIDDEN = re.compile(r"Traceback \(most recent|No job of this study is waiting|/lvjobs/(?:cli|cluster|control|tasks)/|Error:")
 
 
 def begun(root, profile="lab"):
@@ -119,6 +120,13 @@ def test_a_full_disk(disk):
             assert "cannot be written (No space left on device); nothing was done" in text
     assert set(study.runs()) == {"one"}, "with room again: nothing was half done"
     study.type("cancel", "one", "--yes")
+    shutil.rmtree(study.root / ".lvjobs" / "code")
+    with filled(disk, 600_000):  # room for the lease and runs.db, and none for a copy of the code
+        text = study.type("submit", "run", "--name", "two", code=1)
+        assert re.search(rf"lvjobs: {disk}/study\S* cannot be written or read \(No space left on device\); ", text)
+        assert "this command submitted nothing" in text
+        assert not FORBIDDEN.search(text)
+    assert set(study.runs()) == {"one"}
 
 
 def test_a_home_that_is_read_only(disk, tmp_path):
