@@ -111,6 +111,8 @@ def test_the_tutorial_to_the_letter(terminal):
     assert "killed" in said["lvjobs why final"]
     assert "from the checkpoint of step" in said["lvjobs status final"]
     assert "repeated" in said["lvjobs budget"]
+    for words in ("lvjobs status", "lvjobs why final", "lvjobs status final"):
+        assert "Slurm" not in said[words], "there is none here"
     assert "Fits: needs 1.226e13 FLOPs at once" in said["lvjobs plan"]
     report = (terminal.where / "report" / "index.html").read_text(encoding="utf-8")
     assert all(name in report for name in runs if not name.startswith("eval"))

@@ -78,7 +78,7 @@ def compose(
         made = last.strftime("As of %d %B %Y, %H:%M UTC, the last update")
     drawn = list(charts(material, _MOST_CURVES))
     tables, files = _tables(data, material, choices)
-    lead: list[Piece] = [scores(choices), *_baselines(choices)] if material.evaluations else []
+    lead: list[Piece] = [*_baselines(choices), scores(choices)] if material.evaluations else []
     if comparisons := comparison_table(compared, choices):
         placed, own_files = with_files([comparisons])
         lead += placed
