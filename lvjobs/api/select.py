@@ -30,7 +30,8 @@ SORTS: Mapping[str, tuple[str, bool]] = {
 def names_of(study: StudyContext, words: Sequence[str]) -> list[str]:
     """Return the names of the runs that `words` name, by the last update's summary.
 
-    A job id, a stage and a glob become names. Any other word, such as a part of a name, is returned as it is.
+    A job id, a stage and a glob become names. The ledger knows the ids of earlier jobs. Any other word, such as a part
+    of a name, is returned as it is.
 
     Raises:
         UsageError: A glob matches no run.
@@ -48,7 +49,7 @@ def names_of(study: StudyContext, words: Sequence[str]) -> list[str]:
             found |= dict.fromkeys(matching)
         else:
             same = [row["name"] for row in rows if word in (row["stage"], row["job_id"], _array_of(row["job_id"]))]
-            found |= dict.fromkeys(same or [word])
+            found |= dict.fromkeys(same or _of_earlier_job(study, word, names) or [word])
     return list(found)
 
 
@@ -131,6 +132,15 @@ def name_of(study: StudyContext, word: str) -> str:
         shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")  # noqa: PLR2004
         raise UsageError(f"{word!r} names {len(names)} runs: {shown}; choose one of them")
     return names[0]
+
+
+def _of_earlier_job(study: StudyContext, word: str, names: Collection[str]) -> list[str]:
+    """Return the names of the runs that had attempts in the job `word`; none if the word is a part of a run's name."""
+    if any(f"-{word}-" in f"-{name}-" for name in names):
+        return []
+    from lvjobs.ledger.read_only import runs_of_job  # SQLAlchemy takes its time
+
+    return [name for name in runs_of_job(study.layout.database, word) if name in names]
 
 
 def _array_of(job_id: str | None) -> str:

@@ -33,7 +33,9 @@ LASTS = {
     "budget": r"reserved +\d",
 }
 """The words that a reading command shows of a study with one run, whatever fails."""
-FORBIDDEN = re.compile(r"Traceback \(most recent|No job of this study is waiting|/lvjobs/(?:cli|cluster|control|tasks)/|Error:")
+FORBIDDEN = re.compile(
+    r"Traceback \(most recent|No job of this study is waiting|/lvjobs/(?:cli|cluster|control|tasks)/|Error:"
+)
 
 
 def begun(root, profile="lab"):

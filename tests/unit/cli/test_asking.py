@@ -53,6 +53,11 @@ def test_runs_are_named_by_job_stage_and_glob(known, words, names):
     assert names_of(known, words) == names
 
 
+def test_a_part_of_a_name_comes_before_the_id_of_an_earlier_job(known, monkeypatch):
+    monkeypatch.setattr("lvjobs.ledger.read_only.runs_of_job", lambda *_: ["base"])
+    assert names_of(known, ["aaaa", "6"]) == ["aaaa", "base"]
+
+
 @pytest.mark.parametrize(("answer", "cancelled"), [("y", FIRST), ("n", None)])
 def test_cancel_asks_in_a_terminal_for_exactly_these_runs(known, monkeypatch, typed, answer, cancelled):
     done = []
@@ -213,6 +218,16 @@ def test_a_time_limit_without_a_unit_in_study_toml_is_refused_at_submission_alon
 def test_memory_has_units(tmp_path):
     (tmp_path / "study.toml").write_text('[resources]\nmemory_mb = "16G"\n')
     assert load_study(tmp_path).config.resources.memory_mb == 16384
+
+
+@pytest.mark.parametrize(
+    ("typed_option", "in_script"), [(("--gpus", 2), "--gres=gpu:2"), (("--memory-mb", "16G"), "--mem=16384M")]
+)
+def test_a_typed_resource_is_in_the_script(study, typed, typed_option, in_script):
+    cluster = ("--profile", "csd3-ampere", "--account", "X")
+    code, out, err = typed("submit", "run", *cluster, *typed_option, "--dry-run")
+    assert code == 0, err
+    assert in_script in out
 
 
 def test_a_task_whose_module_does_not_exist_is_named(tmp_path, monkeypatch, typed):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 
 import pytest
@@ -31,6 +32,14 @@ def three(scene, typed):
     typed("cancel", "gone")
     typed("submit", "run", "--name", "new", "--set", "width=16")
     return scene
+
+
+def logged(scene, job, name="one"):
+    """Write a job's log, one line with its id; return the file."""
+    path = scene.study.layout.log_directory(name) / f"{job.id}.out"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"printed by {job.id}\n")
+    return path
 
 
 def names(typed, *options):
@@ -173,7 +182,11 @@ def test_show_has_settings_files_attempts_cost_and_history(three, typed):
     assert any(row[:2] == ["directory", str(three.study.layout.run("old").root)] for row in found)
     assert any(row[:2] == ["attempt", "1"] and "completed:" in row for row in found)
     assert any(row[0] == "spent" for row in found)
+    (three.study.layout.run("old").final / "adapter").mkdir(parents=True)
+    log = logged(three, three.job("old"), "old")
     shown = json.loads(typed("show", "old", "--json")[1])
+    assert shown["sections"]["files"]["log"] == str(log)
+    assert shown["sections"]["files"]["adapter"] == str(three.study.layout.run("old").final / "adapter")
     assert shown["run"]["name"] == "old"
     assert shown["sections"]["settings"]["width"] == "4"
     assert shown["story"][0]["kind"] == "declared"
@@ -233,3 +246,57 @@ def test_options_of_a_stage_that_has_begun_are_refused_and_those_of_a_later_one_
     typed("status")
     cpus = {run["stage"]: json.loads(run["resources"]).get("cpus", 1) for run in scene.rows("runs")}
     assert cpus == {"first": 1, "second": 3}
+
+
+@pytest.fixture
+def twice(scene, typed):
+    """The run `one`, killed once and training again; its two jobs, each with a log."""
+    typed("submit", "run", "--name", "one", "--set", "steps=40")
+    scene.cluster.kill(scene.reach(6).id)
+    scene.make_pass()
+    scene.reach(8)
+    scene.make_pass()
+    first, second = scene.jobs("one")
+    return scene, first, second
+
+
+def test_logs_shows_the_log_of_one_attempt_of_all_and_of_recent_ones(twice, typed):
+    scene, *jobs = twice
+    old, new = (logged(scene, job) for job in jobs)
+    first, second = old.read_text(), new.read_text()
+    assert typed("logs", "one")[:2] == (0, second)
+    assert typed("logs", "one", "--attempt", "1")[:2] == (0, first)
+    assert typed("logs", "one", "--attempt", "2")[:2] == (0, second)
+    for words in (("--all",), ("--since", "1h")):
+        assert typed("logs", "one", *words)[:2] == (0, first + second)
+    os.utime(old, (0, 0))
+    assert typed("logs", "one", "--since", "1h")[:2] == (0, second)
+
+
+def test_the_id_of_an_earlier_job_names_its_run(twice, typed):
+    scene, first, second = twice
+    logged(scene, second)
+    code, out, err = typed("logs", first.id)
+    assert (code, out) == (0, f"printed by {second.id}\n"), err
+    assert typed("show", first.id)[1].startswith("one: ")
+    assert typed("logs", "9999")[0] == 2
+
+
+def test_a_job_id_names_its_run_and_a_stage_its_runs(scene, typed):
+    typed("sweep", "first")
+    typed("submit", "run", "--name", "apart")
+    scene.make_pass()
+    stage = sorted(run["name"] for run in scene.rows("runs") if run["stage"] == "first")
+    for name in (stage[0], "apart"):
+        for command in ("why", "show", "status"):
+            code, out, err = typed(command, scene.job(name).id)
+            assert (code, out.startswith(name)) == (0, True), (command, out, err)
+    out = typed("status", "first")[1]
+    assert [name in out for name in (*stage, "apart")] == [True, True, False]
+
+
+def test_status_as_json_is_json_where_the_cluster_is_not_reachable(three, typed):
+    three.cluster.absent = "Slurm is not reachable from laptop"
+    code, out, _ = typed("status", "--json")
+    assert code == 0
+    assert [three.cluster.absent in problem for problem in json.loads(out)["problems"]] == [True]
