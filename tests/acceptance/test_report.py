@@ -1,5 +1,6 @@
 """The report in a real headless browser: drawn whole, asking no network, readable on a phone, in the dark, on paper."""
 
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,11 @@ from types import SimpleNamespace
 import pytest
 from report_helpers import data
 from report_ledger import large_study, small_study
+
+from lvjobs.report.page.answer import StudyAnswer
+from lvjobs.report.page.pieces import Page, Section
+from lvjobs.report.page.write import render
+from lvjobs.report.table import Table
 
 __all__ = ["data"]
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -115,6 +121,45 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(report, visit):
     )
     assert widest <= PHONE["width"]
     assert seen.errors == []
+
+
+def test_a_phone_shows_the_scores_of_each_row(report, visit):
+    page, _ = visit(report, PHONE, is_mobile=True, has_touch=True)
+    row = page.locator(".table", has=page.get_by_role("heading", name="Table 2")).locator("tbody tr").first
+    cell = row.locator("td[data-of='MAE']")
+    assert cell.is_visible()
+    assert re.match(r"[\d.]+", cell.inner_text())
+    box = cell.bounding_box()
+    assert 0 <= box["x"] < box["x"] + box["width"] <= PHONE["width"]
+
+
+CLIPPED = """
+() => {
+  document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  return [...document.querySelectorAll("*")]
+    .filter((one) => /auto|scroll|hidden/.test(getComputedStyle(one).overflowX) && one.scrollWidth > one.clientWidth + 1)
+    .map((one) => `${one.tagName}.${one.className} ${one.ariaLabel}: ${one.scrollWidth} > ${one.clientWidth}`);
+}
+"""
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_nothing_has_to_be_scrolled_sideways_within_the_page(report, visit, viewport):
+    page, _ = visit(report, viewport)
+    assert page.evaluate(CLIPPED) == []
+
+
+def test_the_widest_table_of_comparisons_fits_beside_the_contents(visit, tmp_path):
+    headers = ("", "beside", *("MAE difference", "skill", "p", "MSE difference", "skill", "p"))
+    headers += ("median MAE difference", "p", "lower on", "p (rank)")
+    errors = ("+.00608 [-.00979, +.000908]", "-6.37e4", "< .001", "+.0279 [+.0175, +.0408]", "-2.58e9", "< .001")
+    row = ("final-r4-lr0.004-c1000-s0-0e4a", "ode (knows the law)", *errors)
+    row += ("+4.39e-05 [-.00338, +.00768]", "< .001", "27 of 40 (3 equal)", "< .001")
+    table = Table("Paired comparisons", headers, [row], id="comparisons", marked=[0], words=2)
+    page = Page("study", StudyAnswer("question", ()), (), [Section("s", "S", [table])], "now", "0")
+    (tmp_path / "page.html").write_text(render(page), encoding="utf-8")
+    shown, _ = visit((tmp_path / "page.html").as_uri())
+    assert shown.evaluate(CLIPPED) == []
 
 
 def ink(page):
