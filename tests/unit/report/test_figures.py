@@ -412,6 +412,16 @@ def test_a_cell_without_a_run_and_a_point_out_of_sight_cannot_be_pointed_at():
     assert [words for *_, words in spots] == ["1, 5"]
 
 
+@pytest.mark.parametrize(("figure", "shape"), [(by_step, (20, 2)), (distribution, (5,))])
+def test_errors_of_a_baseline_that_knows_the_law_are_in_the_caption_and_stretch_no_axis(figure, shape):
+    found = {"persistence": np.full(shape, 0.5), "ode": np.full(shape, 1e-6)}
+    chart = figure({"one": np.full(shape, 0.25)}, found)
+    assert [key.name for key in chart.keys] == ["one", "persistence"]
+    assert {mark.key.name for panel in chart.panels for mark in panel.marks} == {"one", "persistence"}
+    assert min(panel.y.limits[0] for panel in chart.panels) >= (0.1 if figure is by_step else 0)
+    assert re.search(r"Not drawn, because it knows the law behind the data: ode, MAE \d", chart.caption)
+
+
 def test_a_baseline_that_knows_the_law_is_in_the_caption_and_stretches_no_axis(study):
     chart = scores(choose(a_material(study)))
     (panel,) = chart.panels

@@ -151,6 +151,15 @@ def test_each_figure_of_the_published_study_has_its_counterpart(typed, study):
     assert "lowest validation_loss" in page
 
 
+@pytest.mark.parametrize("kind", ["Figure", "Table"])
+def test_figures_and_tables_are_numbered_in_the_order_of_the_page(typed, study, kind):
+    page, _ = written(typed, study.layout.root)
+    heads = re.findall(r'<h\d class="name">(.*?)</h\d>', page)
+    found = [int(number) for head in heads for number in re.findall(rf"{kind} (\d+)\b", head)]
+    assert found == [*range(1, len(found) + 1)]
+    assert len(found) > 3
+
+
 def test_tables_lie_beside_it_as_markdown_and_latex(typed, study):
     written(typed, study.layout.root)
     tables = study.layout.root / "report" / "tables"

@@ -194,6 +194,15 @@ def a_stage(name, state="running"):
     return {"name": name, "state": state, **words}
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_winner_of_a_stage_has_a_star_and_no_other_run(terminal):
+    decided = {**a_stage("stage1", "completed"), "winner": "other", "because": "lowest"}
+    over = {"state": "completed", "cause": "completed"}
+    text = status(a_row(**over), a_row(name="other", **over), stages=[decided], terminal=terminal, width=160)
+    (line,) = [line for line in text.splitlines() if " * " in line]
+    assert line.startswith("other ")
+
+
 def many(count, stage="stage1", state="planned"):
     return [a_row(name=f"{stage}-{number}", stage=stage, state=state, reason="") for number in range(count)]
 
