@@ -73,6 +73,16 @@ def test_what_is_there_is_not_written_over_unasked(scene):
     assert (scene.root / "out" / "mine.txt").read_text() == "mine"
 
 
+def test_without_tensorboard_all_other_formats_are_written(scene, monkeypatch):
+    monkeypatch.setattr("lvjobs.cli.publish.find_spec", lambda _name: None)
+    done = typed("export", "out")
+    assert (done.exception, done.exit_code) == (None, 0)
+    assert "no TensorBoard files" in done.stderr
+    assert "-m pip install 'lvjobs[tensorboard]'" in done.stderr
+    assert Path("out/tables/runs.csv").exists()
+    assert not Path("out/tensorboard").exists()
+
+
 # -- completion -----------------------------------------------------------------------------------------------------
 
 

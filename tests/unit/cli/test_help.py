@@ -98,3 +98,8 @@ def test_a_mistyped_word_suggests_what_was_meant(words, meant):
 def test_a_word_like_nothing_suggests_nothing():
     assert "Did you mean" not in refused("zzzzzz")
     assert "Did you mean" not in refused("status", "--zzzzzz")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "forecast"])
+def test_a_run_keeps_the_training_settings_that_it_has(command):
+    assert "No such option: --lora-rank" in refused(command, "x", "--lora-rank", "8")

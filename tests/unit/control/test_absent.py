@@ -16,7 +16,9 @@ from lvjobs.cluster.commands import absence
 from lvjobs.cluster.protocol import SubmitDeferred
 from lvjobs.cluster.sbatch import submit_script
 from lvjobs.control.driver import driver
+from lvjobs.control.stages.submit_runs import OverBudget
 from lvjobs.errors import UsageError
+from lvjobs.processes import submitted
 from lvjobs.study.stages import Search, Stage
 
 WHY = "Slurm is not reachable from laptop: sbatch and squeue are not on PATH"
@@ -31,6 +33,14 @@ def haste(monkeypatch):
 @pytest.fixture
 def scene(tmp_path, haste):
     return Scene(tmp_path, steps=40, backoff_seconds=0)
+
+
+@pytest.fixture
+def submitted_flag():
+    """The event `submitted`, clear before and after."""
+    submitted.clear()
+    yield submitted
+    submitted.clear()
 
 
 def passes_elsewhere(scene):
@@ -102,6 +112,21 @@ def test_a_submission_from_there_is_refused_and_leaves_nothing(scene):
     scene.go(60)
     scene.cluster.absent = WHY
     assert scene.enter("one") is None, "what was submitted already is not submitted again"
+
+
+def test_only_a_submission_that_reached_sbatch_counts_as_begun(scene, submitted_flag):
+    scene.cluster.absent = WHY
+    with pytest.raises(UsageError, match="nothing was submitted"):
+        scene.enter("one")
+    scene.cluster.absent = ""
+    scene.bind(limit=1)
+    with pytest.raises(OverBudget):
+        scene.enter("two")
+    assert not submitted_flag.is_set()
+    scene.bind()
+    scene.cluster.submit_faults.append("deferred")
+    scene.enter("three")
+    assert submitted_flag.is_set()
 
 
 @pytest.mark.parametrize("kind", ["grid", "search"])

@@ -131,6 +131,15 @@ def test_where_a_study_lies_and_who_may_look(root, monkeypatch):
     assert any(f"{root} is open to others" in line for line in told(places.check_storage(asked), "note"))
 
 
+def test_a_full_file_system_is_an_error(root, monkeypatch):
+    full = Storage(str(root), "/home", "ext4", read_only=False, free_bytes=0, total_bytes=1 << 41, free_files=None)
+    monkeypatch.setattr(places, "storage_of", lambda _path: full)
+    monkeypatch.setattr(places, "quota_of", lambda *_: None)
+    found = [*places.check_storage(asked_of(root, "local"))]
+    assert ["0 MiB are free" in line for line in told(found, "error")] == [True]
+    assert not told(found, "fine")
+
+
 @pytest.mark.parametrize(
     ("quota", "level"),
     [

@@ -52,6 +52,12 @@ def test_a_made_file_is_like_the_studys(tmp_path):
     assert np.quantile(data.trajectories, 0.99) == pytest.approx(6, rel=0.15)
 
 
+@pytest.mark.parametrize("variables", [1, 3])
+def test_a_file_may_have_other_than_two_variables(tmp_path, variables):
+    path = write(tmp_path / "data.h5", trajectories=np.ones((5, 100, variables)))
+    assert load_dataset(path).trajectories.shape == (5, 100, variables)
+
+
 def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         make_dataset(tmp_path / name, systems=3, seed=seed)

@@ -291,6 +291,15 @@ def test_runs_that_cannot_be_compared_by_their_loss(scene, typed, take):
     assert all(run["name"] in table for run in scene.rows("runs") if run["stage"] in ("grid", "other"))
 
 
+def test_settings_of_training_are_refused_for_a_trained_run(scene, typed):
+    trained(scene, typed, "one")
+    before = len(scene.rows("runs"))
+    for command in (["evaluate", "one"], ["forecast", "one", "--series", "16"]):
+        code, out, err = typed(*command, "--set", "steps=3")
+        assert (code, out, "leave steps out" in err) == (2, "", True)
+    assert len(scene.rows("runs")) == before
+
+
 # -- helpers --------------------------------------------------------------------------------------------------------
 
 

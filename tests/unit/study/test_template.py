@@ -89,3 +89,7 @@ def test_the_profile_s_own_resources_stand_in_the_comments():
 
 def test_no_line_is_longer_than_a_screen_is_wide():
     assert max(map(len, study_toml("isambard-ai", {}, {}, "published").splitlines())) <= 120
+
+
+def test_the_shape_of_the_data_is_in_the_comments():
+    assert "/trajectories (systems, steps, variables)" in study_toml("local", {}, {}, "study-tiny")
