@@ -16,7 +16,7 @@ without a language model; `comparison` compares two forecasters in pairs. `resul
 result and reads it back, `pooling` joins those of the parts of a k-fold split, and `series_forecast` has one series of
 a result. `extra_files` keeps the forecasts of extra baselines, and `chronos_models` finds Chronos models.
 
-For the commands, without torch: `tasks` describes the two tasks and counts their FLOPs, `evaluations` declares
+For the commands, without torch: `tasks` describes the two tasks, `costs` counts their FLOPs, `evaluations` declares
 evaluations as runs, `needs` checks what their jobs need, `origins` moves them to other forecast origins, and
 `adapters` copies an adapter out of a checkpoint. `instruction_tokens` counts an instruction's tokens in a process of
 its own.

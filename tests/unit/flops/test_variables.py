@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lvjobs.forecasting.tasks import workload_of
+from lvjobs.forecasting.costs import workload_of
 from lvjobs.study.params import TrainingConfig
 
 

@@ -11,10 +11,10 @@ from forked import Forked
 
 from lvjobs.errors import UsageError
 from lvjobs.flops.conventions import BINDING, CONVENTIONS
+from lvjobs.forecasting.costs import workload_of
 from lvjobs.forecasting.data import load_dataset, make_dataset
 from lvjobs.forecasting.evaluations import EvaluationRequest, evaluation
 from lvjobs.forecasting.models import TINY_DIRECTORY, load_tokenizer
-from lvjobs.forecasting.tasks import workload_of
 from lvjobs.forecasting.tokens import Characters, prompts_of
 from lvjobs.forecasting.windows import codec_of, validation_windows
 from lvjobs.study.config import TrainSettings
