@@ -260,7 +260,10 @@ def _overlaps(made: Iterable[RunRecord], wanted: RunConfig, name: str) -> list[s
     systems = _systems_of(wanted)
     alike = [run for run in made if same_forecast(run.configuration, wanted)]
     parts = sorted((len(part), run.name) for run in alike if (part := _systems_of(run.configuration)) < systems)
-    return [f"{name} repeats {count} of its {len(systems)} series, which {run} has" for count, run in parts[-1:]]
+    return [
+        f"{name} forecasts {len(systems)} series, of which {run} already has {count}: these are forecast again"
+        for count, run in parts[-1:]
+    ]
 
 
 def _systems_of(config: RunConfig) -> set[int]:

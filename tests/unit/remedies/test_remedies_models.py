@@ -191,7 +191,7 @@ def test_an_evaluation_of_more_series_says_which_of_them_it_repeats(scene, typed
     typed("evaluate", "one", "--series", "2")
     (first,) = (run["name"] for run in scene.rows("runs") if run["stage"] == "evaluate")
     code, _, err = typed("evaluate", "one")
-    assert (code, f"repeats 2 of its 4 series, which {first} has" in err) == (0, True), err
+    assert (code, f"forecasts 4 series, of which {first} already has 2" in err) == (0, True), err
 
 
 @pytest.mark.remedy("EVALUATE")
