@@ -79,7 +79,7 @@ def test_a_real_pretrained_model_through_the_same_commands(study, smollm2):
 
 def test_an_instruction_is_counted_as_qwens_own_tokenizer_writes_it_where_no_tokenizer_is(qwen_tokenizer):
     for decimals, horizon in ((2, 5), (2, 20), (3, 100)):
-        own, absent = (instruction_tokens(model, decimals, horizon) for model in (str(qwen_tokenizer), "no/model"))
+        own, absent = (instruction_tokens(model, decimals, horizon, 2) for model in (str(qwen_tokenizer), "no/model"))
         assert own == absent
 
 

@@ -137,7 +137,7 @@ def test_a_limit_that_changes_while_runs_go_on_and_wait(study: Study, lab):
         states = {name: run["state"] for name, run in study.runs().items()}
         assert states == {"runs": "running", "waits": "held", "gives": "held"}
         assert budget(study)["free"] < 0
-        assert "too much" in study.type("budget")
+        assert "spent and reserved exceed the limit by" in study.type("budget")
 
         assert "--because" in study.type("budget", "set", "1e17", code=2)
         study.type("budget", "set", "1e17", "--because", "the supervisor agreed")
