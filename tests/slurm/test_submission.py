@@ -7,7 +7,7 @@ import stat
 import time
 
 import pytest
-from driving import Study
+from driving import Study, closed_partition
 
 pytestmark = pytest.mark.slurm
 
@@ -157,12 +157,14 @@ def test_the_command_killed_between_the_row_and_the_job_id(study: Study, lab, de
 
 def test_a_sweep_is_one_array(study: Study, lab):
     declare(study)
-    said = study.type("sweep", "many", "--steps", "20")
-    assert "9 runs: submitted as job" in said
+    with closed_partition(lab):  # what is submitted stays in the queue until it has been looked at
+        said = study.type("sweep", "many", "--steps", "20")
+        assert "9 runs: submitted as job" in said
+        tasks = [line.split() for line in lab.run("squeue", "-h", "-r", "-o", "%F %K").splitlines()]
+    assert {array for array, _ in tasks} == {said.partition("submitted as job ")[2].split(";")[0]}
+    assert sorted(int(task) for _, task in tasks) == list(range(9))
     for name in study.runs():
         study.until(name, "completed")
-    ids = {run["job_id"].split("_")[0] for run in study.runs().values()}
-    assert len(ids) == 1
 
 
 def test_the_same_settings_are_the_same_run(study: Study, lab):
