@@ -35,7 +35,8 @@ from lvjobs.report.extras import with_extras_shared
 from lvjobs.report.folds import with_folds_pooled
 from lvjobs.study.config import StudyContext
 from lvjobs.study.params import SPLIT, EvaluationConfig, PromptName, TrainingConfig
-from lvjobs.study.run import FOLD, RunConfig, find_name, read_params
+from lvjobs.study.run import FOLD, RunConfig, read_params
+from lvjobs.study.run_names import find_name
 from lvjobs.study.settings import RunSettings, TrainSettings
 from lvjobs.study.words import RunState
 from lvjobs.tasks.registry import task_of

@@ -9,7 +9,7 @@ from lvjobs import remedies
 from lvjobs.control.summary_file import read_summary
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext
-from lvjobs.study.run import find_name
+from lvjobs.study.run_names import find_name
 from lvjobs.study.words import RunState
 
 _GLOB = frozenset("*?[")

@@ -15,6 +15,7 @@ from lvjobs.api.view import foresee_stages
 from lvjobs.control.planning.ledger_view import read_ledger
 from lvjobs.control.session import Session
 from lvjobs.control.stages.comparison import standing as compare
+from lvjobs.control.stages.continuation import continued, find_starts
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.requests import ask, asked_for, has_begun, stage_request
 from lvjobs.control.submission.declare import default_name
@@ -149,8 +150,11 @@ def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list
     seen = read_ledger(study, updates.READ_WAIT_SECONDS)
     if not set(one.awaited) <= set(seen.winners):
         return None
-    parent = seen.winners[one.origin].configuration if one.origin else None
-    return asked.configs(one, study.config.stage, parent)
+    winner = seen.winners[one.origin] if one.origin else None
+    configs = asked.configs(one, study.config.stage, winner and winner.configuration)
+    if one.continues and winner is not None:
+        return continued(one, configs, find_starts(study.layout, winner, seen.runs))
+    return configs
 
 
 def _prepared(

@@ -21,7 +21,7 @@ from lvjobs.records.sketch import Sketch
 from lvjobs.records.summary import RunStatus, StageStatus, Summary, read_row
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.run import find_name
+from lvjobs.study.run_names import find_name
 from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.registry import task_of
 

@@ -17,6 +17,7 @@ from lvjobs.forecasting.evaluations import (
     scored_systems,
     with_baselines,
 )
+from lvjobs.forecasting.learning_rate import stable_until
 from lvjobs.forecasting.needs import UsableBaseline, UsableModel
 from lvjobs.forecasting.origins import evaluation_at, training_at
 from lvjobs.study.params import LOSS_NAMES, EvaluationConfig, PromptName, TrainingConfig
@@ -43,6 +44,14 @@ _SAME_PACE = (
     "validation_forecasts",
 )
 """The settings that decide the time of a step, on the same cluster with as many threads."""
+
+_MAY_CHANGE = frozenset({
+    *("data", "context_length", "packing", "batch_size", "accumulate", "lora_dropout", "compile", "precision"),
+    *("learning_rate", "weight_decay", "warmup_steps", "schedule", "decay_steps", "max_grad_norm"),
+    *("early_stopping_patience", "early_stopping_delta", "gradient_checkpointing"),
+    *("validation_limit", "validation_forecasts"),
+})  # fmt: skip
+"""The settings in which a run may differ from the one that it continues. The data's hash tells whether they changed."""
 
 
 class TrainingTask(Task):
@@ -87,6 +96,17 @@ class TrainingTask(Task):
         keys = ("model", "batch_size", "context_length", "lora_rank", "lora_targets", "accumulate")
         settings = {key: getattr(training, key) for key in keys}
         return {**settings, "parts": {name: asdict(CONVENTIONS[name].count(workload)) for name in BINDING}}
+
+    def stable_until(self, params: Params, steps: int) -> int | None:
+        return stable_until(params, steps)
+
+    def check_continuation(self, parent: Params, params: Params) -> None:
+        before, now = (read_params(TrainingConfig, each).model_dump() for each in (parent, params))
+        if key := next((key for key in now if key not in _MAY_CHANGE and before[key] != now[key]), None):
+            raise UsageError(
+                f"{key} = {now[key]}, and the run to continue has {key} = {before[key]}: its checkpoint fits no other "
+                f"value; leave {key} as it is, or train from the beginning"
+            )
 
     def pace_settings(self, config: Mapping[str, Any]) -> list[Any]:
         params = config["params"]

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch.nn import functional
 from lvjobs.errors import LvjobsError
 from lvjobs.forecasting.data import load_declared
 from lvjobs.forecasting.head import take_numeric_head
+from lvjobs.forecasting.learning_rate import schedule
 from lvjobs.forecasting.models import add_adapter, compile_layers, compiling, load_adapter, load_base, save_adapter
 from lvjobs.forecasting.splits import training_split
 from lvjobs.forecasting.stopping import EarlyStopping
@@ -103,10 +103,12 @@ class Trainer:
             compile_layers(self.model.get_base_model())
         learning = _learning(self.model)
         self.optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay)
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, schedule(config, run.steps))
+        self.factor = schedule(config, run.steps)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.factor)
         self.order = WindowOrder(len(self.training), config.batch_size, run.seed)
         self.patience = EarlyStopping(config.early_stopping_patience, config.early_stopping_delta)
         self.split = training_split(len(data.trajectories), config)
+        self.parent = run.parent
         self.forecasts = ValidationForecasts(data, codec, table, config, prompts)
 
     def step(self, step: int) -> dict[str, float]:
@@ -214,9 +216,27 @@ class Trainer:
             )
         load_adapter(self.model, resumed.directory("adapter"))
         self.optimizer.load_state_dict(resumed.state["optimizer"])
+        if self.parent is not None and resumed.step == self.parent.step:
+            self._begin_from_parent(resumed)
+            return
         self.scheduler.load_state_dict(resumed.state["scheduler"])
         self.order.restore(resumed.state["data"])
         self.patience.restore(resumed.state["patience"])
+
+    def _begin_from_parent(self, resumed: Resumed) -> None:
+        """Continue the training of another run, under this run's own schedule, weight decay and patience.
+
+        With settings that give other windows or batches, the order of the windows begins anew.
+        """
+        for group in self.optimizer.param_groups:
+            group.update(initial_lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
+        # LambdaLR sets the rate of the update after `last_epoch`, as it does after each step.
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.factor, last_epoch=resumed.step - 1)
+        if self.order.fits(resumed.state["data"]):
+            self.order.restore(resumed.state["data"])
+        self.patience.restore(resumed.state["patience"])
+        if self.patience.is_over:  # that ended the parent, and is no reason to stop now
+            self.patience.waited = 0
 
 
 def _split_of(resumed: Resumed) -> Any:
@@ -232,27 +252,6 @@ def checkpoint_layers(model: Any) -> None:
     # transformers 5.24 warns about the name that 5.0 has.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-
-
-def schedule(config: TrainingConfig, steps: int) -> Callable[[int], float]:
-    """Return a function with the factor of the learning rate at an update's index (0, 1, ...).
-
-    It has a warm-up, then `config.schedule`: cosine and linear fall to nearly zero at the last update.
-    """
-
-    def factor(index: int) -> float:
-        if index < config.warmup_steps:
-            return (index + 1) / (config.warmup_steps + 1)
-        progress = min(1.0, (index - config.warmup_steps) / max(1, steps - config.warmup_steps))
-        match config.schedule:
-            case "cosine":
-                return 0.5 * (1 + math.cos(math.pi * progress))
-            case "linear":
-                return 1 - progress
-            case "constant":
-                return 1.0
-
-    return factor
 
 
 def _learning(model: Any) -> list[Tensor]:

@@ -238,13 +238,19 @@ class WindowOrder:
         """Return the position, with the settings of the order."""
         return {"drawn": self.drawn, "windows": self.windows, "batch": self.batch, "seed": self.seed}
 
+    _KEYS = ("windows", "batch", "seed")
+
+    def fits(self, state: Mapping[str, Any]) -> bool:
+        """Return whether a saved position is one in this order."""
+        return all(state[key] == getattr(self, key) for key in self._KEYS)
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved position.
 
         Raises:
             LvjobsError: it is a position in another order.
         """
-        for key in ("windows", "batch", "seed"):
+        for key in self._KEYS:
             if state[key] != getattr(self, key):
                 raise LvjobsError(
                     f"the checkpoint counts {key} = {state[key]}, this run {getattr(self, key)}; submit a new run"

@@ -9,8 +9,9 @@ has named settings and stages, and `template` writes the commented file.
 
 `program` has the keys of [train] for a program, and all that reads one.
 
-Runs: `run` has the immutable configuration and run.json, decides which settings count for a fingerprint, and finds a
-run by a part of its name. `params` has the params of the bundled tasks. `config` also has the settings that may change
+Runs: `run` has the immutable configuration and run.json, and decides which settings count for a fingerprint.
+`parent` is the checkpoint of another run that a run continues from, and `run_names` finds a run by a part of its name.
+`params` has the params of the bundled tasks. `config` also has the settings that may change
 later. `words` has the states and causes. `layout` has the paths of all files, and `found` the study that contains
 the current directory.
 """

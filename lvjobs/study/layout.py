@@ -7,6 +7,7 @@ study/
     run.json                   configuration, immutable
     000001.jsonl               generation 1: the claim of its attempt, then its journal, append-only
     000001-00000250.safetensors  a checkpoint: (generation, step)
+    parent/                    the checkpoint that it continues from, if that is another run's
     final/                     the finished run's weights (adapter in PEFT's format)
     done.json                  the done marker
   checkpoints/<run>.tar        a run directory that `lvjobs archive` has packed, in its place
@@ -75,6 +76,7 @@ class RunLayout:
     steps = _OwnIfOlder("steps")
     revoked = _Below("revoked")
     allowance = _Below("allowance.json")
+    parent = _Below("parent")
     final = _Below("final")
     done = _Below("done.json")
 

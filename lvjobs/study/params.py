@@ -71,8 +71,14 @@ class TrainingConfig(SettingsTable):
     learning_rate: Float = Field(default=1e-5, gt=0, description="peak learning rate")
     weight_decay: Float = Field(default=0.0, ge=0, description="weight decay of AdamW")
     warmup_steps: Int = Field(default=0, ge=0, description="steps in which the learning rate rises")
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        default="cosine", description="decay of the learning rate"
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        default="cosine", description="decay of the learning rate; wsd: warm-up, stable, decay"
+    )
+    decay_steps: Int | None = Field(
+        default=None,
+        gt=0,
+        description="last steps, in which the rate of wsd falls; default: a tenth of all",
+        examples=[50],
     )
     max_grad_norm: Float = Field(default=1.0, gt=0, description="norm to which gradients are clipped")
     compile: bool = Field(default=False, description="use torch.compile; needs a compiler where the job runs")

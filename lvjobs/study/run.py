@@ -5,21 +5,19 @@ that adds a key changes no run's fingerprint: a run that was declared before, an
 have the same settings.
 """
 
-import difflib
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
-from lvjobs import remedies
-from lvjobs.errors import UsageError
 from lvjobs.study.fields import Int, leaves
 from lvjobs.study.params import EVALUATE_TASK, TRAIN_TASK, EvaluationConfig, TrainingConfig
+from lvjobs.study.parent import Parent, start_of
 from lvjobs.study.program.command import COMMAND_TASK, CommandConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -69,9 +67,18 @@ def content(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def candidate_of(config: Mapping[str, Any]) -> str:
-    """Return a text of a configuration, given as plain values, without what repeats it: its seed and its fold."""
+    """Return a text of a configuration, given as plain values, without what repeats it: its seed and its fold.
+
+    Runs that repeat one another may each continue from a run of their own, at the same step.
+    """
     params = {key: value for key, value in config["params"].items() if key != FOLD}
-    return canonical_json({**config, "seed": None, "params": params})
+    parent = {"parent": start} if (start := start_of(config)) else {}
+    return canonical_json({**config, "seed": None, "params": params, **parent})
+
+
+def repeat_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Return what tells a configuration from those that repeat it: its seed and its fold."""
+    return int(config.get("seed", 0)), int(config.get("params", {}).get(FOLD, 0))
 
 
 def read_params(model: type[_Model], params: Mapping[str, Any]) -> _Model:
@@ -128,6 +135,16 @@ class RunConfig(BaseModel):
     keep_last: Int = Field(default=2, gt=0)
     keep_best: bool = True
     params: dict[str, Any] = Field(default_factory=dict)
+    parent: Parent | None = None
+    """The checkpoint that the run continues from; `steps` include those that led to it."""
+
+    @model_serializer(mode="wrap")
+    def _without_a_parent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave the parent out where there is none: earlier releases refuse to read the key."""
+        found: dict[str, Any] = dump(self)
+        if found.get("parent", 0) is None:
+            del found["parent"]
+        return found
 
     def model_copy(self, **changes: Any) -> "RunConfig":
         """Return a copy (see pydantic) that computes its own cached properties: pydantic would copy these, too."""
@@ -161,8 +178,8 @@ class RunConfig(BaseModel):
     def identity(self) -> str:
         """Return the SHA-256 of what this configuration computes: one run is enough for configurations with the same.
 
-        It leaves out the checkpoint interval, how many checkpoints stay, and the path of data whose hash is known. A
-        validation with every checkpoint counts as one setting.
+        It leaves out the checkpoint interval, how many checkpoints stay, the path of data whose hash is known, and the
+        name of the run whose checkpoint it continues from. A validation with every checkpoint counts as one setting.
         """
         return self._identity("checkpoint" if self.validate_every == self.checkpoint_every else self.validate_every)
 
@@ -175,6 +192,8 @@ class RunConfig(BaseModel):
         values = {key: value for key, value in self._said().items() if key not in CARRIED}
         if self.task in PARAMS:
             values["params"] = content(values["params"])
+        if self.parent is not None:
+            values["parent"] = self.parent.model_dump(include={"step", "sha256"})
         return _sha256({**values, "validate_every": validates})
 
     def _said(self) -> dict[str, Any]:
@@ -246,38 +265,3 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=F
 def canonical_json(value: Any) -> str:
     """Return JSON with sorted keys and no blanks: equal values give equal text."""
     return _CANONICAL.encode(value)
-
-
-_SHOWN = 4
-
-
-def _is_shortened(typed: str, name: str) -> bool:
-    """Return whether `typed` is some parts of a name, in their order, with the last."""
-    parts, left = name.split("-"), iter(name.split("-"))
-    words = typed.split("-")
-    return len(words) > 1 and words[-1] == parts[-1] and all(word in left for word in words)
-
-
-def find_name(typed: str, names: Collection[str], where: Sequence[str] = ()) -> str:
-    """Return the one of `names` that is meant: `base`, `14e5` and `s0-14e5` all mean `base-r4-lr1e-05-c512-s0-14e5`.
-
-    So does `r4-lr1e-05-14e5`, as tables of runs shorten the name: parts of it in their order, with the last.
-
-    `where`: see `StudyContext.where`.
-
-    Raises:
-        UsageError: no name fits, or several do.
-    """
-    if typed in names:
-        return typed
-    found = [name for name in names if name.startswith(f"{typed}-") or name.endswith(f"-{typed}")]
-    found = found or [name for name in names if _is_shortened(typed, name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        shown = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
-        raise UsageError(f"{typed!r} matches {len(found)} runs: {shown}; use a longer name")
-    near = difflib.get_close_matches(typed, names, n=1)
-    if near:
-        raise UsageError(f"no run {typed!r} in this study; did you mean {near[0]}?")
-    raise UsageError(f"no run {typed!r} in this study; type: {remedies.STATUS(*where)}")

@@ -132,9 +132,9 @@ class Stage(SettingsTable):
     Instead of a `grid` it may have a `space`, from which a sampler proposes trials one after another (`search`).
 
     A stage `from` another begins when the other's winner is known. It takes over what the other stage varied, set or
-    took over itself (or only the keys of `take`). It also waits for the stages in `after`. `seeds` trains each
-    combination once per seed, and compares means. `on_hold` decides whether a held run blocks the stage, or is left out
-    once at least `quorum` combinations are done (None: one).
+    took over itself (or only the keys of `take`), and with `continue` the winner's checkpoint, too. It also waits for
+    the stages in `after`. `seeds` trains each combination once per seed, and compares means. `on_hold` decides whether a
+    held run blocks the stage, or is left out once at least `quorum` combinations are done (None: one).
 
     `prune` pauses runs that compare badly before their last step; the user can resume them.
 
@@ -146,6 +146,11 @@ class Stage(SettingsTable):
         default=None,
         alias="from",
         description="stage whose winner's settings this stage uses; this stage waits for it",
+    )
+    continues: bool = Field(
+        default=False,
+        alias="continue",
+        description="train on from that winner's checkpoint; steps count from its first step",
     )
     take: list[str] | None = Field(
         default=None,
@@ -208,6 +213,11 @@ class Stage(SettingsTable):
         trains |= {"take": self.take, "prune": self.prune, "space": self.space, "search": self.search}
         trained = next((key for key, value in trains.items() if value), None)
         own = {*self.set, *(["steps"] if self.steps is not None else [])}
+        if self.continues and (self.origin is None or self.evaluates or self.space or self.prune):
+            raise ValueError(
+                f"stage {self.name} has continue = true, and goes on from one run's checkpoint: it needs from = "
+                f'"STAGE", and no space, prune, zero_shot or evaluate'
+            )
         twice = next((key for key in self.space if key in own), None)
         ends = self.select != Select() or self.quorum is not None
         split = next((key for key in (*SPLIT, FOLD) if key in self.set), None)

@@ -50,8 +50,8 @@ def _grid(stage: Stage) -> Points:
 
 
 def settings_of(config: RunConfig) -> dict[str, Any]:
-    """Return the values of [train] that declare this run."""
-    values = config.model_dump(mode="json", exclude={"task"})
+    """Return the values of [train] that declare this run, whether or not it continues another."""
+    values = config.model_dump(mode="json", exclude={"task", "parent"})
     params: Mapping[str, Any] = values.pop("params")
     return {**params, **values}
 

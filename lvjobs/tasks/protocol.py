@@ -113,6 +113,22 @@ class Task(Protocol):
         """
         return None
 
+    def stable_until(self, params: Params, steps: int) -> int | None:
+        """Return the last step at which a run of `steps` has trained as a longer one with these settings would.
+
+        It is 0 if there is none, as with a learning rate that depends on `steps` from the beginning; None if lvjobs
+        cannot know. A checkpoint of that step is written, and kept, so that a longer run can continue from it.
+        """
+        return None
+
+    def check_continuation(self, parent: Params, params: Params) -> None:
+        """Refuse settings with which a run could not continue from a checkpoint of a run with the settings `parent`.
+
+        Raises:
+            UsageError: the message names a key.
+        """
+        return
+
     def pace_settings(self, config: Mapping[str, Any]) -> list[Any]:
         """Return the settings that are equal for runs whose steps take equally long on one machine.
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import SupportsFloat
 
@@ -13,11 +14,12 @@ from lvjobs.study.program.command import COMMAND_TASK
 from lvjobs.study.run import RunConfig
 from lvjobs.worker import determinism, loading, signals
 from lvjobs.worker.allowance import AllowanceMeter
-from lvjobs.worker.checkpoints import RNG, Checkpoint, find_newest_valid, write_checkpoint, write_directory
+from lvjobs.worker.checkpoints import RNG, Checkpoint, write_checkpoint, write_directory
 from lvjobs.worker.early_exit import DEADLINE, EXHAUSTED, OUT_OF_GPU_HOURS, REVOKED, RUNG, Deadline
 from lvjobs.worker.generation import is_superseded
 from lvjobs.worker.interface import Resumed, State
 from lvjobs.worker.journal import Chain, JournalWriter, numbers
+from lvjobs.worker.parent import find_start
 from lvjobs.worker.printed import ProgressLines
 from lvjobs.worker.process_group import Alone, ProcessGroup
 from lvjobs.worker.pruning import prune
@@ -107,7 +109,7 @@ class Attempt:
 
     def begin_from_newest(self) -> None:
         """Begin from a checkpoint that was published since the attempt was made."""
-        self.found, _ = find_newest_valid(self.layout)
+        self.found, _ = find_start(self.layout, self.config)
         self.logged = self.step
 
     def resume(self) -> Resumed | None:
@@ -187,7 +189,13 @@ class Attempt:
         self.journal.write("generation", step=step, series=int(series), **numbers(metrics))
 
     def due(self, step: int) -> bool:
-        return step % self.config.checkpoint_every == 0 or step == self.config.steps
+        return step % self.config.checkpoint_every == 0 or step in (self.config.steps, self._stable_until)
+
+    @cached_property
+    def _stable_until(self) -> int:
+        from lvjobs.tasks.registry import task_of
+
+        return task_of(self.config).stable_until(self.config.params, self.config.steps) or 0
 
     def checkpoint(self, step: int, state: State, *, final: bool = False) -> Path:
         if step != self.logged:
@@ -235,7 +243,14 @@ class Attempt:
         self._checkpoint_seconds = max(self._checkpoint_seconds, seconds)
         self.journal.write("checkpoint", step=name.step, name=str(name), bytes=size, seconds=round(seconds, 6))
         config = self.config
-        prune(self.layout, self.generation, self.invalid, keep_last=config.keep_last, keep_best=config.keep_best)
+        prune(
+            self.layout,
+            self.generation,
+            self.invalid,
+            keep_last=config.keep_last,
+            keep_best=config.keep_best,
+            stable=self._stable_until,
+        )
 
     def may_begin(self) -> bool:
         """Return whether the run need not stop. This is called before anything is loaded."""

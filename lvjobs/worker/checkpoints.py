@@ -61,9 +61,14 @@ def temporary(layout: RunLayout, name: CheckpointName) -> Path:
 
 
 def published(layout: RunLayout) -> dict[CheckpointName, Path]:
-    """Return the names and paths of all checkpoints, valid or not, oldest first."""
+    """Return the names and paths of all checkpoints of a run, valid or not, oldest first."""
+    return checkpoints_in(layout.steps)
+
+
+def checkpoints_in(directory: Path) -> dict[CheckpointName, Path]:
+    """Return the names and paths of the checkpoints in a directory, oldest first; none if there is no directory."""
     try:
-        named = {parse_checkpoint_name(path.name): path for path in layout.steps.iterdir()}
+        named = {parse_checkpoint_name(path.name): path for path in directory.iterdir()}
     except FileNotFoundError:
         return {}
     return {name: named[name] for name in sorted(name for name in named if name is not None)}
@@ -107,13 +112,19 @@ def find_newest_valid(
         if below is not None and name.step >= below:
             continue
         try:
-            return _verify_patiently(path, layout.root.name), invalid
+            return verify_patiently(path, layout.root.name), invalid
         except ValueError as error:
             invalid[name] = str(error)
     return None, invalid
 
 
-def _verify_patiently(path: Path, run: str) -> Checkpoint:
+def verify_patiently(path: Path, run: str) -> Checkpoint:
+    """Return the checkpoint as `verify` does; wait some seconds for a file system that does not answer.
+
+    Raises:
+        ValueError: see `verify`.
+        LvjobsError: the checkpoint of `run` cannot be read, and may be good.
+    """
     for _ in range(_READS - 1):
         try:
             return verify(path)

@@ -24,10 +24,14 @@ def decide_prune(
     *,
     keep_last: int,
     keep_best: bool,
+    stable: int = 0,
 ) -> list[CheckpointName]:
-    """Return the checkpoints to delete. Damaged ones do not count among the last `keep_last`. Pure."""
+    """Return the checkpoints to delete. Damaged ones do not count among the last `keep_last`. Pure.
+
+    Those of the step `stable` stay: a longer run may continue from them (`Task.stable_until`).
+    """
     sound = sorted(set(names) - set(invalid))
-    keep = set(sound[-keep_last:])
+    keep = set(sound[-keep_last:]) | {name for name in sound if name.step == stable}
     scored = [(losses[name], name) for name in sound if name in losses and math.isfinite(losses[name])]
     if keep_best and scored:
         keep.add(min(scored)[1])
@@ -44,7 +48,13 @@ def _validation_error(path: Path) -> float | None:
 
 
 def prune(
-    layout: RunLayout, generation: int, invalid: Collection[CheckpointName], *, keep_last: int, keep_best: bool
+    layout: RunLayout,
+    generation: int,
+    invalid: Collection[CheckpointName],
+    *,
+    keep_last: int,
+    keep_best: bool,
+    stable: int = 0,
 ) -> None:
     """Delete what `decide_prune` returns. Call it after a checkpoint of `generation` was published.
 
@@ -53,7 +63,7 @@ def prune(
     """
     paths = {name: path for name, path in published(layout).items() if name.generation <= generation}
     losses = {name: loss for name, path in paths.items() if (loss := _validation_error(path)) is not None}
-    surplus = decide_prune(paths, losses, invalid, keep_last=keep_last, keep_best=keep_best)
+    surplus = decide_prune(paths, losses, invalid, keep_last=keep_last, keep_best=keep_best, stable=stable)
     if surplus:
         check_fence(layout, generation)
     for name in surplus:

@@ -7,15 +7,17 @@ from typing import Any
 
 from lvjobs.ledger.reading import by_run
 from lvjobs.ledger.records import AttemptRecord, RunRecord, WorkCounts
+from lvjobs.study.parent import start_of
 from lvjobs.tasks.registry import task_of
 
 
 def work_ahead(config: Mapping[str, Any], step: int, stop_at: int = 0) -> WorkCounts:
     """Return the work that a run of this `config` does after `step` (0: all of it) if nothing fails.
 
-    `stop_at` is the step at which it stops; 0: at its last one.
+    A run that continues another does none of the work before its parent's checkpoint. `stop_at` is the step at which it
+    stops; 0: at its last one.
     """
-    steps = stop_at or int(config["steps"])
+    steps, step = stop_at or int(config["steps"]), max(step, start_of(config))
     task, params = task_of(config), config.get("params", {})
     count = _validations(config, step, steps)
     series = task.series(params, step, steps) + count * task.validation_series(params)
@@ -27,7 +29,8 @@ def replay_of_an_interval(config: Mapping[str, Any], step: int) -> WorkCounts:
 
     `step` is where the run begins: from step 0, the untrained validation is repeated too.
     """
-    every = min(int(config.get("checkpoint_every", config["steps"])), int(config["steps"]))
+    start, steps = start_of(config), int(config["steps"])
+    step, every = max(step, start), min(int(config.get("checkpoint_every", steps)), max(0, steps - start))
     validations = -(-every // int(config.get("validate_every", every))) + (step == 0)
     task, params = task_of(config), config.get("params", {})
     series = task.series(params, 0, every) + validations * task.validation_series(params)

@@ -12,6 +12,7 @@ from lvjobs.control.budget.pace import Pace, Stopwatch, makespan
 from lvjobs.control.planning.plans import Demand, FlopNeed, judge
 from lvjobs.flops.conventions import BINDING
 from lvjobs.ledger.records import RunRecord, WorkCounts
+from lvjobs.study.parent import start_of
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Prune
 from lvjobs.study.words import HeldFor, RunState
@@ -155,6 +156,7 @@ class StageCells:
             math.lcm(*(cell.run.checkpoint_every for cell in self.cells)),
             partial(self._need, terms),
             is_new=all(cell.account is None for cell in self.cells),
+            start=max(start_of(cell.run.config) for cell in self.cells),
         )
 
     def _need(self, terms: Terms, steps: int) -> FlopNeed:
@@ -229,7 +231,7 @@ def _row(stage: StageCells, conventions: Sequence[str], stopwatch: Stopwatch, pl
         "name": stage.name,
         "runs": len(cells),
         "existing": sum(cell.account is not None for cell in cells),
-        "steps": stage.sum(lambda cell, stop_at: stop_at or cell.run.steps),
+        "steps": stage.sum(lambda cell, stop_at: cell.work("training", stop_at).training),
         "windows": stage.sum(lambda cell, stop_at: cell.work("validation", stop_at).validation),
         "series": stage.sum(lambda cell, stop_at: 0 if stop_at else cell.all_series),
         **{part: {name: stage.flops(name, part) for name in conventions} for part in PARTS},

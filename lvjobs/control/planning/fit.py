@@ -63,9 +63,9 @@ def propose(configs: Sequence[RunConfig], price: PriceOfAll, free: int) -> Propo
     longest = max(config.steps for config in configs)
     if fits(rarest(longest)):
         return proposal(configs)
-    interval = lcm(*(config.checkpoint_every for config in configs))
+    interval, start = lcm(*(config.checkpoint_every for config in configs)), max(map(_start, configs))
     steps = largest_multiple(interval, longest, lambda steps: fits(rarest(steps)))
-    return proposal(_cut(configs, steps)) if steps else None
+    return proposal(_cut(configs, steps)) if steps > start else None
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,12 @@ def relieve(config: RunConfig, price: PriceOfAll, free: int) -> Relief:
 
     return Relief(
         largest_multiple(1, min(config.checkpoint_every, config.steps), lambda every: fits(checkpoint_every=every)),
-        largest_multiple(1, config.steps, lambda steps: fits(steps=steps)),
+        _beyond(_start(config), largest_multiple(1, config.steps, lambda steps: fits(steps=steps))),
     )
+
+
+def _beyond(start: int, steps: int) -> int:
+    return steps if steps > start else 0
 
 
 def largest_multiple(interval: int, below: int, fits: Callable[[int], bool]) -> int:
@@ -106,6 +110,11 @@ def largest_multiple(interval: int, below: int, fits: Callable[[int], bool]) -> 
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle * interval) else (low, middle - 1)
     return low * interval
+
+
+def _start(config: RunConfig) -> int:
+    """Return the last step that a run need not train, because it continues another."""
+    return config.parent.step if config.parent else 0
 
 
 def _cut(configs: Sequence[RunConfig], steps: int) -> list[RunConfig]:

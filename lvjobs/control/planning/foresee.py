@@ -19,6 +19,7 @@ from lvjobs.control.planning.fit import PriceOfAll, Proposal, Relief, propose, r
 from lvjobs.control.planning.ledger_view import LedgerView, read
 from lvjobs.control.planning.plans import room_for
 from lvjobs.control.session import Session
+from lvjobs.control.stages.continuation import find_starts
 from lvjobs.control.stages.expand import TO_COME, Price, unfold
 from lvjobs.control.submission.declare import KnownRuns, RunRequest, declare
 from lvjobs.ledger.reading import by_run
@@ -43,8 +44,10 @@ def unfolded(study: StudyContext, request: Request, seen: LedgerView) -> dict[st
             return ()
         return [trial.point for trial in kept.trials]
 
-    wanted = study.config.evaluation
-    return unfold(study.config.stage, request, price, winners, wanted.series, proposed, wanted.origins)
+    stages, wanted = study.config.stage, study.config.evaluation
+    begun = {stage.origin for stage in stages if stage.continues}
+    starts = {name: find_starts(study.layout, run, seen.runs) for name, run in seen.winners.items() if name in begun}
+    return unfold(stages, request, price, winners, wanted.series, proposed, wanted.origins, starts)
 
 
 def foresee(

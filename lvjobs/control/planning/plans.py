@@ -36,7 +36,8 @@ class Demand:
     """The FLOPs that a stage still needs: `price` returns them for runs that are cut to a number of steps.
 
     `steps` are those of the stage's longest run. `interval` is a multiple of every run's checkpoint_every. A stage
-    with runs in the ledger is not `is_new`: it can no longer be cut or left out.
+    with runs in the ledger is not `is_new`: it can no longer be cut or left out. `start` is the last step that its runs
+    need not train, because they continue others.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Demand:
     interval: int
     price: Callable[[int], FlopNeed]
     is_new: bool = True
+    start: int = 0
 
     @property
     def need(self) -> FlopNeed:
@@ -53,7 +55,8 @@ class Demand:
 
     def most_steps(self, fits: Callable[[int], bool]) -> int:
         """Return all steps if they fit, else the most whole intervals that do; 0 if not even one does."""
-        return self.steps if fits(self.steps) else largest_multiple(self.interval, self.steps, fits)
+        steps = self.steps if fits(self.steps) else largest_multiple(self.interval, self.steps, fits)
+        return steps if steps > self.start else 0
 
 
 def judge(demands: Sequence[Demand], free: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lvjobs.ledger.records import Event, RunRecord
 from lvjobs.ledger.transaction import Transaction
 from lvjobs.records.software import changed_code, changed_packages, record_of, shortened
 from lvjobs.study.layout import StudyLayout
-from lvjobs.study.run import find_name
+from lvjobs.study.run_names import find_name
 from lvjobs.study.words import Cause, HeldFor, MemberState, RunState, StageState
 from lvjobs.tasks.code_copies import CodeCopy, ProgramFiles, find_tasks, snapshot_code
 from lvjobs.tasks.origin import first_lines, origin_of, read_origin

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lvjobs import remedies
 from lvjobs.control.session import Session
+from lvjobs.control.stages.continuation import continued, find_starts
 from lvjobs.control.stages.expand import zero_shot
 from lvjobs.control.stages.halving import align, end_waiting, halve
 from lvjobs.control.stages.origins import OWN, from_origins
@@ -17,6 +18,7 @@ from lvjobs.control.submission.declare import KnownRuns, RunRequest, default_nam
 from lvjobs.control.submission.send import Shortfall
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import Event, RunRecord, StageRecord
+from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stage_order import in_order
 from lvjobs.study.stages import Stage
@@ -134,6 +136,10 @@ def _set(session: Session, record: StageRecord, state: StageState, reason: str, 
 def _begin(session: Session, seen: _Stages, stage: Stage, record: StageRecord) -> list[str]:
     request = Request.model_validate(record.request)
     configs = request.configs(stage, seen.stages, seen.ground_of(stage))
+    if stage.continues and stage.origin:
+        winner = seen.runs[seen.records[stage.origin].winner]
+        starts = find_starts(session.study.layout, winner, session.ledger.call(Transaction.runs))
+        configs = continued(stage, configs, starts)
     named = [(config, default_name(config, stage.name, stage.varied), "") for config in configs]
     return _enter(session, record, stage_request(record, named))
 

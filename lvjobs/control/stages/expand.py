@@ -5,8 +5,10 @@ yet, the most expensive point of the stage's space is assumed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from lvjobs.control.stages.continuation import Starts, assumed_starts, continued
 from lvjobs.control.stages.origins import OWN, from_origins
 from lvjobs.study.run import RunConfig
 from lvjobs.study.space import corners, ends
@@ -30,6 +32,7 @@ def unfold(
     series: int,
     proposed: Proposed = lambda _stage, _ground: (),
     origins: Sequence[int] = (),
+    starts: Mapping[str, Starts] = MappingProxyType({}),
 ) -> dict[str, list[RunConfig]]:
     """Return the configurations of each stage's runs, by the stage's name, without evaluations of runs.
 
@@ -42,6 +45,7 @@ def unfold(
         series: The number of held-out systems of an evaluation; 0 for none.
         proposed:  The points that a sampler has already proposed.
         origins: The forecast origins of evaluations, beside each run's own.
+        starts: The checkpoints of decided stages' winners, by stage name. For other stages they are assumed.
     """
     found: dict[str, list[RunConfig]] = {}
     for stage in stages:
@@ -57,10 +61,13 @@ def unfold(
         if stage.origin is not None:
             winner = winners.get(stage.origin) or max(found[stage.origin], key=price)
         if stage.space:
-            known = proposed(stage, winner)
-            found[stage.name] = _searched(stage, stages, request, price, winner, known)
+            points = proposed(stage, winner)
+            found[stage.name] = _searched(stage, stages, request, price, winner, points)
         else:
             found[stage.name] = request.configs(stage, stages, winner)
+        if stage.continues and stage.origin is not None and winner is not None:
+            known = starts.get(stage.origin) or assumed_starts(winner, found[stage.origin])
+            found[stage.name] = continued(stage, found[stage.name], known)
     return found
 
 

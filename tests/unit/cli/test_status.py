@@ -13,7 +13,7 @@ from remedy_tasks import scene_task
 from lvjobs.api.select import SORTS, RunFilter
 from lvjobs.errors import UsageError
 from lvjobs.report.terminal.status_table import own_parts
-from lvjobs.study.run import find_name
+from lvjobs.study.run_names import find_name
 
 
 @pytest.fixture

@@ -337,7 +337,7 @@ def test_padding_does_not_move_the_loss(trainer):
     ],
 )
 def test_schedules(name, expected):
-    factor = task.schedule(TrainingConfig(data="x", schedule=name, warmup_steps=1), 5)
+    factor = schedule(TrainingConfig(data="x", schedule=name, warmup_steps=1), 5)
     assert [factor(index) for index in range(5)] == pytest.approx(expected)
 
 

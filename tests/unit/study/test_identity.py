@@ -24,6 +24,7 @@ MEANT = {
         "keep_last": 2,
         "keep_best": True,
         "params": {},
+        "parent": None,
     },
     TrainingConfig: {
         "model": "tiny",
@@ -39,6 +40,7 @@ MEANT = {
         "weight_decay": 0.0,
         "warmup_steps": 0,
         "schedule": "cosine",
+        "decay_steps": None,
         "max_grad_norm": 1.0,
         "compile": False,
         "early_stopping_patience": None,

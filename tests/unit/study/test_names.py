@@ -3,7 +3,7 @@
 import pytest
 
 from lvjobs.errors import UsageError
-from lvjobs.study.run import find_name
+from lvjobs.study.run_names import find_name
 
 NAMES = ["base-r4-s0-14e5", "eval-base-r4-s0-14e5-99c2", "stage1-r4-s0-7fab", "stage1-r8-s0-3704"]
 
