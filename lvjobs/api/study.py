@@ -89,6 +89,7 @@ class Study(StudyStages):
         profile: str | None = None,
         name: str | None = None,
         task: str | None = None,
+        continues: str | None = None,
         evaluate: bool = False,
         agree: "Agree | None" = None,
     ) -> Submission:
@@ -100,6 +101,8 @@ class Study(StudyStages):
             profile: The cluster profile; None: that of study.toml.
             name: The run's name; None: made from its settings.
             task: A function of your own, "package.module:function"; None: the task of [train] in study.toml.
+            continues: A completed run to train on from. The run has its settings where `settings` say nothing, and
+                `steps` counts its steps, too.
             evaluate: Forecast and score the held-out series after training (bundled training only).
             agree: If the budget refuses, called with the proposal that fits; returns whether to submit that instead.
 
@@ -113,7 +116,8 @@ class Study(StudyStages):
         """
         from lvjobs.api.submit import prepare_run
 
-        return prepare_run(self, given(settings, resources, profile), name, task, evaluate=evaluate).submit(agree)
+        wanted = given(settings, resources, profile)
+        return prepare_run(self, wanted, name, task, continues=continues, evaluate=evaluate).submit(agree)
 
     def preview(
         self,
@@ -123,13 +127,15 @@ class Study(StudyStages):
         profile: str | None = None,
         name: str | None = None,
         task: str | None = None,
+        continues: str | None = None,
         evaluate: bool = False,
         fit: bool = False,
     ) -> Preview:
         """Return a run's batch script, its cost, and with `fit` a proposal that fits; submit nothing. See `submit`."""
         from lvjobs.api.submit import prepare_run
 
-        return prepare_run(self, given(settings, resources, profile), name, task, evaluate=evaluate).preview(fit=fit)
+        wanted = given(settings, resources, profile)
+        return prepare_run(self, wanted, name, task, continues=continues, evaluate=evaluate).preview(fit=fit)
 
     def sweep(
         self,

@@ -187,13 +187,24 @@ def _submission(entered: Entered, status: Status, proposal: Proposal | None) -> 
 
 
 def prepare_run(
-    study: StudyContext, given: Overrides, name: str | None, task: str | None, *, evaluate: bool
+    study: StudyContext,
+    given: Overrides,
+    name: str | None,
+    task: str | None = None,
+    *,
+    continues: str | None = None,
+    evaluate: bool = False,
 ) -> PreparedRuns:
-    """Prepare one run of `task`, or of the task of [train] in study.toml. See `prepare_training` and `prepare_task`.
+    """Prepare one run of `task`, or of the task of [train] in study.toml; or one that `continues` the run of that name.
 
     Raises:
-        UsageError: `evaluate` is given for a task of the user's own; or see the two functions.
+        UsageError: `evaluate` is given for a task of the user's own; or see `prepare_training`, `prepare_task` and
+            `prepare_continuation`.
     """
+    if continues is not None:
+        from lvjobs.api.continuation import prepare_continuation
+
+        return prepare_continuation(study, given, name, continues, evaluate=evaluate)
     if task is None and "command" not in given.settings and not isinstance(study.config.train, OwnSettings):
         return prepare_training(study, given, name, evaluate=evaluate)
     if evaluate:
@@ -215,7 +226,7 @@ def prepare_training(
         command = remedies.SUBMIT_TASK(*study.where)
         raise UsageError(f"[train] in study.toml names a task of your own; type: {command}")
     settings, resources, profile = settle(study, given)
-    named = _named(name)
+    named = naming(name)
     config = pinned(settings, study).run_config()
     wanted = RunRequest([config], [named(config)], "train", profile, resources, is_named=bool(name))
     evaluation = partial(evaluation_to_come, study) if evaluate else None
@@ -235,10 +246,11 @@ def prepare_task(
     settings, resources, profile = settle(study, given, own_settings(study, task, file, given))
     config = settings.run_config()
     check_task(study, config)
-    named = _named(name)
+    named = naming(name)
     wanted = RunRequest([config], [named(config)], "run", profile, resources, is_named=bool(name))
     return PreparedRuns(study, wanted, named, given=given)
 
 
-def _named(name: str | None) -> Callable[[RunConfig], str]:
+def naming(name: str | None) -> Callable[[RunConfig], str]:
+    """Return a function that names a run: by this name, or else by its settings."""
     return lambda config: name or default_name(config)

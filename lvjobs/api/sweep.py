@@ -151,7 +151,7 @@ def _ready(study: StudyContext, chosen: Sequence[Stage], asked: Request) -> list
     if not set(one.awaited) <= set(seen.winners):
         return None
     winner = seen.winners[one.origin] if one.origin else None
-    configs = asked.configs(one, study.config.stage, winner and winner.configuration)
+    configs = asked.configs(one, study.config.stage, winner.configuration if winner is not None else None)
     if one.continues and winner is not None:
         return continued(one, configs, find_starts(study.layout, winner, seen.runs))
     return configs

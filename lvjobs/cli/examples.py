@@ -87,6 +87,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "submit train": (
         ("lvjobs submit train --dry-run", "Show the batch script and the cost."),
+        ("lvjobs submit train --continue a3f1 --steps 20000", "Train on from a completed run."),
         ("lvjobs submit train --lora-rank 8 --learning-rate 1e-4 --time-limit 12h", "Submit with other settings."),
     ),
     "submit run": (

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lvjobs import remedies
+from lvjobs.api.continuation import prepare_continuation
 from lvjobs.api.results import Preview, Submission
 from lvjobs.api.submit import PreparedRuns, prepare_task, prepare_training
 from lvjobs.cli.common import json_option, print_json, print_lines, study_option, tell
@@ -138,6 +139,9 @@ def submit() -> None:
 @profile_option
 @train_options
 @resource_options
+@click.option(
+    "--continue", "continues", metavar="RUN", help="Train on from a completed run; --steps counts its steps, too."
+)
 @click.option("--name", help="Name of the run (default: from its settings).")
 @click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
 @fit_options
@@ -148,6 +152,7 @@ def train(
     root: Path,
     profile: str | None,
     pairs: tuple[str, ...],
+    continues: str | None,
     name: str | None,
     dry_run: bool,
     fit: bool,
@@ -158,7 +163,11 @@ def train(
     **options: Any,
 ) -> None:
     """Submit one training run. A run with the same settings is not submitted twice."""
-    prepared = prepare_training(load_study(root), overrides(options, pairs, profile), name, evaluate=evaluate)
+    study, given = load_study(root), overrides(options, pairs, profile)
+    if continues is None:
+        prepared = prepare_training(study, given, name, evaluate=evaluate)
+    else:
+        prepared = prepare_continuation(study, given, name, continues, evaluate=evaluate)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))
 
 
@@ -172,6 +181,9 @@ def train(
 @run_options
 @resource_options
 @program_options
+@click.option(
+    "--continue", "continues", metavar="RUN", help="Train on from a completed run; --steps counts its steps, too."
+)
 @click.option("--name", help="Name of the run (default: from its task and settings).")
 @click.option("--dry-run", is_flag=True, help="Print the batch script and the cost; submit nothing.")
 @fit_options
@@ -183,6 +195,7 @@ def run(
     root: Path,
     profile: str | None,
     pairs: tuple[str, ...],
+    continues: str | None,
     name: str | None,
     dry_run: bool,
     fit: bool,
@@ -201,5 +214,11 @@ def run(
     A run with the same settings is not submitted twice.
     """  # noqa: D301 - click reads the backspace, so the docstring cannot be raw
     options |= typed_settings(options)
-    prepared = prepare_task(load_study(root), overrides(options, pairs, profile), name, task, file)
+    study, given = load_study(root), overrides(options, pairs, profile)
+    if continues is not None and (task or file or "command" in given.settings):
+        raise UsageError("--continue trains the task of the run that it names; leave the other task out")
+    if continues is None:
+        prepared = prepare_task(study, given, name, task, file)
+    else:
+        prepared = prepare_continuation(study, given, name, continues)
     enter_runs(prepared, SubmitOptions(dry_run, wait, as_json, fit, yes))

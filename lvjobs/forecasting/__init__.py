@@ -6,9 +6,10 @@ are possible and draws among them, and `tokens` maps characters to token ids and
 `windows` cuts token windows and shuffles them.
 
 Training: `train` is the task. `models` loads base models and adapters, and compiles their layers. `head` restricts a
-model's output to digits, `validation` forecasts validation systems, and `stopping` ends a run early. `hub` finds and
-checks models on this machine and pulls them, `base_weights` ties an adapter to the weights on which it was trained, and
-`convert` reads GGUF files. The bundled model `tiny` is made by scripts/pretrain_tiny.py.
+model's output to digits, `learning_rate` has the schedules, `validation` forecasts validation systems, and `stopping`
+ends a run early. `hub` finds and checks models on this machine and pulls them, `base_weights` ties an adapter to the
+weights on which it was trained, and `convert` reads GGUF files. The bundled model `tiny` is made by
+scripts/pretrain_tiny.py.
 
 Forecasts: `evaluate` is the task that forecasts held-out series. `decode` writes forecasts, with `cache` for its keys
 and values. `likelihood` computes how likely a truth is. `metrics` defines every score, and `baselines` has forecasts

@@ -204,6 +204,12 @@ SUBMIT_NAMED_TASK = Remedy(
     "Submits a run of the function of that name.",
     ("no task was named",),
 )
+CONTINUE_RUN = Remedy(
+    "lvjobs submit train --continue {run} --steps {steps}",
+    "A completed run was submitted again with more steps. It stays as it is.",
+    "Submits a run that trains on from its checkpoint, and executes the new steps alone.",
+    ("to train on from it:",),
+)
 DRY_RUN = Remedy(
     "lvjobs submit train --dry-run",
     "The site may refuse the batch script.",

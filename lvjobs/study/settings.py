@@ -59,6 +59,19 @@ class TrainSettings(RunSettings, TrainingConfig):
         description="HDF5 file with /time (steps,) and /trajectories (systems, steps, variables)",
     )
 
+    @model_validator(mode="after")
+    def _has_room_for_its_decay(self) -> "TrainSettings":
+        if self.decay_steps is None:
+            return self
+        if self.schedule != "wsd":
+            raise ValueError(f'decay_steps is of schedule = "wsd", not of {self.schedule!r}: leave it out')
+        if self.warmup_steps + self.decay_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps = {self.warmup_steps} and decay_steps = {self.decay_steps} are more than steps = "
+                f"{self.steps}: set one of them lower"
+            )
+        return self
+
 
 class OwnSettings(RunSettings):
     """Instead of these, `task` names a function of your own, and all further keys are its settings (docs/tasks.md)."""

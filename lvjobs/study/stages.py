@@ -133,8 +133,8 @@ class Stage(SettingsTable):
 
     A stage `from` another begins when the other's winner is known. It takes over what the other stage varied, set or
     took over itself (or only the keys of `take`), and with `continue` the winner's checkpoint, too. It also waits for
-    the stages in `after`. `seeds` trains each combination once per seed, and compares means. `on_hold` decides whether a
-    held run blocks the stage, or is left out once at least `quorum` combinations are done (None: one).
+    the stages in `after`. `seeds` trains each combination once per seed, and compares means. `on_hold` decides whether
+    a held run blocks the stage, or is left out once at least `quorum` combinations are done (None: one).
 
     `prune` pauses runs that compare badly before their last step; the user can resume them.
 

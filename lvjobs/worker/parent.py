@@ -46,8 +46,8 @@ def _taken(layout: RunLayout, parent: Parent) -> Checkpoint:
         _check(found, parent)
     except (OSError, ValueError) as error:
         raise LvjobsError(
-            f"the checkpoint of step {parent.step} of {parent.run}, which this run continues, cannot be used ({error}); "
-            f"restore it in {other.root}, then: {remedies.RESUME_RUN(run=layout.root.name)}"
+            f"the checkpoint of step {parent.step} of {parent.run}, which this run continues, cannot be used "
+            f"({error}); restore it in {other.root}, then: {remedies.RESUME_RUN(run=layout.root.name)}"
         ) from None
     # The run goes on from it, though the parent may have ended with it.
     name = CheckpointName(0, found.name.step)

@@ -58,12 +58,14 @@ def _of_the_run(run: RunRecord) -> Rows:
         ("declared", _clock(run.created)),
         ("fingerprint", run.fingerprint[:16]),
     ]
+    if (parent := run.configuration.parent) is not None:
+        rows.append(("continues", f"{parent.run}, from its checkpoint of step {parent.step} ({parent.sha256[:16]})"))
     return [*rows, ("tags", ", ".join(run.tags))] if run.tags else rows
 
 
 def _settings(run: RunRecord) -> dict[str, Any]:
     """Return the run's settings: those of its task, with the keys of every run."""
-    own = {key: value for key, value in run.config.items() if key != "params"}
+    own = {key: value for key, value in run.config.items() if key not in ("params", "parent")}
     params = dict(run.config.get("params", {}))
     training = params.pop("training", {})
     return {**own, **params, **training}

@@ -37,7 +37,9 @@ def moments_of(run: RunRecord, attempts: Sequence[AttemptRecord], events: Sequen
     """
     then = {event.attempt_id: event.text for event in events if event.attempt_id}
     first = min([run.created, *(event.time for event in events[:1])])  # hosts' clocks may differ
-    moments = [Moment(first, "declared", f"declared, {run.steps} steps, in stage {run.stage}")]
+    parent = run.configuration.parent
+    since = f" from step {parent.step} of {parent.run} on" if parent is not None else ""
+    moments = [Moment(first, "declared", f"declared, {run.steps} steps{since}, in stage {run.stage}")]
     moments += [Moment(event.time, event.kind, event.text) for event in events if not event.attempt_id]
     begun = [attempt.started for attempt in attempts if attempt.generation is not None]
     for number, attempt in enumerate(attempts, 1):

@@ -20,6 +20,7 @@ from lvjobs.ledger.transaction import Transaction
 from lvjobs.study.words import MemberState, StageState
 
 _BEGUN = (StageState.ASKED, StageState.RUNNING, StageState.HELD)
+_TO_COME = (StageState.ASKED, StageState.HELD)
 
 
 def archive_runs(session: Session, wanted: Sequence[str]) -> list[str]:
@@ -81,6 +82,13 @@ def _needed(transaction: Transaction, run: RunRecord) -> str:
         return "has a job that is not settled yet"
     if waiting := next((each.name for each in transaction.runs(only_open=True) if each.after == run.id), ""):
         return f"is evaluated by {waiting}, which is not finished"
+    continuing = (each for each in transaction.runs(only_open=True) if each.configuration.parent is not None)
+    if child := next((each.name for each in continuing if each.config["parent"]["run"] == run.name), ""):
+        return f"is continued by {child}, which is not finished"
+    stages = {each.name: each for each in transaction.stages()}
+    later = (each for each in stages.values() if each.state in _TO_COME and each.stage.continues)
+    if after := next((each.name for each in later if stages[each.stage.origin or ""].winner == run.id), ""):
+        return f"is continued by stage {after}, which has not begun"
     open_stages = {stage.name for stage in transaction.stages() if stage.state in _BEGUN}
     compared = next((name for name, ids in transaction.cells().items() if run.id in ids and name in open_stages), "")
     return f"is compared in stage {compared}, which is not decided" if compared else ""

@@ -1,4 +1,4 @@
-"""The checkpoints from which runs continue: of one run that the user names, or of the winner that a stage is built on."""
+"""The checkpoints from which runs continue others: a run that the user names, or the winner of an earlier stage."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -106,15 +106,15 @@ def with_parent(config: RunConfig, parent: Parent, parents: RunConfig, where: st
     """
     if config.steps <= parent.step:
         raise UsageError(
-            f"{where}steps = {config.steps}, and the run to continue has {parent.step} already: steps counts these, too, "
-            "so set it higher"
+            f"{where}steps = {config.steps}, and the run to continue has {parent.step} already: steps counts these, "
+            "too, so set it higher"
         )
     if config.task != parents.task:
         raise UsageError(f"{where}the run to continue is of {parents.task}, not of {config.task}")
     if config.seed != parents.seed:
         raise UsageError(
-            f"{where}seed = {config.seed}: a run that continues another draws on with its random numbers, so it has its "
-            f"seed, {parents.seed}; leave seed out"
+            f"{where}seed = {config.seed}: a run that continues another goes on with its random numbers, so it has its "
+            f"seed ({parents.seed}); leave seed out"
         )
     try:
         task_of(config).check_continuation(parents.params, config.params)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lvjobs import remedies
 from lvjobs.cluster.backends import backend_of
 from lvjobs.cluster.templates import located_profile
 from lvjobs.control.backends import check_sbatch_options, gpus_by_default, renew_profile
@@ -20,6 +21,7 @@ from lvjobs.study.config import StudyContext, current_settings, declared_setting
 from lvjobs.study.fields import Mark, marked
 from lvjobs.study.run import CARRIED, NAME, RunConfig, with_values
 from lvjobs.study.tables import Resources
+from lvjobs.study.words import RunState
 from lvjobs.sweep.pruning import first_rung
 from lvjobs.tasks.registry import learn, rates_of, task_of
 
@@ -108,7 +110,7 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
             existing.append(found)
             return found.id
         if other is not None:
-            raise UsageError(f"run {name!r} already exists with other settings; choose another --name")
+            raise UsageError(_refusal(other, config))
         if not NAME.match(name):
             raise UsageError(
                 f"--name {name!r}: a run's name is 1 to 80 letters, digits, '.', '_', '+' or '-', "
@@ -125,6 +127,15 @@ def declare(transaction: Transaction, wanted: RunRequest) -> Declaration:
         for run_id, (config, name) in zip(first, wanted.evaluations, strict=True):
             add(config, name, EVALUATE, run_id)
     return Declaration(_new_runs(wanted, new), existing, first)
+
+
+def _refusal(other: RunRecord, config: RunConfig) -> str:
+    """Return why a run cannot have the name of the run `other`, and what to type instead."""
+    shorter = config.model_copy(update={"steps": other.steps})
+    if other.state is RunState.COMPLETED and config.steps > other.steps and is_run_of(other, shorter):
+        more = remedies.CONTINUE_RUN(run=other.name, steps=config.steps)
+        return f"run {other.name!r} is completed at step {other.steps}, and stays as it is; to train on from it: {more}"
+    return f"run {other.name!r} already exists with other settings; choose another --name"
 
 
 def _new_runs(wanted: RunRequest, new: Sequence[tuple[str, RunConfig, str, str, str]]) -> list[RunRecord]:
