@@ -21,13 +21,18 @@ from lvjobs.worker.checkpoints import Checkpoint, checkpoints_in, find_newest_va
 from lvjobs.worker.saved_files import take
 
 
+class ParentUnusable(LvjobsError):
+    """The checkpoint that the run continues is gone, damaged, or another one: without it, nothing may be trained."""
+
+
 def find_start(layout: RunLayout, config: RunConfig) -> tuple[Checkpoint | None, dict[CheckpointName, str]]:
     """Return the checkpoint that an attempt begins from, and what is damaged in each newer one. None: there is none.
 
     That of a parent has the generation 0.
 
     Raises:
-        LvjobsError: a checkpoint cannot be read, or that of the parent is gone or damaged.
+        LvjobsError: a checkpoint cannot be read, even some seconds later.
+        ParentUnusable: that of the parent is gone or damaged.
     """
     found, invalid = find_newest_valid(layout)
     if found is None and config.parent is not None:
@@ -45,7 +50,7 @@ def _taken(layout: RunLayout, parent: Parent) -> Checkpoint:
         found = verify_patiently(path, layout.root.name)
         _check(found, parent)
     except (OSError, ValueError) as error:
-        raise LvjobsError(
+        raise ParentUnusable(
             f"the checkpoint of step {parent.step} of {parent.run}, which this run continues, cannot be used "
             f"({error}); restore it in {other.root}, then: {remedies.RESUME_RUN(run=layout.root.name)}"
         ) from None

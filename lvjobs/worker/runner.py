@@ -35,7 +35,7 @@ from lvjobs.worker.environment import (
 )
 from lvjobs.worker.generation import claim_generation, is_superseded
 from lvjobs.worker.journal import JournalWriter
-from lvjobs.worker.parent import find_start
+from lvjobs.worker.parent import ParentUnusable, find_start
 from lvjobs.worker.program.end import ProgramLost
 from lvjobs.worker.ranks import LaunchedRanks, LostRank, exit_code_of, train_together
 from lvjobs.worker.saved_files import finish
@@ -97,7 +97,11 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     submission.refresh()  # after the claim, which is durable: see lvjobs.worker.submission
     journal = JournalWriter(layout.journal(claim.generation))
     job_start = claim.time if environment.packed else min(environment.start_time or claim.time, claim.time)
-    found, invalid = find_start(layout, config)
+    try:
+        found, invalid = find_start(layout, config)
+    except ParentUnusable as error:  # it is so at every attempt: the run is held
+        journal.write("error", step=0, **record_error(error, environment.node).to_fields())
+        raise
     if found is not None and runs_a_program(config) and found.name.step >= config.steps:
         # Its program was killed before it ended. Many programs train a step too many from the checkpoint of their last.
         found = find_newest_valid(layout, below=config.steps)[0] or found

@@ -24,6 +24,7 @@ from lvjobs.control.submission.declare import RunRequest
 from lvjobs.control.submission.submission_files import orders_for
 from lvjobs.ledger import database
 from lvjobs.study.config import StudyConfig, StudyContext
+from lvjobs.study.parent import start_of
 from lvjobs.study.run import RunConfig
 from lvjobs.study.tables import Budget, Driver, Policy, Resources
 from lvjobs.study.words import RunState
@@ -329,7 +330,8 @@ def _check_charges(scene, run, data):
         assert told == scene.worker.executed[run["name"]]
     if run["state"] == "completed":
         ended = scene.worker.ending.get(run["name"])
-        assert spent["useful"] == (ended or json.loads(run["config"])["steps"])
+        config = json.loads(run["config"])
+        assert spent["useful"] == (ended or config["steps"]) - start_of(config)
         assert scene.files(run["name"]).done.exists()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lvjobs.records.failure import RecordedError, breakdown_of
 from lvjobs.records.journal import Entry
-from lvjobs.records.run_files import CheckpointName, Claim, Done, parse_checkpoint_name
+from lvjobs.records.run_files import MANIFEST, CheckpointName, Claim, Done, Manifest, parse_checkpoint_name
 from lvjobs.study.layout import RunLayout
 from lvjobs.worker.allowance import AllowanceMeter
 from lvjobs.worker.generation import newest_generation
@@ -135,7 +135,7 @@ class Worker:
         number = newest_generation(files) + 1
         claim = Claim(number, token, job.id, job.restart_count, job.node, 1, self.now)
         files.generation(number).write_text(claim.to_json() if files.is_older else claim.to_line())
-        found = self._checkpoint(files)
+        found = self._checkpoint(files) or self._parents(files)
         work = self.works[key] = Work(files, token, number, found.step if found else 0)
         if files.root.name in self.mute:
             work.gone = True
@@ -157,6 +157,11 @@ class Worker:
     def _checkpoint(files):
         names = [parse_checkpoint_name(path.name) for path in files.steps.glob("*")]
         return max((name for name in names if name is not None), default=None)
+
+    @staticmethod
+    def _parents(files):
+        parent = json.loads(files.config.read_text())["config"].get("parent")
+        return CheckpointName(0, parent["step"]) if parent else None
 
     def _go_on(self, key, job, work, *, is_orphan):
         name, config = work.files.root.name, json.loads(work.files.config.read_text())["config"]
@@ -225,7 +230,9 @@ class Worker:
         if work.newest() > work.generation:
             return
         name = CheckpointName(work.generation, work.step)
-        (work.files.steps / str(name)).mkdir(parents=True, exist_ok=True)
+        directory = work.files.steps / str(name)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / MANIFEST).write_text(Manifest(work.generation, work.step, {}).to_json())
         work.tell(self.now, "checkpoint", step=work.step, name=str(name))
 
     def _obey(self, job, work, *, shared):

@@ -105,7 +105,8 @@ def train(run: Run):
         batch = data[order[position : position + 4]] * (np.random.rand(6) > 0.2)  # noqa: NPY002
         position += 4
         error = batch @ weights - batch[:, :1].cumsum(0) - 0.01 * random.random()
-        rate = params.get("learning_rate", 0.03) * (1 + math.cos(math.pi * step / run.config.steps)) / 2
+        decay = 1.0 if params.get("constant") else (1 + math.cos(math.pi * step / run.config.steps)) / 2
+        rate = params.get("learning_rate", 0.03) * decay
         momentum = 0.9 * momentum + batch.T @ error
         weights = weights - rate * momentum
         loss = (error**2).mean()

@@ -15,12 +15,14 @@ from lvjobs.errors import LvjobsError
 from lvjobs.forecasting import train as task
 from lvjobs.forecasting.codec import Codec
 from lvjobs.forecasting.data import make_dataset, sha256
+from lvjobs.forecasting.learning_rate import schedule, stable_until
 from lvjobs.forecasting.models import AdapterMismatch, load_adapter
 from lvjobs.forecasting.splits import training_split
 from lvjobs.forecasting.tokens import Characters
 from lvjobs.records.run_files import Done
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.params import TrainingConfig
+from lvjobs.study.parent import Parent
 from lvjobs.study.run import RunFile
 from lvjobs.worker.attempt import Attempt
 from lvjobs.worker.checkpoints import find_newest_valid, published
@@ -334,11 +336,82 @@ def test_padding_does_not_move_the_loss(trainer):
         ("constant", [0.5, 1, 1, 1, 1]),
         ("linear", [0.5, 1, 0.75, 0.5, 0.25]),
         ("cosine", [0.5, 1, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4]),
+        ("wsd", [0.5, 1, 1, 1, 0.5]),
+        ("wsd 3", [0.5, 1, 0.75, 0.5, 0.25]),
     ],
 )
 def test_schedules(name, expected):
-    factor = schedule(TrainingConfig(data="x", schedule=name, warmup_steps=1), 5)
+    name, _, decay = name.partition(" ")
+    config = TrainingConfig(data="x", schedule=name, warmup_steps=1, decay_steps=int(decay) if decay else None)
+    factor = schedule(config, 5)
     assert [factor(index) for index in range(5)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "step"),
+    [
+        ({"schedule": "wsd"}, 90),
+        ({"schedule": "wsd", "decay_steps": 25}, 75),
+        ({"schedule": "constant"}, 100),
+        ({"schedule": "linear"}, 0),
+        ({}, 0),
+    ],
+)
+def test_up_to_this_step_a_longer_training_is_the_same(settings, step):
+    assert stable_until(settings, 100) == step
+    short, long = (schedule(TrainingConfig(data="x", warmup_steps=7, **settings), steps) for steps in (100, 1000))
+    assert [short(index) for index in range(step)] == [long(index) for index in range(step)]
+    assert step == 100 or short(max(step, 8)) != long(max(step, 8))
+
+
+def continuing(config, step, **changes):
+    """The run with other steps and settings, continuing one from its checkpoint of `step`."""
+    steps = changes.pop("steps", config.steps)
+    found = config.model_copy(update={"steps": steps, "params": {**config.params, **changes}})
+    return found.model_copy(update={"parent": Parent(run="parent", step=step, sha256="0")})
+
+
+def test_from_the_stable_phase_a_run_goes_on_as_one_of_all_steps(data, tmp_path):
+    settings = {"schedule": "wsd", "decay_steps": 3, "early_stopping_patience": 9}
+    short, long = (small(data, steps=steps, **settings) for steps in (9, 14))
+    whole = run_through(long, tmp_path / "whole")
+    parent = run_through(short, tmp_path / "parent", stop_at=6)
+    assert parent.logs == whole.logs[:6]
+    first = run_through(continuing(short, 6, steps=14), tmp_path / "1", before=parent.saved, kill_at=10)
+    second = run_through(continuing(short, 6, steps=14), tmp_path / "2", before=first.saved)
+    assert first.logs[:2] + second.logs == whole.logs[6:], "losses and learning rates"
+    assert second.saved[1]["patience"] == whole.saved[1]["patience"]
+    assert adapter_bytes(second) == adapter_bytes(whole)
+
+
+def test_a_finished_decay_is_continued_under_a_schedule_of_its_own(data, tmp_path):
+    before = small(data, steps=4)
+    parent = run_through(before, tmp_path / "parent")
+    config = continuing(before, 4, steps=8, schedule="linear", learning_rate=1e-3, weight_decay=0.5, warmup_steps=6)
+    run = run_through(config, tmp_path / "run", before=parent.saved)
+    factor = schedule(TrainingConfig.model_validate(config.params), 8)
+    assert [metrics["learning_rate"] for _, metrics in run.logs] == [1e-3 * factor(index) for index in range(4, 8)]
+    groups = run.saved[1]["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.5] * len(groups)
+
+
+def test_other_windows_begin_an_order_of_their_own(data, tmp_path):
+    before = small(data, steps=4, schedule="constant")
+    parent = run_through(before, tmp_path / "parent")
+    run = run_through(continuing(before, 4, steps=6, context_length=32), tmp_path / "run", before=parent.saved)
+    assert run.saved[1]["data"]["drawn"] == 2 * 2
+    same = run_through(continuing(before, 4, steps=6), tmp_path / "same", before=parent.saved)
+    assert same.saved[1]["data"]["drawn"] == 6 * 2
+
+
+def test_the_patience_that_ended_the_parent_does_not_end_its_child(data, tmp_path, monkeypatch):
+    losses = iter([1.0, 2.0, 3.0, 2.0, 3.0, 4.0])
+    monkeypatch.setattr(task.Trainer, "validate", lambda _: {"loss": next(losses)})
+    before = small(data, steps=40, checkpoint_every=2, validate_every=2, early_stopping_patience=2)
+    parent = run_through(before, tmp_path / "parent")
+    assert parent.events[-1] == ("final", 4)
+    run = run_through(continuing(before, 4), tmp_path / "run", before=parent.saved)
+    assert run.events[-1] == ("final", 8), "two more without a lower loss than the parent's best"
 
 
 def test_a_fake_is_a_run(config, tmp_path):

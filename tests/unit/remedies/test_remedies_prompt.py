@@ -1,5 +1,6 @@
 """Scenarios of remedies for what is typed at a prompt: a study's beginning, runs that enter, its report."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,24 @@ def test_a_study_of_a_task_of_ones_own(scene, typed, take, arguments):
     (run,) = scene.rows("runs")
     scene.go(300)
     assert scene.state(run["name"]) == "completed"
+
+
+@pytest.mark.remedy("CONTINUE_RUN")
+def test_a_completed_run_with_more_steps(tmp_path, monkeypatch, typed, take):
+    scene = typed_scene(tmp_path, monkeypatch, FORECASTS)
+    (tmp_path / "data.h5").write_bytes(data_bytes(tmp_path))
+    assert typed("submit", "train", "--name", "one", "--steps", "12")[0] == 0
+    scene.go(300)
+    code, _, err = typed("submit", "train", "--name", "one", "--steps", "20")
+    assert code == 2
+    assert "run 'one' is completed at step 12, and stays as it is; to train on from it: " in err
+    code, _, err = take(remedies.CONTINUE_RUN, err, run="one", steps=20)
+    assert code == 0, err
+    assert "note: continues one from step 12 of 12: 8 steps are new; its learning rate follows another schedule" in err
+    scene.go(300)
+    one, more = scene.rows("runs")
+    assert (scene.state(more["name"]), scene.worker.executed[more["name"]]) == ("completed", 8)
+    assert json.loads(more["config"])["parent"]["run"] == one["name"] == "one"
 
 
 @pytest.mark.remedy("SUBMIT_NAMED_TASK")
