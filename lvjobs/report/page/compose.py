@@ -227,6 +227,17 @@ def _budget(spans: Sequence[Mapping[str, Any]], budget: Mapping[str, Any]) -> li
     return pieces
 
 
+def _continued(runs: Sequence[RunRecord]) -> list[Piece]:
+    """Return which runs continue others, and from where; nothing if none does."""
+    found = [(run, parent) for run in runs if (parent := run.configuration.parent) is not None]
+    lines = "\n".join(
+        f"{run.name}: steps {parent.step + 1} to {run.steps}, from the checkpoint of step {parent.step} of {parent.run} "
+        f"({parent.sha256[:16]}), to whom the steps before are charged"
+        for run, parent in found
+    )
+    return [Text("Runs that continue others", lines, folds=False)] if found else []
+
+
 def _provenance(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans: Spans, declared: str) -> list[Piece]:
     codes = sorted({run.code for run in runs if run.code})
     commands = [
@@ -240,6 +251,7 @@ def _provenance(runs: Sequence[RunRecord], origins: Mapping[str, Origin], spans:
         commands += [f".lvjobs/code/{code}" for code in codes]
     return [
         results(runs, origins, spans),
+        *_continued(runs),
         machines(origins, spans),
         Text("the current study.toml", declared or "there is none"),
         Text("How to do it again", "\n".join(commands), folds=False),

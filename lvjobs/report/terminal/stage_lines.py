@@ -68,6 +68,8 @@ def _made_of(stage: Stage, every: Sequence[Stage], runs: int) -> str:
     if stage.origin:
         over = [key for key in taken(stage, every) if key not in {*stage.grid, *stage.space, *stage.set}]
         parts.append(f"takes {', '.join(over) or 'nothing'} from {stage.origin}'s winner")
+        if stage.continues:
+            parts.append("continues that winner's checkpoint")
     if stage.after:
         parts.append(f"depends on {', '.join(stage.after)}")
     return "; ".join(parts)
