@@ -45,6 +45,11 @@ def prepare_continuation(
         raise UsageError(f"{run.name} is an evaluation, which trains nothing; name the run that it evaluates")
     if evaluate and not task_of(before).can_be_evaluated:
         raise UsageError("a task of your own makes no forecasts that could be evaluated: leave evaluate out")
+    if "steps" not in given.settings:
+        raise UsageError(
+            f"steps is not given, and {run.name} has {before.steps}: add --steps with more than that; it counts these, "
+            "too"
+        )
     declared = settings_of(before) | ({} if before.task in BUNDLED else {"task": before.task})
     if before.validate_every == before.checkpoint_every:
         declared["validate_every"] = None

@@ -123,6 +123,14 @@ class CommandTask(Task):
         by_kind = {"training": flops.of_a_step, "validation": flops.validation, "generation": 0}
         return {name: dict(by_kind) for name in BINDING}
 
+    def check_continuation(self, parent: Params, params: Params) -> None:
+        """Refuse a command that is not told how many steps to train: it would end where it ended before."""
+        if "steps" not in read_params(CommandConfig, params).used:
+            raise UsageError(
+                "the command has no {steps}, so its program would not notice that there are more; write {steps} into "
+                "command, and train from the beginning"
+            )
+
     def launch(self, params: Params, gpus: int, processes: int | None, nodes: int = 1) -> dict[str, Any]:
         """Return the nodes, and the processes of each node that lvjobs or torchrun starts: by default one a GPU.
 

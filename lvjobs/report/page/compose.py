@@ -231,8 +231,8 @@ def _continued(runs: Sequence[RunRecord]) -> list[Piece]:
     """Return which runs continue others, and from where; nothing if none does."""
     found = [(run, parent) for run in runs if (parent := run.configuration.parent) is not None]
     lines = "\n".join(
-        f"{run.name}: steps {parent.step + 1} to {run.steps}, from the checkpoint of step {parent.step} of {parent.run} "
-        f"({parent.sha256[:16]}), to whom the steps before are charged"
+        f"{run.name}: steps {parent.step + 1} to {run.steps}, from the checkpoint of step {parent.step} of "
+        f"{parent.run} ({parent.sha256[:16]}), to which the steps before are charged"
         for run, parent in found
     )
     return [Text("Runs that continue others", lines, folds=False)] if found else []

@@ -63,6 +63,7 @@ def test_its_cost_is_that_of_the_new_steps(study):
     [
         (("--steps", "20"), "steps = 20, and the run to continue has 20 already"),
         (("--steps", "40", "--seed", "5"), "seed = 5: a run that continues another goes on with its random numbers"),
+        ((), "steps is not given, and short has 20: add --steps with more than that"),
         (("other:task", "--steps", "40"), "--continue trains the task of the run that it names"),
     ],
 )
@@ -124,3 +125,44 @@ def test_by_the_api(study):
     (taken,) = (study.files("more") / "parent").iterdir()
     (original,) = study.files("short").glob("*-00000020.safetensors")
     assert taken.samefile(original), "a hard link"
+
+
+PROGRAM = """\
+import json, pathlib, sys
+steps, out, state = int(sys.argv[1]), pathlib.Path(sys.argv[2]), {"step": 0, "begun": []}
+if len(sys.argv) > 3:
+    state = json.loads(pathlib.Path(sys.argv[3]).read_text())
+state["begun"].append(state["step"] + 1)
+for step in range(state["step"] + 1, steps + 1):
+    print(f"step {step} loss {1 / step}", flush=True)
+    if step % 5 == 0:
+        (out / f"state-{step}.json").write_text(json.dumps({**state, "step": step}))
+"""
+
+
+OF_THE_PROGRAM = r"""
+[train]
+command = ["python", "prog.py", "{told}", "{{out}}"]
+resume = ["{{checkpoint}}"]
+checkpoint = "{{out}}/state-{{step}}.json"
+progress = ['step (?P<step>\d+) loss (?P<loss>\S+)']
+flops = 1e6
+steps = 20
+checkpoint_every = 5
+"""
+
+
+@pytest.mark.parametrize("told", ["{steps}", "20"])
+def test_a_program_is_trained_on_if_it_is_told_the_steps(study, told):
+    (study.root / "prog.py").write_text(PROGRAM)
+    (study.root / "prog.toml").write_text(OF_THE_PROGRAM.format(told=told))
+    study.type("submit", "run", "--config", "prog.toml", "--name", "first", "--wait")
+    more = ("submit", "run", "--continue", "first", "--name", "second", "--steps", "30")
+    if told == "20":
+        assert "the command has no {steps}" in study.type(*more, code=2)
+        return
+    study.type(*more, "--wait")
+    run = study.run("second")
+    assert (run["state"], run["executed_steps"]) == ("completed", 10)
+    (left,) = (study.files("second") / "final").rglob("state-30.json")
+    assert json.loads(left.read_text()) == {"step": 30, "begun": [1, 21]}
