@@ -17,7 +17,14 @@ from lvjobs.records.run_files import CheckpointName
 from lvjobs.study.layout import RunLayout
 from lvjobs.study.parent import Parent
 from lvjobs.study.run import RunConfig
-from lvjobs.worker.checkpoints import Checkpoint, checkpoints_in, find_newest_valid, published, verify_patiently
+from lvjobs.worker.checkpoints import (
+    Checkpoint,
+    checkpoints_in,
+    find_newest_valid,
+    published,
+    temporary,
+    verify_patiently,
+)
 from lvjobs.worker.saved_files import take
 
 
@@ -45,7 +52,7 @@ def _taken(layout: RunLayout, parent: Parent) -> Checkpoint:
     other = layout.study.run(parent.run)
     try:
         if not checkpoints_in(layout.parent):
-            _take(_find(other, parent), layout.parent)
+            _take(layout, _find(other, parent), parent.step)
         (path,) = checkpoints_in(layout.parent).values()
         found = verify_patiently(path, layout.root.name)
         _check(found, parent)
@@ -82,12 +89,12 @@ def _find(other: RunLayout, parent: Parent) -> Path:
     raise ValueError("; ".join(problems) or f"{other.root} has none")
 
 
-def _take(source: Path, target: Path) -> None:
-    """Make the directory `target` with a link to a checkpoint, or with a copy of it, durably and all at once.
+def _take(layout: RunLayout, source: Path, step: int) -> None:
+    """Put a link to a checkpoint, or a copy of it, into the run directory, durably and all at once.
 
     The files of a program's checkpoint are copied: its program may write into them again.
     """
-    aside, link = files.aside_of(target), source.is_file()
+    aside, link = temporary(layout, CheckpointName(0, step)), source.is_file()
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
@@ -95,7 +102,11 @@ def _take(source: Path, target: Path) -> None:
             take(file, aside / file.relative_to(source.parent), link=link)
         for directory, _, _ in os.walk(aside):
             files.fsync_directory(Path(directory))
-        aside.rename(target)
-        files.fsync_directory(target.parent)
+        try:
+            aside.rename(layout.parent)
+        except OSError:
+            if not checkpoints_in(layout.parent):  # else another attempt was sooner
+                raise
+        files.fsync_directory(layout.root)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

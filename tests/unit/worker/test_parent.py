@@ -86,10 +86,11 @@ def test_it_needs_the_other_run_only_for_its_first_start(zygote, runs):
 
 def test_an_attempt_that_was_killed_while_it_took_the_checkpoint_leaves_nothing_that_counts(zygote, runs):
     layout = child(runs)
-    aside = runs / "child" / ".parent.tmp"
+    aside = runs / "child" / ".000000-00000020.tmp.another.1"
     aside.mkdir()
     (aside / "000001-00000020.safetensors").write_bytes(b"half")
     assert zygote.run(layout) == 0
+    assert not aside.exists()
     assert final_weights(layout) == final_weights(RunLayout(runs / "long"))
 
 
