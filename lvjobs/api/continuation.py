@@ -12,10 +12,9 @@ from lvjobs.control.stages.continuation import find_parent, is_same_training, wi
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext, validated
-from lvjobs.study.params import TRAIN_TASK
 from lvjobs.study.run import RunConfig
 from lvjobs.study.run_names import find_name
-from lvjobs.study.settings import settings_model
+from lvjobs.study.settings import OwnSettings, settings_model
 from lvjobs.sweep.request import settings_of
 from lvjobs.tasks.registry import BUNDLED, task_of
 
@@ -55,7 +54,7 @@ def prepare_continuation(
         declared["validate_every"] = None
     settings, resources, profile = settle(study, given, validated(settings_model(declared), declared, run.name))
     config = pinned(settings, study).run_config()
-    is_own = before.task != TRAIN_TASK
+    is_own = isinstance(settings, OwnSettings)
     if is_own:
         check_task(study, config)
     parent = find_parent(study.layout, run)

@@ -61,10 +61,8 @@ class TrainSettings(RunSettings, TrainingConfig):
 
     @model_validator(mode="after")
     def _has_room_for_its_decay(self) -> "TrainSettings":
-        if self.decay_steps is None:
+        if self.schedule != "wsd" or self.decay_steps is None:
             return self
-        if self.schedule != "wsd":
-            raise ValueError(f'decay_steps is of schedule = "wsd", not of {self.schedule!r}: leave it out')
         if self.warmup_steps + self.decay_steps > self.steps:
             raise ValueError(
                 f"warmup_steps = {self.warmup_steps} and decay_steps = {self.decay_steps} are more than steps = "

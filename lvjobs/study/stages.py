@@ -215,7 +215,7 @@ class Stage(SettingsTable):
         own = {*self.set, *(["steps"] if self.steps is not None else [])}
         if self.continues and (self.origin is None or self.evaluates or self.space or self.prune):
             raise ValueError(
-                f"stage {self.name} has continue = true, and goes on from one run's checkpoint: it needs from = "
+                f"stage {self.name} has continue = true, and begins at one run's checkpoint: it needs from = "
                 f'"STAGE", and no space, prune, zero_shot or evaluate'
             )
         twice = next((key for key in self.space if key in own), None)

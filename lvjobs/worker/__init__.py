@@ -13,10 +13,11 @@ One attempt: `attempt` implements the `Run` that `interface` declares, and `prin
 `signals` and `early_exit` decide when it stops, why, and whether the job requeues itself. `software` records what it
 ran with, down to the `versions` of packages and the device.
 
-State: `checkpoints` publishes and finds checkpoints; `pruning` deletes old ones. `stored` is one as it is on disk, a
-file or a directory, and `tensor_file` the format of such a file. `state` takes trees apart. `saved_files` copies out
-what a task wrote as files, at the end to `final/`, and writes the done marker. `determinism` seeds and restores the
-generators. `loading` keeps garbage collection rare until the first step.
+State: `checkpoints` publishes and finds checkpoints, `parent` the one of another run that this run continues, and
+`pruning` deletes old ones. `stored` is one as it is on disk, a file or a directory, and `tensor_file` the format of
+such a file. `state` takes trees apart. `saved_files` copies out what a task wrote as files, at the end to `final/`, and
+writes the done marker. `determinism` seeds and restores the generators. `loading` keeps garbage collection rare until
+the first step.
 
 Several processes, also on several nodes: `follower` is every rank of a process group but the first, `ranks` starts
 them and watches them, and `process_group` adds up their tensors. `pack` trains several runs in one job.

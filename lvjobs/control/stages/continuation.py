@@ -113,7 +113,7 @@ def with_parent(config: RunConfig, parent: Parent, parents: RunConfig, where: st
         raise UsageError(f"{where}the run to continue is of {parents.task}, not of {config.task}")
     if config.seed != parents.seed:
         raise UsageError(
-            f"{where}seed = {config.seed}: a run that continues another goes on with its random numbers, so it has its "
+            f"{where}seed = {config.seed}: a run that continues another continues its random numbers, so it has its "
             f"seed ({parents.seed}); leave seed out"
         )
     try:

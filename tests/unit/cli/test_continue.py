@@ -62,7 +62,7 @@ def test_its_cost_is_that_of_the_new_steps(study):
     ("words", "says"),
     [
         (("--steps", "20"), "steps = 20, and the run to continue has 20 already"),
-        (("--steps", "40", "--seed", "5"), "seed = 5: a run that continues another goes on with its random numbers"),
+        (("--steps", "40", "--seed", "5"), "seed = 5: a run that continues another continues its random numbers"),
         ((), "steps is not given, and short has 20: add --steps with more than that"),
         (("other:task", "--steps", "40"), "--continue trains the task of the run that it names"),
     ],
