@@ -106,10 +106,15 @@ class Cell:
 
     @property
     def kept_bytes(self) -> int:
-        """Return the bytes of the checkpoints that stay on disk: the last ones, and the best."""
-        config = self.run.config
-        written = -(-self.run.steps // self.run.checkpoint_every)
-        return min(written, int(config["keep_last"]) + bool(config["keep_best"])) * self.checkpoint_bytes
+        """Return the bytes of the checkpoints that stay on disk.
+
+        These are the last ones, the best, and that of the end of the stable phase (`Task.stable_until`).
+        """
+        config, steps = self.run.config, self.run.steps
+        written = -(-(steps - start_of(config)) // self.run.checkpoint_every)
+        kept = min(written, int(config["keep_last"]) + bool(config["keep_best"]))
+        stable = task_of(config).stable_until(self.run.params, steps) or 0
+        return (kept + (start_of(config) < stable < steps)) * self.checkpoint_bytes
 
 
 @dataclass(frozen=True)
