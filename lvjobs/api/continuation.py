@@ -8,7 +8,7 @@ from lvjobs.api.settings import Overrides, check_task, pinned, settle
 from lvjobs.api.submit import PreparedRuns, naming
 from lvjobs.api.updates import READ_WAIT_SECONDS
 from lvjobs.control.planning.ledger_view import read_ledger
-from lvjobs.control.stages.continuation import find_parent, is_same_training, with_parent
+from lvjobs.control.stages.continuation import find_parent, why_not_one, with_parent
 from lvjobs.control.submission.declare import RunRequest
 from lvjobs.errors import UsageError
 from lvjobs.study.config import StudyContext, validated
@@ -17,6 +17,9 @@ from lvjobs.study.run_names import find_name
 from lvjobs.study.settings import OwnSettings, settings_model
 from lvjobs.sweep.request import settings_of
 from lvjobs.tasks.registry import BUNDLED, task_of
+
+_SHOWN = 3
+"""The runs that a message names."""
 
 
 def prepare_continuation(
@@ -38,7 +41,10 @@ def prepare_continuation(
     if seen.problem:
         raise UsageError(seen.problem)
     known = {run.name: run for run in seen.runs}
-    run = known[find_name(names_of(study, [word])[0], known, study.where)]
+    meant = names_of(study, [word])
+    if len(meant) > 1:
+        raise UsageError(f"{word!r} names {len(meant)} runs ({', '.join(meant[:_SHOWN])} ...); name one")
+    run = known[find_name(meant[0], known, study.where)]
     before = run.configuration
     if task_of(before).is_evaluation:
         raise UsageError(f"{run.name} is an evaluation, which trains nothing; name the run that it evaluates")
@@ -71,12 +77,10 @@ def _continues(config: RunConfig, before: RunConfig) -> str:
     """Return where a run continues another, and whether the two together are one training."""
     parent = config.parent
     assert parent is not None
+    count = config.steps - parent.step
     new = (
-        f"continues {parent.run} from step {parent.step} of {before.steps}: {config.steps - parent.step} steps are new"
+        f"continues {parent.run} from step {parent.step} of {before.steps}: {count:,} step{'s' * (count > 1)} to train"
     )
-    if is_same_training(config, before):
-        return f"{new}; both together are the same as one run of {config.steps} steps"
-    stable = task_of(before).stable_until(before.params, before.steps)
-    if stable == 0:
-        return f"{new}; its learning rate follows another schedule than that of one run of {config.steps} steps"
-    return new
+    if why := why_not_one(config, before):
+        return f"{new}; both together are not one run of {config.steps} steps, because {why}"
+    return f"{new}; both together are the same as one run of {config.steps} steps"

@@ -1,6 +1,7 @@
 """`lvjobs submit`, and what all submitting commands print about the runs that they prepare and submit."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,17 +47,17 @@ def enter_runs(prepared: PreparedRuns, manner: SubmitOptions, changed: str = "")
     `changed` is printed if other runs than the requested ones were submitted, because they fit the budget.
     """
     if manner.dry_run:
-        _print_preview(prepared.preview(fit=manner.fit), manner)
+        _print_preview(prepared.preview(fit=manner.fit), manner, prepared.notes)
         return
-    for line in prepared.notes:
-        click.echo(f"note: {line}", err=True)
     submission = prepared.submit((lambda proposal: _agree(proposal, manner)) if manner.fit else None)
+    for line in prepared.notes if submission.fit is None or not submission.fit.is_change else ():
+        click.echo(f"note: {line}", err=True)
     if submission.fit and changed:
         click.echo(f"note: {changed}", err=manner.as_json)
     _print_outcome(prepared.study, submission, manner)
 
 
-def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
+def _print_preview(preview: Preview, manner: SubmitOptions, notes: Sequence[str] = ()) -> None:
     """Print the script, and below it the cost as shell comments, so that the output is still a script."""
     proposed = preview.fit.as_dict() if preview.fit else None
     if manner.as_json:
@@ -64,8 +65,8 @@ def _print_preview(preview: Preview, manner: SubmitOptions) -> None:
         print_json({**shown, "fit": proposed, "computed": preview.computed})
         return
     click.echo(preview.script)
-    computed = [preview.computed] if preview.computed else []
-    lines = [*computed, "-- cost; nothing was submitted --", *estimate_lines(preview.estimate)]
+    told = [*(f"note: {each}" for each in notes), *([preview.computed] if preview.computed else [])]
+    lines = [*told, "-- cost; nothing was submitted --", *estimate_lines(preview.estimate)]
     for line in [*lines, *(proposal_lines(proposed) if proposed else ())]:
         click.echo(f"# {line}".rstrip())
 
@@ -216,7 +217,8 @@ def run(
     options |= typed_settings(options)
     study, given = load_study(root), overrides(options, pairs, profile)
     if continues is not None and (task or file or "command" in given.settings):
-        raise UsageError("--continue trains the task of the run that it names; leave the other task out")
+        other = "the task" if task else "--config" if file else "the program"
+        raise UsageError(f"--continue trains the task of the run that it names, with its settings; leave {other} out")
     if continues is None:
         prepared = prepare_task(study, given, name, task, file)
     else:

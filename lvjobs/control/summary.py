@@ -21,6 +21,7 @@ from lvjobs.records.sketch import Sketch
 from lvjobs.records.summary import RunStatus, StageStatus, Summary, read_row
 from lvjobs.study.config import StudyContext
 from lvjobs.study.layout import StudyLayout
+from lvjobs.study.parent import start_of
 from lvjobs.study.run_names import find_name
 from lvjobs.study.words import MemberState, RunState
 from lvjobs.tasks.registry import task_of
@@ -145,7 +146,7 @@ def run_row(
         "stage": run.stage,
         "state": run.state.value,
         "cause": run.cause.value if run.cause else None,
-        "step": started[-1].step if started else 0,
+        "step": started[-1].step if started else start_of(run.config),
         "steps": run.steps,
         "attempts": len(attempts),
         "job_id": job_id or (last.job_id if last else None),

@@ -46,9 +46,9 @@ _SAME_PACE = (
 """The settings that decide the time of a step, on the same cluster with as many threads."""
 
 _MAY_CHANGE = frozenset({
-    *("data", "context_length", "packing", "batch_size", "accumulate", "lora_dropout", "compile", "precision"),
+    *("data", "data_systems", "context_length", "packing", "batch_size", "accumulate", "lora_dropout"),
     *("learning_rate", "weight_decay", "warmup_steps", "schedule", "decay_steps", "max_grad_norm"),
-    *("early_stopping_patience", "early_stopping_delta", "gradient_checkpointing"),
+    *("early_stopping_patience", "early_stopping_delta", "gradient_checkpointing", "compile", "precision"),
     *("validation_limit", "validation_forecasts"),
 })  # fmt: skip
 """The settings in which a run may differ from the one that it continues. The data's hash tells whether they changed."""
@@ -57,6 +57,7 @@ _MAY_CHANGE = frozenset({
 class TrainingTask(Task):
     """The fine-tuning of a causal language model on series (`forecasting.train`)."""
 
+    kind = "train"
     can_be_evaluated = True
     reports_windows = True
     loss_is_in_nats = True
@@ -101,7 +102,13 @@ class TrainingTask(Task):
         return stable_until(params, steps)
 
     def check_continuation(self, parent: Params, params: Params) -> None:
-        before, now = (read_params(TrainingConfig, each).model_dump() for each in (parent, params))
+        before, now = (_in_effect(read_params(TrainingConfig, each)) for each in (parent, params))
+        hashes = before.pop("data_sha256"), now.pop("data_sha256")
+        if all(hashes) and hashes[0] != hashes[1]:
+            raise UsageError(
+                f"data = {now['data']}: its content is not that of the data of the run to continue; leave data as it "
+                "is, or train from the beginning"
+            )
         if key := next((key for key in now if key not in _MAY_CHANGE and before[key] != now[key]), None):
             raise UsageError(
                 f"{key} = {now[key]}, and the run to continue has {key} = {before[key]}: its checkpoint fits no other "
@@ -197,6 +204,12 @@ class EvaluationTask(Task):
 
     def with_baselines(self, config: RunConfig, names: Sequence[str]) -> RunConfig:
         return with_baselines(config, names)
+
+
+def _in_effect(training: TrainingConfig) -> dict[str, Any]:
+    """Return the settings, with the adapter's scale as it is where it was left out."""
+    values = training.model_dump()
+    return {**values, "lora_alpha": values["lora_alpha"] or float(training.lora_rank)}
 
 
 def adapter_parameters(training: TrainingConfig) -> int:

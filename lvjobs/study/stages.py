@@ -211,13 +211,9 @@ class Stage(SettingsTable):
     def _is_one_kind(self) -> "Stage":
         trains: dict[str, Any] = {"from": self.origin, "grid": self.grid, "steps": self.steps, "seeds": self.seeds}
         trains |= {"take": self.take, "prune": self.prune, "space": self.space, "search": self.search}
+        trains |= {"continue": self.continues}
         trained = next((key for key, value in trains.items() if value), None)
         own = {*self.set, *(["steps"] if self.steps is not None else [])}
-        if self.continues and (self.origin is None or self.evaluates or self.space or self.prune):
-            raise ValueError(
-                f"stage {self.name} has continue = true, and begins at one run's checkpoint: it needs from = "
-                f'"STAGE", and no space, prune, zero_shot or evaluate'
-            )
         twice = next((key for key in self.space if key in own), None)
         ends = self.select != Select() or self.quorum is not None
         split = next((key for key in (*SPLIT, FOLD) if key in self.set), None)
@@ -226,6 +222,11 @@ class Stage(SettingsTable):
             "evaluates runs, so it has no winner: leave select and quorum out": self.evaluates and ends,
             f"has take = {self.take} but no stage to take from; add from = ...": self.take is not None
             and self.origin is None,
+            "has continue = true but no winner to continue; add from = ...": self.continues and self.origin is None,
+            "has continue = true and a space: a search continues no checkpoint; give it a grid": self.continues
+            and self.space,
+            "has continue = true and prune, which compares runs from their first step; leave one out": self.continues
+            and self.prune,
             "has its seeds twice; leave seed out of grid and set": self.seeds and "seed" in {*self.grid, *self.set},
             "has a grid and a space; leave one out": self.grid and self.space,
             "has a space but no number of trials; add search = { trials = 20 }": self.space and not self.search,

@@ -59,7 +59,8 @@ def _taken(layout: RunLayout, parent: Parent) -> Checkpoint:
     except (OSError, ValueError) as error:
         raise ParentUnusable(
             f"the checkpoint of step {parent.step} of {parent.run}, which this run continues, cannot be used "
-            f"({error}); restore it in {other.root}, then: {remedies.RESUME_RUN(run=layout.root.name)}"
+            f"({error}); restore it in {other.root}, or submit a run from the beginning; then: "
+            f"{remedies.RESUME_RUN(run=layout.root.name)}"
         ) from None
     # The run goes on from it, though the parent may have ended with it.
     name = CheckpointName(0, found.name.step)
@@ -83,7 +84,7 @@ def _find(other: RunLayout, parent: Parent) -> Path:
         try:
             _check(verify_patiently(path, parent.run), parent)
         except ValueError as error:  # noqa: PERF203 - a few
-            problems.append(str(error))
+            problems.append(f"{path.name}: {error}")
         else:
             return path
     raise ValueError("; ".join(problems) or f"{other.root} has none")

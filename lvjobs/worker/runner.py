@@ -100,7 +100,7 @@ def execute(layout: RunLayout, environment: JobEnvironment) -> int:
     try:
         found, invalid = find_start(layout, config)
     except ParentUnusable as error:  # it is so at every attempt: the run is held
-        journal.write("error", step=0, **record_error(error, environment.node).to_fields())
+        journal.write("error", step=0, **RecordedError(type(error).__name__, str(error)).to_fields())
         raise
     if found is not None and runs_a_program(config) and found.name.step >= config.steps:
         # Its program was killed before it ended. Many programs train a step too many from the checkpoint of their last.

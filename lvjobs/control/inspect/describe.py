@@ -35,9 +35,11 @@ def describe(session: Session, row: Mapping[str, Any]) -> Description:
     with session.ledger.transaction() as transaction:
         run = transaction.find_run(id=row["id"])
         attempts = transaction.attempts([row["id"]])
+        others = transaction.runs()
     assert run is not None
+    children = [each.name for each in others if (each.config.get("parent") or {}).get("run") == run.name]
     sections = {
-        "run": _of_the_run(run),
+        "run": [*_of_the_run(run), *([("continued by", ", ".join(children))] if children else [])],
         "settings": [(key, _text(value)) for key, value in _settings(run).items()],
         "files": list(_files(session, run, row, attempts)),
         "job": list(_job(run, row, attempts)),

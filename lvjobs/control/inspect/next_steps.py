@@ -15,8 +15,10 @@ def next_steps(
     run: RunRecord, row: Mapping[str, Any], attempts: Sequence[AttemptRecord], where: Sequence[str]
 ) -> Iterator[str]:
     """Yield what lvjobs or Slurm does next. `where`: see `StudyContext.where`."""
-    checkpoint = row["checkpoint_step"]
+    checkpoint, parent = row["checkpoint_step"], run.configuration.parent
     start = f"from the checkpoint of step {checkpoint}" if checkpoint else "from the beginning"
+    if not checkpoint and parent is not None:
+        start = f"from step {parent.step} of {parent.run}"
     if run.state is RunState.INTERRUPTED and row.get("queue_reason") is not None:
         yield f"Slurm restarts its job, and the run continues {start}{_expected(row)}"
     elif run.state in (RunState.INTERRUPTED, RunState.PLANNED):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lvjobs import remedies
 from lvjobs.errors import UsageError
 from lvjobs.ledger.records import RunRecord
 from lvjobs.records.checkpoint_head import read_head
@@ -32,17 +33,18 @@ def find_parent(layout: StudyLayout, run: RunRecord) -> Parent:
         UsageError: the run is not completed, or its checkpoint is not there.
     """
     if run.state is not RunState.COMPLETED:
-        raise UsageError(f"{run.name} is {run.state.value}; only a completed run can be continued by another")
+        raise UsageError(f"{run.name} is {run.state.value}: only a completed run can be continued; wait until it is")
+    if layout.archive(run.name).exists():
+        raise UsageError(f"{run.name} is archived; unpack it: {remedies.UNPACK(run=run.name)}")
     files, last = layout.run(run.name), start_step(run.configuration)
     try:
         named = {parse_checkpoint_name(path.name): path for path in files.steps.iterdir()}
         name = max(name for name in named if name is not None and name.step <= last)
         return Parent(run=run.name, step=name.step, sha256=read_head(named[name])[1])
     except (OSError, ValueError) as error:
-        where = layout.archive(run.name) if layout.archive(run.name).exists() else files.root
         raise UsageError(
-            f"{run.name} has no checkpoint up to step {last} that can be read in {where} ({_words(error)}), so no run "
-            "can continue it; train from the beginning"
+            f"{run.name} has no checkpoint up to step {last} that can be read in {files.root} ({_words(error)}), so no "
+            "run can continue it; train from the beginning"
         ) from None
 
 
@@ -87,11 +89,11 @@ def continued(stage: Stage, configs: Sequence[RunConfig], starts: Starts) -> lis
     for config in configs:
         repeat = repeat_of(config.model_dump(mode="json"))
         if repeat not in starts:
-            seeds = ", ".join(str(seed) for seed, _ in sorted(starts))
+            of_fold = f" and fold = {repeat[1]}" if repeat[1] or len({fold for _, fold in starts}) > 1 else ""
+            seeds = ", ".join(dict.fromkeys(str(seed) for seed, _ in sorted(starts)))
             raise UsageError(
-                f"stage {stage.name} continues {stage.origin}'s winner, which was not trained with seed = {repeat[0]} "
-                f"and fold = {repeat[1]} (its seeds: {seeds}); train {stage.origin} with the same seeds and folds, or "
-                f"leave continue out"
+                f"stage {stage.name} continues {stage.origin}'s winner, which was not trained with seed = {repeat[0]}"
+                f"{of_fold} (its seeds: {seeds}); choose among these, or leave continue out"
             )
         found.append(with_parent(config, *starts[repeat], f"stage {stage.name}: "))
     return found
@@ -104,10 +106,12 @@ def with_parent(config: RunConfig, parent: Parent, parents: RunConfig, where: st
         UsageError: the run has no step left, or settings that the checkpoint does not fit. `where` is the message's
             beginning.
     """
-    if config.steps <= parent.step:
+    ended_early = parent.step < start_step(parents)
+    least = parent.step if ended_early else parents.steps
+    if config.steps <= least:
         raise UsageError(
-            f"{where}steps = {config.steps}, and the run to continue has {parent.step} already: steps counts these, "
-            "too, so set it higher"
+            f"{where}steps = {config.steps}, and the run to continue has {least} already: steps counts these, too, so "
+            "set it higher"
         )
     if config.task != parents.task:
         raise UsageError(f"{where}the run to continue is of {parents.task}, not of {config.task}")
@@ -123,11 +127,25 @@ def with_parent(config: RunConfig, parent: Parent, parents: RunConfig, where: st
     return config.model_copy(update={"parent": parent})
 
 
-def is_same_training(config: RunConfig, parents: RunConfig) -> bool:
-    """Return whether a run computes what its parent, had it gone on, would have: it differs in its steps alone.
+def why_not_one(config: RunConfig, parents: RunConfig) -> str:
+    """Return why a run and the one that it continues are not one training of all steps; empty if they are, to the bit.
 
-    That holds from the stable phase of a learning rate on.
+    They are if the learning rate is stable up to the checkpoint in both, and they differ in their steps alone.
     """
-    stable = task_of(parents).stable_until(parents.params, parents.steps)
+    assert config.parent is not None
+    step = config.parent.step
+    stable = [task_of(each).stable_until(each.params, each.steps) for each in (parents, config)]
+    if None in stable:
+        return "lvjobs does not know what its learning rate does"
+    if stable[0] == 0:
+        return f"schedule = {parents.params.get('schedule')!r} depends on the number of steps"
+    if step != stable[0]:
+        return "the run to continue ended early"
+    if (stable[1] or 0) < step:
+        return "its learning rate falls sooner"
     alike = config.model_copy(update={"steps": parents.steps, "parent": parents.parent})
-    return bool(stable) and alike.identity in parents.identities
+    if alike.identity in parents.identities:
+        return ""
+    before, now = ({**each.model_dump(), **each.params} for each in (parents, alike))
+    others = [key for key in now if key != "params" and before.get(key) != now[key]]
+    return f"{', '.join(others)} differ{'' if len(others) > 1 else 's'}"

@@ -133,9 +133,17 @@ def _refusal(other: RunRecord, config: RunConfig) -> str:
     """Return why a run cannot have the name of the run `other`, and what to type instead."""
     shorter = config.model_copy(update={"steps": other.steps})
     if other.state is RunState.COMPLETED and config.steps > other.steps and is_run_of(other, shorter):
-        more = remedies.CONTINUE_RUN(run=other.name, steps=config.steps)
+        more = remedies.CONTINUE_RUN(kind=task_of(config).kind, run=other.name, steps=config.steps)
         return f"run {other.name!r} is completed at step {other.steps}, and stays as it is; to train on from it: {more}"
-    return f"run {other.name!r} already exists with other settings; choose another --name"
+    before, now = ({**each, **each.pop("params", {})} for each in (dict(other.config), config.model_dump(mode="json")))
+    keys = [key for key in now if key in before and before[key] != now[key]]
+    named = ", ".join(f"{key} {before[key]} -> {now[key]}" for key in keys[:_NAMED])
+    more = f" ({named}{', ...' if len(keys) > _NAMED else ''})" if named else ""
+    return f"run {other.name!r} already exists with other settings{more}; choose another --name"
+
+
+_NAMED = 2
+"""The settings that a refusal names."""
 
 
 def _new_runs(wanted: RunRequest, new: Sequence[tuple[str, RunConfig, str, str, str]]) -> list[RunRecord]:

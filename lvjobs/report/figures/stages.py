@@ -63,8 +63,8 @@ def losses(stage: str, every: Sequence[Losses], most: int | None = None) -> Char
     caption = (
         f"The {len(runs)} runs with the lowest validation loss of {len(every)}. " if left_out else "All runs. "
     ) + (
-        "Training loss is drawn as means over a twentieth of a run; validation loss begins with the untrained model, "
-        "and a ring marks each run's best"
+        "Training loss is drawn as means over a twentieth of a run; validation loss begins with the untrained model "
+        "(of a run that continues another: later), and a ring marks each run's best"
     )
     caption += ". Dotted lines: where a run was resumed after a failure" if is_resumed else ""
     entries = [*keys.values(), *batches, *([resumed] if is_resumed else [])]

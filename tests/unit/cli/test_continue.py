@@ -35,12 +35,16 @@ def study(trained, tmp_path):
 
 def test_a_run_is_trained_on(study):
     said = study.type("submit", "run", "--continue", "short", "--name", "more", "--steps", "40", "--wait")
-    assert "note: continues short from step 20 of 20: 20 steps are new" in said
+    assert (
+        "note: continues short from step 20 of 20: 20 steps to train; both together are not one run of 40 steps, because lvjobs does not know what its learning rate does"
+        in said
+    )
     assert study.executed("more") == list(range(21, 41))
     assert study.weights("more") == study.weights("long")
     run = study.run("more")
     assert (run["executed_steps"], run["replayed_steps"], run["steps"]) == (20, 0, 40)
     shown = study.type("show", "more")
+    assert "continued by  more" in study.type("show", "short")
     assert "continues    short, from its checkpoint of step 20" in shown
     assert "declared, 40 steps from step 20 of short on" in study.type("status", "more")
     assert "fine: runs.db is intact" in study.type("ledger", "check")
@@ -54,6 +58,9 @@ def test_its_cost_is_that_of_the_new_steps(study):
         (stage,) = preview["estimate"]["stages"]
         return stage["steps"], stage["training"]["official"], stage["windows"]
 
+    assert "# note: continues short from step 20" in study.type(
+        "submit", "run", "--continue", "short", "--steps", "50", "--dry-run"
+    )
     assert flops("--continue", "short", "--steps", "50") == (30, 30 * 10**6, 3)
     assert flops("--name", "whole", *SHORT, "--steps", "50") == (50, 50 * 10**6, 6)
 
@@ -64,7 +71,10 @@ def test_its_cost_is_that_of_the_new_steps(study):
         (("--steps", "20"), "steps = 20, and the run to continue has 20 already"),
         (("--steps", "40", "--seed", "5"), "seed = 5: a run that continues another continues its random numbers"),
         ((), "steps is not given, and short has 20: add --steps with more than that"),
-        (("other:task", "--steps", "40"), "--continue trains the task of the run that it names"),
+        (
+            ("other:task", "--steps", "40"),
+            "--continue trains the task of the run that it names, with its settings; leave the task out",
+        ),
     ],
 )
 def test_what_cannot_be_continued(study, words, says):
@@ -75,10 +85,13 @@ def test_what_cannot_be_continued(study, words, says):
 
 
 def test_a_run_that_is_not_there_or_not_finished(study):
+    assert "'*' names 2 runs (short, long ...); name one" in study.type(
+        "submit", "run", "--continue", "*", "--steps", "40", code=2
+    )
     assert "no run 'nobody'" in study.type("submit", "run", "--continue", "nobody", "--steps", "40", code=2)
     study.type("submit", "run", "--name", "slow", *SHORT, "--steps", "30", "--set", "seconds=60.0")
     said = study.type("submit", "run", "--continue", "slow", "--steps", "40", code=2)
-    assert "only a completed run can be continued by another" in said
+    assert "only a completed run can be continued; wait until it is" in said
     study.type("cancel", "slow", "--yes")
 
 
@@ -87,6 +100,14 @@ def test_a_run_without_its_checkpoints(study):
         path.unlink()
     said = study.type("submit", "run", "--continue", "short", "--steps", "40", code=2)
     assert "short has no checkpoint up to step 20 that can be read" in said
+
+
+def test_an_archived_run_is_to_be_unpacked(study):
+    study.type("archive", "short")
+    said = study.type("submit", "run", "--continue", "short", "--steps", "40", code=2)
+    assert "short is archived; unpack it: lvjobs archive --unpack short" in said
+    study.type("archive", "--unpack", "short")
+    study.type("submit", "run", "--continue", "short", "--steps", "40", "--wait")
 
 
 def test_a_checkpoint_that_is_damaged_before_the_first_step_holds_the_run(study):

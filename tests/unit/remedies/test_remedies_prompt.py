@@ -166,9 +166,9 @@ def test_a_completed_run_with_more_steps(tmp_path, monkeypatch, typed, take):
     code, _, err = typed("submit", "train", "--name", "one", "--steps", "20")
     assert code == 2
     assert "run 'one' is completed at step 12, and stays as it is; to train on from it: " in err
-    code, _, err = take(remedies.CONTINUE_RUN, err, run="one", steps=20)
+    code, _, err = take(remedies.CONTINUE_RUN, err, kind="train", run="one", steps=20)
     assert code == 0, err
-    assert "note: continues one from step 12 of 12: 8 steps are new; its learning rate follows another schedule" in err
+    assert "note: continues one from step 12 of 12: 8 steps to train; both together are not one run of 20 steps" in err
     scene.go(300)
     one, more = scene.rows("runs")
     assert (scene.state(more["name"]), scene.worker.executed[more["name"]]) == ("completed", 8)

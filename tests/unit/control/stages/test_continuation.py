@@ -7,8 +7,9 @@ from stage_scenes import FIRST, REQUEST, Sweep
 from lvjobs.control.planning.foresee import foresee, unfolded
 from lvjobs.control.planning.ledger_view import read_ledger
 from lvjobs.control.recovery.run_archive import archive_runs
-from lvjobs.control.stages.continuation import assumed_starts, continued
+from lvjobs.control.stages.continuation import assumed_starts, continued, start_step, why_not_one, with_parent
 from lvjobs.errors import UsageError
+from lvjobs.study.parent import Parent
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Prune, Stage
 from lvjobs.sweep.request import Request
@@ -180,7 +181,8 @@ def changed(**changes):
         ({}, "steps = 12, and the run to continue has 12 already"),
         ({"steps": 20, "lora_rank": 8}, "lora_rank = 8, and the run to continue has lora_rank = 4"),
         ({"steps": 20, "decimals": 3}, "decimals = 3, and the run to continue has decimals = 2"),
-        ({"steps": 20, "data_systems": 9}, "data_systems = 9"),
+        ({"steps": 20, "split": "random"}, "split = random, and the run to continue has split = last200"),
+        ({"steps": 20, "lora_alpha": 8}, "lora_alpha = 8"),
     ],
 )
 def test_settings_that_the_checkpoint_does_not_fit(changes, words):
@@ -191,7 +193,8 @@ def test_settings_that_the_checkpoint_does_not_fit(changes, words):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"schedule": "wsd"}, {"learning_rate": 1e-3}, {"context_length": 64}, {"batch_size": 8}]
+    "changes",
+    [{"schedule": "wsd"}, {"learning_rate": 1e-3}, {"context_length": 64}, {"batch_size": 8}, {"lora_alpha": 4}],
 )
 def test_settings_that_may_change(changes):
     (config,) = continued(MORE, [changed(steps=20, **changes)], assumed_starts(changed(), []))
@@ -204,17 +207,58 @@ def test_with_wsd_the_end_of_the_stable_phase_is_continued():
 
 
 @pytest.mark.parametrize(
-    "keys",
+    ("keys", "words"),
     [
-        {},
-        {"from": "first", "space": {"lora_rank": [2, 4]}, "search": {"trials": 2}},
-        {"from": "first", "prune": Prune(rule="median", first=5)},
-        {"evaluate": ["first"]},
+        ({}, "has continue = true but no winner to continue; add from"),
+        ({"from": "first", "space": {"lora_rank": [2, 4]}, "search": {"trials": 2}}, "has continue = true and a space"),
+        ({"from": "first", "prune": Prune(rule="median", first=5)}, "has continue = true and prune"),
+        ({"evaluate": ["first"]}, "evaluates, and continue is of stages that train"),
     ],
 )
-def test_a_stage_that_cannot_continue_a_winner(keys):
-    with pytest.raises(ValueError, match="stage bad has continue = true"):
+def test_a_stage_that_cannot_continue_a_winner(keys, words):
+    with pytest.raises(ValueError, match=f"stage bad {words}"):
         Stage.model_validate({"name": "bad", "continue": True, **keys})
+
+
+def child_of(parents, **changes):
+    """A run that continues `parents` from its checkpoint, with other settings, and why both are not one training."""
+    config = changed(**{"schedule": parents.params["schedule"], "steps": 40, **changes})
+    step = start_step(parents)
+    made = with_parent(config, Parent(run="p", step=changes.pop("at", step), sha256="0"), parents)
+    return why_not_one(made, parents)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "why"),
+    [
+        ({"schedule": "wsd"}, {}, ""),
+        ({"schedule": "wsd", "decay_steps": 6}, {"decay_steps": 6}, ""),
+        ({"schedule": "constant"}, {}, ""),
+        ({"schedule": "wsd"}, {"checkpoint_every": 7}, ""),
+        ({"schedule": "wsd"}, {"validate_every": 7}, "validate_every differs"),
+        ({"schedule": "wsd"}, {"learning_rate": 1e-3, "lora_dropout": 0.0}, "lora_dropout, learning_rate differ"),
+        ({"schedule": "wsd"}, {"steps": 13, "decay_steps": 8}, "its learning rate falls sooner"),
+        ({"schedule": "cosine"}, {}, "schedule = 'cosine' depends on the number of steps"),
+        ({"schedule": "linear"}, {}, "schedule = 'linear' depends on the number of steps"),
+    ],
+)
+def test_why_two_runs_are_not_one(first, then, why):
+    assert child_of(changed(**first), **then) == why
+
+
+@pytest.mark.parametrize("steps", [9, 10, 11, 12])
+def test_a_run_of_no_more_steps_is_refused(steps):
+    with pytest.raises(UsageError, match=f"steps = {steps}, and the run to continue has 12 already"):
+        child_of(changed(schedule="wsd"), steps=steps)
+
+
+def test_a_run_that_ended_early_is_continued_within_its_steps():
+    parents = changed(schedule="constant", early_stopping_patience=1)
+    config = changed(schedule="constant", early_stopping_patience=1, steps=11)
+    made = with_parent(config, Parent(run="p", step=8, sha256="0"), parents)
+    assert why_not_one(made, parents) == "the run to continue ended early"
+    with pytest.raises(UsageError, match="has 8 already"):
+        with_parent(config.model_copy(update={"steps": 8}), Parent(run="p", step=8, sha256="0"), parents)
 
 
 def test_a_name_of_the_parent_makes_no_other_run():
