@@ -57,7 +57,6 @@ _MAY_CHANGE = frozenset({
 class TrainingTask(Task):
     """The fine-tuning of a causal language model on series (`forecasting.train`)."""
 
-    kind = "train"
     can_be_evaluated = True
     reports_windows = True
     loss_is_in_nats = True

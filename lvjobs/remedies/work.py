@@ -205,8 +205,14 @@ SUBMIT_NAMED_TASK = Remedy(
     ("no task was named",),
 )
 CONTINUE_RUN = Remedy(
-    "lvjobs submit {kind} --continue {run} --steps {steps}",
+    "lvjobs submit train --continue {run} --steps {steps}",
     "A completed run was submitted again with more steps. It stays as it is.",
+    "Submits a run that trains on from its checkpoint, and executes the new steps alone.",
+    ("to train on from it:",),
+)
+CONTINUE_TASK = Remedy(
+    "lvjobs submit run --continue {run} --steps {steps}",
+    "A completed run of a task of your own, or of a program, was submitted again with more steps. It stays as it is.",
     "Submits a run that trains on from its checkpoint, and executes the new steps alone.",
     ("to train on from it:",),
 )

@@ -41,8 +41,6 @@ def several(key: str, count: int) -> dict[str, int]:
 class Task(Protocol):
     """A kind of work that runs do. The defaults are for work that lvjobs cannot inspect."""
 
-    kind: str = "run"
-    """The word after `lvjobs submit` that submits it."""
     is_evaluation: bool = False
     """Whether a run scores what another run trained. Its checkpoint interval is its own, and no setting changes it."""
     is_program: bool = False

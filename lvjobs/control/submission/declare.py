@@ -133,7 +133,8 @@ def _refusal(other: RunRecord, config: RunConfig) -> str:
     """Return why a run cannot have the name of the run `other`, and what to type instead."""
     shorter = config.model_copy(update={"steps": other.steps})
     if other.state is RunState.COMPLETED and config.steps > other.steps and is_run_of(other, shorter):
-        more = remedies.CONTINUE_RUN(kind=task_of(config).kind, run=other.name, steps=config.steps)
+        command = remedies.CONTINUE_RUN if task_of(config).can_be_evaluated else remedies.CONTINUE_TASK
+        more = command(run=other.name, steps=config.steps)
         return f"run {other.name!r} is completed at step {other.steps}, and stays as it is; to train on from it: {more}"
     before, now = ({**each, **each.pop("params", {})} for each in (dict(other.config), config.model_dump(mode="json")))
     keys = [key for key in now if key in before and before[key] != now[key]]

@@ -166,13 +166,26 @@ def test_a_completed_run_with_more_steps(tmp_path, monkeypatch, typed, take):
     code, _, err = typed("submit", "train", "--name", "one", "--steps", "20")
     assert code == 2
     assert "run 'one' is completed at step 12, and stays as it is; to train on from it: " in err
-    code, _, err = take(remedies.CONTINUE_RUN, err, kind="train", run="one", steps=20)
+    code, _, err = take(remedies.CONTINUE_RUN, err, run="one", steps=20)
     assert code == 0, err
     assert "note: continues one from step 12 of 12: 8 steps to train; both together are not one run of 20 steps" in err
     scene.go(300)
     one, more = scene.rows("runs")
     assert (scene.state(more["name"]), scene.worker.executed[more["name"]]) == ("completed", 8)
     assert json.loads(more["config"])["parent"]["run"] == one["name"] == "one"
+
+
+@pytest.mark.remedy("CONTINUE_TASK")
+def test_a_completed_run_of_a_task_of_ones_own_with_more_steps(scene, typed, take):
+    scene_task(scene)
+    assert typed("submit", "run", "--name", "one", "--steps", "12")[0] == 0
+    scene.go(300)
+    _, _, err = typed("submit", "run", "--name", "one", "--steps", "20")
+    code, _, err = take(remedies.CONTINUE_TASK, err, run="one", steps=20)
+    assert code == 0, err
+    scene.go(300)
+    more = scene.rows("runs")[-1]
+    assert (scene.state(more["name"]), scene.worker.executed[more["name"]]) == ("completed", 8)
 
 
 @pytest.mark.remedy("SUBMIT_NAMED_TASK")
