@@ -258,6 +258,24 @@ def test_the_published_study_that_fits_has_all_parts_of_the_published_one(study,
     assert f"{total:.2e}" == "1.85e+17"  # docs/sweeps.md
 
 
+def test_a_final_run_that_continues_the_winner_is_cheaper_by_the_steps_not_trained_twice(study, lvjobs):
+    """Stage 2 trains 500 of the final run's 10,000 steps, and validates at 0, 250 and 500 of them."""
+    assert lvjobs("init", "--preset", "published", "--force")[0] == 0
+    apart = json.loads(lvjobs("plan", "--json")[1])["stages"]
+    written = (study / "study.toml").read_text()
+    declared = 'name = "final"\nfrom = "stage2"\n'
+    assert declared in written
+    (study / "study.toml").write_text(written.replace(declared, declared + "continue = true\n"))
+    continued = json.loads(lvjobs("plan", "--json")[1])["stages"]
+    assert continued[:-1] == apart[:-1]
+    before, after = apart[-1], continued[-1]
+    assert (before["steps"], after["steps"]) == (10_000, 9_500)
+    for convention, flops in before["training"].items():
+        assert flops - after["training"][convention] == flops * 500 // 10_000
+    assert before["windows"] - after["windows"] == 3 * before["windows"] // 41
+    assert before["evaluation"] == after["evaluation"]
+
+
 def test_one_stage_that_does_not_fit_points_to_fit(study, lvjobs):
     _, out, _ = lvjobs("estimate", "final")
     assert "add --fit" in " ".join(out.split())
