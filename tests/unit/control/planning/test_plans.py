@@ -34,6 +34,13 @@ def reduced(verdict):
     return next((plan for plan in verdict["plans"] if plan["left_out"]), None)
 
 
+def test_a_stage_that_continues_another_is_not_cut_to_steps_that_are_trained_already():
+    parent, child = a_demand("first", 500), a_demand("more", 2000)
+    child = replace(child, start=500, price=lambda steps: FlopNeed(max(0, steps - 500), EVERY))
+    assert steps(whole(judge([parent, child], 500 + 250 + 250))) == {"first": 500, "more": 750}
+    assert whole(judge([parent, child], 500 + 249 + 250)) is None
+
+
 def test_intervals_are_given_back_when_a_stage_is_done():
     assert peak([FlopNeed(100, 50), FlopNeed(10, 1)]) == 150
     assert peak([FlopNeed(100, 50), FlopNeed(60, 1)]) == 161

@@ -1,17 +1,30 @@
 """Stages whose runs continue the winner of another: what they execute, reserve and cost, and what is refused."""
 
+import hashlib
+
 import pytest
+from control_builders import a_run
 from control_scenes import EVERY, make_haste
 from stage_scenes import FIRST, REQUEST, Sweep
 
 from lvjobs.control.planning.foresee import foresee, unfolded
 from lvjobs.control.planning.ledger_view import read_ledger
 from lvjobs.control.recovery.run_archive import archive_runs
-from lvjobs.control.stages.continuation import assumed_starts, continued, start_step, why_not_one, with_parent
+from lvjobs.control.stages.continuation import (
+    assumed_starts,
+    continued,
+    find_parent,
+    start_step,
+    why_not_one,
+    with_parent,
+)
 from lvjobs.errors import UsageError
+from lvjobs.records.run_files import MANIFEST, CheckpointName, Manifest
+from lvjobs.study.layout import StudyLayout
 from lvjobs.study.parent import Parent
 from lvjobs.study.run import RunConfig
 from lvjobs.study.stages import Prune, Stage
+from lvjobs.study.words import RunState
 from lvjobs.sweep.request import Request
 from lvjobs.tasks.registry import rates_of
 
@@ -204,6 +217,19 @@ def test_settings_that_may_change(changes):
 def test_with_wsd_the_end_of_the_stable_phase_is_continued():
     (config,) = continued(MORE, [changed(steps=20, schedule="wsd")], assumed_starts(changed(schedule="wsd"), []))
     assert config.parent.step == 10
+
+
+@pytest.mark.parametrize(("schedule", "step"), [("wsd", 10), ("constant", 12), ("cosine", 12)])
+def test_of_the_checkpoints_on_disk_the_newest_of_the_stable_phase_is_continued(tmp_path, schedule, step):
+    run = a_run(config=changed(schedule=schedule).model_dump(mode="json"), state=RunState.COMPLETED)
+    layout = StudyLayout(tmp_path)
+    for each in (8, 10, 12):
+        directory = layout.run(run.name).steps / str(CheckpointName(1, each))
+        directory.mkdir(parents=True)
+        (directory / MANIFEST).write_text(Manifest(1, each, {}).to_json(), encoding="utf-8")
+    parent = find_parent(layout, run)
+    kept = (layout.run(run.name).steps / str(CheckpointName(1, step)) / MANIFEST).read_bytes()
+    assert (parent.run, parent.step, parent.sha256) == (run.name, step, hashlib.sha256(kept).hexdigest())
 
 
 @pytest.mark.parametrize(
