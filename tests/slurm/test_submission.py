@@ -172,7 +172,11 @@ def test_the_same_settings_are_the_same_run(study: Study, lab):
     assert "already exists" in study.submit("run", "--steps", "20")
     study.until("run", "completed")
     assert "already exists (completed)" in study.submit("run", "--steps", "20")
-    assert "already exists with other settings" in study.type("submit", "run", "--name", "run", "--steps", "21", code=2)
+    refused = study.type("submit", "run", "--name", "run", "--steps", "10", code=2)
+    assert "already exists with other settings (steps 20 -> 10)" in refused
+    assert "lvjobs submit run --continue run --steps 21" in study.type(
+        "submit", "run", "--name", "run", "--steps", "21", code=2
+    )
 
 
 @pytest.mark.parametrize(
